@@ -1,0 +1,274 @@
+//! Settings: one table, its layers, and the validated configuration the shells run on.
+//!
+//! Never here: running Python, binding, spawning.
+
+pub mod file;
+pub mod layers;
+pub mod reference;
+pub mod resolve;
+pub mod settings;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// TCP, v4 or v6.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+    /// An inherited listening descriptor, `fd://N`.
+    Fd(i32),
+}
+
+/// One address range, `10.0.0.0/8`; a plain address is its own range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address, host bits zero.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+/// Peers that are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// `*`: everybody.
+    pub all: bool,
+    /// Otherwise these. Unix peers are always trusted; v4-mapped v6 addresses are unmapped first.
+    pub networks: Vec<Network>,
+}
+
+/// What to do with header names that contain `_`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderMap {
+    /// Drop them.
+    #[default]
+    Drop,
+    /// Answer 400.
+    Refuse,
+    /// Let them through.
+    Dangerous,
+}
+
+/// Severity threshold of the error log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Per request.
+    Debug,
+    /// Lifecycle.
+    #[default]
+    Info,
+    /// We coped.
+    Warning,
+    /// Someone must act.
+    Error,
+    /// The service is at stake.
+    Critical,
+}
+
+/// How workers are spoken to, as configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WorkerProtocol {
+    /// Found out by itself.
+    #[default]
+    Auto,
+    /// FastCGI.
+    FastCgi,
+    /// The pipe protocol.
+    Pipe,
+}
+
+/// Where an existing FastCGI server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// `unix:/path`
+    Unix(PathBuf),
+    /// `tcp:host:port`, resolved when the configuration is.
+    Tcp(SocketAddr),
+}
+
+/// What a pool runs or reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A program and its arguments.
+    Exec(Vec<String>),
+    /// Existing FastCGI servers.
+    Connect(Vec<Upstream>),
+}
+
+/// The form of access log lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// Gunicorn's %-format.
+    Text(String),
+    /// One JSON object per line.
+    Json,
+}
+
+/// One pool. In this version there is exactly one, unnamed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Its name in logs: `default` for the unnamed pool.
+    pub name: String,
+    /// What it runs.
+    pub program: Program,
+    /// How it is spoken to.
+    pub protocol: WorkerProtocol,
+    /// The pipe channel is stdin/stdout instead of descriptor 3.
+    pub pipe_stdio: bool,
+    /// Processes wanted (for `connect`: connections per server).
+    pub workers: u32,
+    /// Requests at once per worker, unless it says otherwise when ready; at most 256.
+    pub threads: u16,
+    /// Time for the app to answer; `None` = off. Every duration below: `None` = off.
+    pub timeout: Option<Duration>,
+    /// Time for a worker to become ready.
+    pub boot_timeout: Option<Duration>,
+    /// Time a request may wait for a worker.
+    pub queue_timeout: Option<Duration>,
+    /// Requests that may wait; one more is answered 503.
+    pub max_queue: usize,
+    /// Requests a worker serves before it is replaced; 0 = no end. Plus 0..=jitter.
+    pub max_requests: u64,
+    /// See `max_requests`.
+    pub max_requests_jitter: u64,
+    /// Workers that can pull may do so.
+    pub pull: bool,
+    /// Requests kept in the pull queue beyond the free slots.
+    pub lookahead: u16,
+    /// Variables added to (and overriding) those of every request.
+    pub params: Vec<(String, String)>,
+    /// The worker's working directory.
+    pub chdir: PathBuf,
+    /// The worker's complete environment.
+    pub env: Vec<(String, String)>,
+    /// Requests are dispatched before their body is whole.
+    pub stream_request: bool,
+    /// The signal that asks a worker to stop after its current work (`SIGTERM`).
+    pub stop_signal: i32,
+}
+
+/// Rules and limits of the HTTP front. 0 in the file or on the command line = unlimited, where it says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Bytes of a request line without its end.
+    pub limit_request_line: usize,
+    /// Number of header fields.
+    pub limit_request_fields: usize,
+    /// Bytes of a field: name, value and CRLF.
+    pub limit_request_field_size: usize,
+    /// Bytes of a body; `u64::MAX` = unlimited.
+    pub limit_request_body: u64,
+    /// Open client connections; `usize::MAX` = unlimited.
+    pub max_connections: usize,
+    /// Open connections from one client address; `usize::MAX` = unlimited.
+    pub max_connections_per_address: usize,
+    /// `permit_obsolete_folding`, `strip_header_spaces`, and so on as in Gunicorn.
+    pub permit_obsolete_folding: bool,
+    /// Blanks before the colon are tolerated.
+    pub strip_header_spaces: bool,
+    /// Any token is a method.
+    pub permit_unconventional_http_method: bool,
+    /// Single-digit versions other than 1.x pass.
+    pub permit_unconventional_http_version: bool,
+    /// Methods are upper-cased.
+    pub casefold_http_method: bool,
+    /// Underscore names.
+    pub header_map: HeaderMap,
+    /// Underscore names (upper case) let through from trusted peers; `*` = all.
+    pub forwarder_headers: Vec<String>,
+    /// Trusted peers.
+    pub forwarded_allow_ips: Trust,
+    /// Field name (any case) and the value that means https.
+    pub secure_scheme_headers: Vec<(String, String)>,
+    /// The Server field; empty = none.
+    pub server_header: String,
+    /// Time for a request head to arrive.
+    pub header_timeout: Option<Duration>,
+    /// Time between reads of a body.
+    pub body_timeout: Option<Duration>,
+    /// Time between writes to the client.
+    pub send_timeout: Option<Duration>,
+    /// Idle time between requests; `None` = no keep-alive.
+    pub keepalive: Option<Duration>,
+    /// Body bytes kept in memory before they go to a file.
+    pub body_buffer: usize,
+    /// Response bytes kept in memory per request.
+    pub response_buffer: usize,
+    /// Response bytes kept in a file beyond that.
+    pub response_spool: u64,
+    /// Where unlinked spool files live.
+    pub tmp_upload_dir: PathBuf,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logs {
+    /// `None` = standard error.
+    pub errorlog: Option<PathBuf>,
+    /// Threshold.
+    pub loglevel: Level,
+    /// Where access lines go.
+    pub accesslog: AccessLog,
+    /// Their form.
+    pub access_log_format: AccessFormat,
+}
+
+/// Where access lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// `-`: standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// The arbiter's own affairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Pid file.
+    pub pidfile: Option<PathBuf>,
+    /// Detach.
+    pub daemon: bool,
+    /// With `daemon`: keep descriptors 1 and 2 unless they are terminals.
+    pub enable_stdio_inheritance: bool,
+    /// Numeric user of front and workers; `None` = unchanged.
+    pub user: Option<u32>,
+    /// Numeric group of front and workers; `None` = unchanged.
+    pub group: Option<u32>,
+    /// Supplementary groups of `user`.
+    pub initgroups: bool,
+    /// Process name suffix.
+    pub proc_name: String,
+    /// Used while binding unix sockets.
+    pub umask: u32,
+    /// Time to finish on TERM, and for old generations.
+    pub graceful_timeout: Duration,
+    /// Parent of the private runtime directory.
+    pub runtime_dir: PathBuf,
+}
+
+/// Everything, validated. Plain and immutable; nobody checks again later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Listeners.
+    pub bind: Vec<Bind>,
+    /// `listen()` argument.
+    pub backlog: i32,
+    /// SO_REUSEPORT on TCP listeners.
+    pub reuse_port: bool,
+    /// The arbiter's own affairs.
+    pub process: Process,
+    /// The front's rules.
+    pub http: Http,
+    /// Logs.
+    pub logs: Logs,
+    /// The pools.
+    pub pools: Vec<Pool>,
+}

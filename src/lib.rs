@@ -1,0 +1,25 @@
+//! rgunicorn puts any app in any language behind HTTP.
+//!
+//! Codecs translate, plans decide, shells act.
+//!
+//! - [`base`]: plain shared types
+//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`control`]
+//! - plans, events and time to actions: [`plan`]
+//! - services: [`config`], [`logging`], [`metrics`], [`sys`] (the only unsafe code)
+//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
+//! - [`cli`]: the command line
+
+pub mod arbiter;
+pub mod base;
+pub mod cgi;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod fastcgi;
+pub mod front;
+pub mod http1;
+pub mod logging;
+pub mod metrics;
+pub mod pipe;
+pub mod plan;
+pub mod sys;
