@@ -222,8 +222,20 @@ impl Dispatch {
         }
     }
 
-    /// Puts a request that no worker has run back where it came from: before all that wait, with the age it had.
+    /// One of the worker's slots is taken by a request it was assigned before it was added again.
+    pub fn occupy(&mut self, worker: Worker) {
+        if let Some(slots) = self.workers.get_mut(worker as usize).and_then(Option::as_mut) {
+            slots.busy += 1;
+            if slots.busy >= slots.total {
+                self.idle.retain(|other| *other != worker);
+            }
+        }
+    }
+
+    /// Puts a request back before all that wait. It ages from `since`, or with the first of those if that is older:
+    /// the queue stays in the order of expiry.
     pub fn put_back(&mut self, request: Request, since: Instant) {
+        let since = self.queue.front().map_or(since, |first| first.since.min(since));
         self.queue.push_front(Waiting { request, since });
     }
 

@@ -45,3 +45,21 @@ pub fn memory_file(name: &str) -> io::Result<OwnedFd> {
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
+
+/// A file without a name in `directory`: gone when its last descriptor is.
+pub fn unlinked_file(directory: &std::path::Path) -> io::Result<std::fs::File> {
+    use nix::errno::Errno;
+    use nix::sys::stat::Mode;
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(directory, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(file) => Ok(file.into()),
+        // The file system has no O_TMPFILE: a name for a moment, then none.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
+            let (file, path) = nix::unistd::mkstemp(&directory.join("rgunicorn-spool-XXXXXX"))?;
+            nix::unistd::unlink(&path)?;
+            set_cloexec(&file, true)?;
+            Ok(file.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
