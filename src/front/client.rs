@@ -8,7 +8,7 @@ use crate::base::ids::RequestId;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::cgi::vars;
 use crate::http1::{self, conn::Event};
-use crate::logging::Level;
+use crate::base::level::Level;
 use crate::plan::dispatch::Verdict;
 use crate::sys;
 use mio::net::{TcpStream, UnixStream};

@@ -9,7 +9,7 @@ use super::tokens::Key;
 use crate::base::ids::RequestId;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::http1;
-use crate::logging::Level;
+use crate::base::level::Level;
 use std::time::Instant;
 
 /// Where a request is.

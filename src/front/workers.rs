@@ -11,7 +11,7 @@ use super::tokens::{Key, Kind};
 use crate::base::ids::WorkerId;
 use crate::config::{self, Upstream};
 use crate::control::{Protocol, Ready, ToArbiter};
-use crate::logging::Level;
+use crate::base::level::Level;
 use crate::pipe::{FrontConn, frame};
 use crate::plan::dispatch::{self, Dispatch, Verdict};
 use crate::sys::board::Board;
@@ -128,6 +128,12 @@ impl Worker {
         self.pulls() && self.board.as_ref().is_some_and(running)
     }
 
+    /// True if every slot runs something, by its board.
+    pub(super) fn is_full(&self) -> bool {
+        let full = |board: &Board| (0..usize::from(self.slots)).all(|slot| board.running(slot) != 0);
+        self.board.as_ref().is_some_and(full)
+    }
+
     /// True if its board says that some slot runs this request.
     pub(super) fn runs(&self, wire: u16) -> bool {
         let runs = |board: &Board| (0..usize::from(self.slots)).any(|slot| board.running(slot) == u64::from(wire));
@@ -199,6 +205,12 @@ impl Pool {
         }
     }
 
+    /// The exchange of a number.
+    pub(super) fn by_wire(&self, wire: u16) -> Option<Key> {
+        *self.wires.get(usize::from(wire))?
+    }
+
+    /// The exchanges that have a number.
     pub(super) fn exchanges(&self) -> impl Iterator<Item = Key> + '_ {
         self.wires.iter().flatten().copied()
     }
@@ -263,7 +275,7 @@ impl Front {
         exchange.link = Some(link);
         exchange.pid = worker.pid;
         exchange.dispatched = self.now;
-        exchange.window = if worker.flows() { u64::from(frame::INITIAL_WINDOW) } else { u64::MAX };
+        exchange.window = if worker.flows() { u64::from(frame::WINDOW) } else { u64::MAX };
         let is_pipe = worker.protocol == Protocol::Pipe;
         let Some(pool) = self.pools.get_mut(exchange.pool) else { return };
         let deadline = pool.config.timeout.map(|limit| self.now + limit);
@@ -382,7 +394,7 @@ impl Front {
     /// The exchange of a wire number, if this worker may speak about it.
     pub(super) fn by_wire(&self, worker: Key, wire: u16) -> Option<Key> {
         let pool = self.pools.get(self.workers.get(worker)?.pool)?;
-        let key = (*pool.wires.get(usize::from(wire))?)?;
+        let key = pool.by_wire(wire)?;
         let exchange = self.exchanges.get(key)?;
         let owns = match exchange.place {
             Place::Pulled => true,

@@ -63,3 +63,13 @@ pub fn unlinked_file(directory: &std::path::Path) -> io::Result<std::fs::File> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Raises the soft limit of open descriptors to the hard one. What the kernel refuses stays as it was.
+pub fn raise_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
