@@ -192,9 +192,17 @@ fn poison() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => select(words).prop_map(<[u8]>::to_vec), 1 => vec(any::<u8>(), 0..4)]
 }
 
-/// Puts `poison` at a place instead of up to three bytes there.
-fn corrupt(bytes: &mut Vec<u8>, place: Index, remove: usize, poison: Vec<u8>) {
-    let start = place.index(bytes.len() + 1);
+/// Puts `poison` at a place, or at a line's end, instead of up to three bytes there.
+fn corrupt(bytes: &mut Vec<u8>, place: Index, at_line_end: bool, remove: usize, poison: Vec<u8>) {
+    let line_ends: Vec<usize> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(b"\r\n"))
+        .collect();
+    let start = if at_line_end {
+        *place.get(&line_ends)
+    } else {
+        place.index(bytes.len() + 1)
+    };
+    let remove = if at_line_end { 0 } else { remove };
     let end = (start + remove).min(bytes.len());
     bytes.splice(start..end, poison);
 }
@@ -303,12 +311,12 @@ proptest! {
     #[test]
     fn corrupted_requests_mean_one_thing_or_nothing(
         plans in vec(plan(), 1..3),
-        poisons in vec((any::<Index>(), 0..3usize, poison()), 1..3),
+        poisons in vec((any::<Index>(), any::<bool>(), 0..3usize, poison()), 1..3),
         cuts in vec(any::<Index>(), 0..8),
     ) {
         let (mut bytes, _) = encode(&plans);
-        for (place, remove, poison) in poisons {
-            corrupt(&mut bytes, place, remove, poison);
+        for (place, at_line_end, remove, poison) in poisons {
+            corrupt(&mut bytes, place, at_line_end, remove, poison);
         }
         let whole = read(&Policy::default(), [bytes.as_slice()]);
         prop_assert_eq!(&read(&Policy::default(), pieces(&bytes, &cuts)), &whole);
