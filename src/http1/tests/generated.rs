@@ -189,7 +189,16 @@ fn poison() -> impl Strategy<Value = Vec<u8>> {
         b"@",
         b"http://",
     ];
-    prop_oneof![4 => select(words).prop_map(<[u8]>::to_vec), 1 => vec(any::<u8>(), 0..4)]
+    let framing: Vec<&[u8]> = vec![
+        b"\r\nContent-Length: 3",
+        b"\r\nTransfer-Encoding: chunked",
+        b"\r\nHost: b",
+    ];
+    prop_oneof![
+        4 => select(words).prop_map(<[u8]>::to_vec),
+        2 => select(framing).prop_map(<[u8]>::to_vec),
+        1 => vec(any::<u8>(), 0..4),
+    ]
 }
 
 /// Puts `poison` at a place, or at a line's end, instead of up to three bytes there.
