@@ -270,7 +270,7 @@ impl Conn {
             return 0;
         }
         let allowed = length.min(self.left);
-        self.sent += allowed;
+        self.sent = self.sent.saturating_add(allowed);
         if self.framing == Framing::Chunked {
             // An empty chunk would end the body.
             if allowed > 0 {
@@ -293,19 +293,15 @@ impl Conn {
     /// client waits for the rest.
     #[must_use = "a short response must end with its connection"]
     pub fn send_end(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.writing != Writing::Body {
-            return self.writing == Writing::End;
-        }
-        self.writing = Writing::End;
-        match self.framing {
-            Framing::Chunked => out.extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(_) if self.left > 0 => {
-                self.must_close = true;
-                return false;
+        let is_short = matches!(self.framing, Framing::Length(_)) && self.left > 0;
+        if self.writing == Writing::Body {
+            self.writing = Writing::End;
+            self.must_close |= is_short;
+            if self.framing == Framing::Chunked {
+                out.extend_from_slice(b"0\r\n\r\n");
             }
-            Framing::Length(_) | Framing::Bodiless(_) | Framing::Close => {}
         }
-        true
+        self.writing == Writing::End && !is_short
     }
 
     /// Body bytes sent in this response, chunk framing not counted.

@@ -144,3 +144,36 @@ pub(super) fn span(start: usize, len: usize) -> Result<Span, Error> {
         len: place(len)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_trickles_in_is_searched_once() {
+        let input = b"abc\r\nd\r\n";
+        let mut lines = Lines::default();
+        for end in 0..5 {
+            let arrived = input.get(..end).unwrap_or_default();
+            assert_eq!(lines.step(arrived, 3, Error::FieldTooLarge), Ok(None));
+            assert_eq!((lines.start, lines.searched), (0, end));
+        }
+        assert_eq!(
+            lines.step(input, 3, Error::FieldTooLarge),
+            Ok(Some((0, b"abc".as_slice())))
+        );
+        assert_eq!((lines.start, lines.searched), (5, 5));
+        assert_eq!(
+            lines.step(input, 3, Error::FieldTooLarge),
+            Ok(Some((5, b"d".as_slice())))
+        );
+        assert_eq!(lines.step(input, 3, Error::FieldTooLarge), Ok(None));
+    }
+
+    #[test]
+    fn spans_beyond_32_bits_are_refused() {
+        assert!(span(u32::MAX as usize - 1, 1).is_ok());
+        assert_eq!(span(u32::MAX as usize, 1), Err(Error::FieldTooLarge));
+        assert_eq!(span(usize::MAX, 1), Err(Error::FieldTooLarge));
+    }
+}

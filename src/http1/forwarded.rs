@@ -82,3 +82,100 @@ impl ForwardPolicy {
         Ok(verdict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::message::{Field, Span};
+
+    fn head(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::default();
+        let mut store = |text: &str| {
+            let start = u32::try_from(head.bytes.len()).unwrap();
+            head.bytes.extend_from_slice(text.as_bytes());
+            Span {
+                start,
+                len: u32::try_from(text.len()).unwrap(),
+            }
+        };
+        head.fields = fields
+            .iter()
+            .map(|(name, value)| Field {
+                name: store(name),
+                value: store(value),
+            })
+            .collect();
+        head
+    }
+
+    fn policy(header_map: HeaderMapKind, forwarder_headers: &[&str]) -> ForwardPolicy {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        ForwardPolicy {
+            header_map,
+            forwarder_headers: forwarder_headers.iter().map(|name| (*name).to_owned()).collect(),
+            secure_scheme_headers: vec![
+                pair("X-FORWARDED-PROTOCOL", "ssl"),
+                pair("X-FORWARDED-PROTO", "https"),
+                pair("X-FORWARDED-SSL", "on"),
+            ],
+        }
+    }
+
+    #[test]
+    fn underscore_names() {
+        use HeaderMapKind::{Dangerous, Drop, Refuse};
+        let listed = ["SCRIPT_NAME", "PATH_INFO"];
+        let sent = [("X-A", "1"), ("Script_Name", "/a"), ("X_A", "2"), ("B", "3")];
+        for (kind, trusted, allowed, left) in [
+            (Drop, false, listed.as_slice(), Some("X-A B")),
+            (Drop, true, &listed, Some("X-A Script_Name B")),
+            (Drop, true, &["*"], Some("X-A Script_Name X_A B")),
+            (Drop, false, &["*"], Some("X-A B")),
+            (Refuse, false, &listed, None),
+            (Refuse, true, &listed, None),
+            (Refuse, true, &["*"], Some("X-A Script_Name X_A B")),
+            (Dangerous, false, &[], Some("X-A Script_Name X_A B")),
+        ] {
+            let mut head = head(&sent);
+            let result = apply(&mut head, trusted, &policy(kind, allowed));
+            let names: Vec<_> = head.fields().map(|(name, _)| String::from_utf8_lossy(name)).collect();
+            let read = result.map(|_| names.join(" "));
+            let expected = left.map(str::to_owned).ok_or(Error::Underscore);
+            assert_eq!(read, expected, "{kind:?} trusted={trusted} {allowed:?}");
+        }
+        let mut plain = head(&[("X-A", "1")]);
+        assert!(apply(&mut plain, false, &policy(Refuse, &[])).is_ok());
+    }
+
+    #[test]
+    fn schemes() {
+        for (fields, https) in [
+            ([].as_slice(), Ok(false)),
+            (&[("X-Forwarded-Proto", "https")], Ok(true)),
+            (&[("x-forwarded-ssl", "on")], Ok(true)),
+            (&[("X-Forwarded-Proto", "HTTPS")], Ok(false)),
+            (&[("X-Forwarded-Proto", "https,http")], Ok(false)),
+            (&[("X-Forwarded-Proto", "http")], Ok(false)),
+            (&[("X-Forwarded-Proto", "https"), ("X-Forwarded-Ssl", "on")], Ok(true)),
+            (
+                &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Ssl", "off")],
+                Err(Error::Scheme),
+            ),
+            (
+                &[("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")],
+                Err(Error::Scheme),
+            ),
+            (
+                &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "https")],
+                Ok(true),
+            ),
+            (&[("X_Forwarded_Proto", "https")], Ok(false)),
+        ] {
+            let policy = policy(HeaderMapKind::Dangerous, &[]);
+            let trusted = apply(&mut head(fields), true, &policy);
+            assert_eq!(trusted.map(|forwarded| forwarded.https), https, "{fields:?}");
+            let untrusted = apply(&mut head(fields), false, &policy);
+            assert_eq!(untrusted.map(|forwarded| forwarded.https), Ok(false), "{fields:?}");
+        }
+    }
+}

@@ -25,3 +25,6 @@ pub mod policy;
 mod request;
 pub mod response;
 mod syntax;
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,35 @@ fn is_ours(name: &[u8]) -> bool {
     };
     known.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_pages_replace_and_escape() {
+        let mut head = ResponseHead::default();
+        head.push(b"X-Old", b"x");
+        let mut body = b"old".to_vec();
+        error_page(400, "<a href='x'>\"&\"</a>", &mut head, &mut body);
+        assert_eq!(head.status, 400);
+        let fields: Vec<_> = head.fields().collect();
+        assert_eq!(fields, [(b"Content-Type".as_slice(), b"text/html".as_slice())]);
+        let page = String::from_utf8_lossy(&body);
+        assert!(page.starts_with("<!DOCTYPE html>\n"));
+        assert!(page.contains("<title>Bad Request</title>") && page.contains("<h1>Bad Request</h1>"));
+        assert!(page.contains("<p>&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;&lt;/a&gt;</p>"));
+        error_page(418, "", &mut head, &mut body);
+        let page = String::from_utf8_lossy(&body);
+        assert!(page.contains("<h1>I&#39;m a teapot</h1>") && !page.contains("<p>"));
+    }
+
+    #[test]
+    fn statuses_in_use_have_phrases() {
+        for status in [
+            400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 502, 503, 504, 505,
+        ] {
+            assert_ne!(reason(status), "Unknown", "{status}");
+        }
+    }
+}

@@ -106,3 +106,93 @@ pub(super) fn is_scheme(text: &[u8]) -> bool {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
     text.first().is_some_and(u8::is_ascii_alphabetic) && text.iter().all(plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_classes() {
+        for byte in 0..=u8::MAX {
+            let is_graphic = (0x21..=0x7e).contains(&byte);
+            let is_delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
+            assert_eq!(is_token(&[byte]), is_graphic && !is_delimiter, "{byte}");
+            let is_text = byte == b'\t' || (byte >= 0x20 && byte != 0x7f);
+            assert_eq!(is_field_text(&[b'a', byte, b'a']), is_text, "{byte}");
+            assert_eq!(
+                is_target_text(&[b'a', byte, b'a']),
+                byte > 0x20 && byte != 0x7f,
+                "{byte}"
+            );
+        }
+        assert!(!is_token(b"") && is_field_text(b"") && is_target_text(b""));
+    }
+
+    #[test]
+    fn decimals() {
+        for (text, value) in [
+            ("0", Some(Some(0))),
+            ("007", Some(Some(7))),
+            ("18446744073709551615", Some(Some(u64::MAX))),
+            ("18446744073709551616", Some(None)),
+            ("99999999999999999999999", Some(None)),
+            ("", None),
+            ("+1", None),
+            ("1 ", None),
+            ("1_0", None),
+            ("99999999999999999999999x", None),
+        ] {
+            assert_eq!(decimal(text.as_bytes()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for (text, fits) in [
+            ("a", true),
+            ("a.b-c_d~e%20", true),
+            ("127.0.0.1:80", true),
+            ("a:", true),
+            ("a:65535", true),
+            ("[::1]", true),
+            ("[2001:db8::1.2.3.4]:1", true),
+            ("", false),
+            (":80", false),
+            ("a:1:2", false),
+            ("a:x", false),
+            ("a:123456", false),
+            ("u@a", false),
+            ("a/b", false),
+            ("a?b", false),
+            ("a b", false),
+            ("a\\b", false),
+            ("[]", false),
+            ("[::1", false),
+            ("::1", false),
+            ("[::1]x", false),
+            ("[::1]80", false),
+            ("[1234]", false),
+            ("[::g]", false),
+            ("[fe80::1%25eth0]", false),
+            ("a[::1]", false),
+            ("caf\u{e9}", false),
+        ] {
+            assert_eq!(is_authority(text.as_bytes()), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn schemes_and_lists() {
+        for (text, fits) in [
+            ("http", true),
+            ("a1+-.", true),
+            ("", false),
+            ("1a", false),
+            ("a_b", false),
+        ] {
+            assert_eq!(is_scheme(text.as_bytes()), fits, "{text}");
+        }
+        let elements: Vec<&[u8]> = list(b" a ,\tb c,, ").collect();
+        assert_eq!(elements, [b"a".as_slice(), b"b c", b"", b""]);
+    }
+}
