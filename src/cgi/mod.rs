@@ -1,7 +1,9 @@
 //! CGI/1.1 (RFC 3875) as a gateway speaks it: a request becomes variables, a script's header becomes a response head.
 //!
 //! - [`vars`]: request head to meta-variables (§4.1)
+//! - [`path`]: percent-decoding of paths (§4.1.5)
 //! - [`response`]: header of the output to response head (§6)
+//! - [`error`]: why such a header is refused
 //!
 //! Shared by FastCGI, the pipe protocol and the CGI runner through the shells.
 //!
@@ -14,5 +16,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod error;
+pub mod path;
 pub mod response;
 pub mod vars;

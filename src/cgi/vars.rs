@@ -3,8 +3,9 @@
 //! The result is a block `NAME\0VALUE\0...` with every name once.
 //! Never here: which script a path names (`plan::route`), who may be believed (`http1::forwarded`).
 
-use crate::base::fault::Fault;
 use crate::base::message::{Field, RequestHead};
+
+pub use super::path::{PathError, decode_path};
 
 /// Up to this many fields, repeated names are found by comparing each with each; beyond it by sorting.
 const PAIRWISE_LIMIT: usize = 128;
@@ -421,69 +422,5 @@ fn may_translate(path: &[u8]) -> bool {
     path.first() == Some(&b'/') && !path.split(|byte| *byte == b'/').any(|part| part == b"..")
 }
 
-/// Why a path cannot be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PathError {
-    /// A NUL, raw or as `%00`: it would end the value early in every C program.
-    #[error("expected a path without NUL, found one at byte {at}")]
-    Nul {
-        /// Where in the encoded path.
-        at: usize,
-    },
-}
-
-impl PathError {
-    /// Always the client.
-    #[must_use]
-    pub fn fault(&self) -> Fault {
-        Fault::Client
-    }
-
-    /// The status for the client: 400.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        400
-    }
-}
-
-/// Appends the percent-decoded `path` to `out`.
-///
-/// The policy RFC 3875 §8.1 asks for: `%2F` is decoded like any other; `//`, `.` and `..` are kept, for whoever maps
-/// the path to files must judge them anyway; a `%` without two hexadecimal digits is kept as it is.
-///
-/// # Errors
-/// [`PathError::Nul`] for a NUL, raw or encoded; nothing is appended then.
-pub fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
-    if let Some(at) = memchr::memchr(0, path) {
-        return Err(PathError::Nul { at });
-    }
-    let start = out.len();
-    let mut rest = path;
-    while let Some(at) = memchr::memchr(b'%', rest) {
-        let (plain, escape) = rest.split_at_checked(at).unwrap_or((rest, &[]));
-        out.extend_from_slice(plain);
-        rest = match escape {
-            [_, high, low, after @ ..] if let Some(byte) = hex_byte(*high, *low) => {
-                if byte == 0 {
-                    out.truncate(start);
-                    let at = path.len() - escape.len();
-                    return Err(PathError::Nul { at });
-                }
-                out.push(byte);
-                after
-            }
-            [percent, after @ ..] => {
-                out.push(*percent);
-                after
-            }
-            [] => &[],
-        };
-    }
-    out.extend_from_slice(rest);
-    Ok(())
-}
-
-fn hex_byte(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
+#[cfg(test)]
+mod tests;

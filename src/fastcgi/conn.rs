@@ -495,3 +495,6 @@ fn close_params(start: usize, out: &mut Vec<u8>) {
     }
     record::pad(header.padding, out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,9 +98,11 @@ impl Error {
         }
     }
 
-    /// True if the request certainly did not reach the application, so any method may be sent again.
+    /// True if the same request may be sent on another connection, whatever its method.
+    ///
+    /// What arrived wrong arrived after the request was sent, so it may have been run.
     #[must_use]
-    pub fn is_before_request(&self) -> bool {
-        matches!(self, Self::PairTooLong { .. } | Self::Block | Self::Busy)
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy)
     }
 }

@@ -90,3 +90,87 @@ fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let length = u32::from_be_bytes(*long) & 0x7fff_ffff;
     Some((usize::try_from(length).ok()?, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<Vec<Pair>, Error> {
+        let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+        Pairs::new(bytes).map(|pair| pair.map(owned)).collect()
+    }
+
+    #[test]
+    fn lengths_take_one_byte_up_to_127() {
+        let rows: [(usize, &[u8]); 6] = [
+            (0, &[0]),
+            (1, &[1]),
+            (127, &[127]),
+            (128, &[0x80, 0, 0, 128]),
+            (256, &[0x80, 0, 1, 0]),
+            (65_536, &[0x80, 1, 0, 0]),
+        ];
+        for (length, expected) in rows {
+            let name = vec![b'n'; length];
+            let mut out = Vec::new();
+            write(&name, b"v", &mut out);
+            assert!(out.starts_with(expected), "{length}");
+            assert_eq!(out.len(), expected.len() + 1 + length + 1);
+            assert_eq!(out.len(), encoded_len(&name, b"v"));
+            assert_eq!(read(&out), Ok(vec![(name, b"v".to_vec())]));
+        }
+    }
+
+    #[test]
+    fn other_encodings_of_a_length_are_read() {
+        // §3.4 does not forbid four bytes for a short length.
+        let bytes = [0x80, 0, 0, 1, 0x80, 0, 0, 0, b'n'];
+        assert_eq!(read(&bytes), Ok(vec![(b"n".to_vec(), Vec::new())]));
+    }
+
+    #[test]
+    fn cut_pairs_are_refused_once() {
+        let rows: [&[u8]; 7] = [
+            &[1],
+            &[1, 0],
+            &[0, 1],
+            &[1, 1, b'n'],
+            &[0x80, 0, 0],
+            &[0, 0x80, 0, 0],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        ];
+        for bytes in rows {
+            let found = bytes.len();
+            assert_eq!(read(bytes), Err(Error::Pair { found }), "{bytes:?}");
+            assert_eq!(Pairs::new(bytes).count(), 1, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_come_back(
+            list in prop::collection::vec(
+                (prop::collection::vec(any::<u8>(), 0..300), prop::collection::vec(any::<u8>(), 0..300)),
+                0..6,
+            ),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut out = Vec::new();
+            let mut ends = vec![0];
+            for (name, value) in &list {
+                write(name, value, &mut out);
+                ends.push(out.len());
+            }
+            prop_assert_eq!(read(&out), Ok(list.clone()));
+            // Cut anywhere, it reads as the whole pairs before, and as an error unless the cut is between pairs.
+            let cut = cut.index(out.len() + 1);
+            let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
+            let found: Vec<_> = Pairs::new(&out[..cut]).collect();
+            prop_assert_eq!(found.iter().filter(|pair| pair.is_ok()).count(), whole);
+            prop_assert_eq!(found.iter().any(Result::is_err), !ends.contains(&cut));
+        }
+    }
+}

@@ -158,3 +158,60 @@ pub fn write(kind: RecordType, id: u16, content: &[u8], out: &mut Vec<u8>) {
 pub(super) fn pad(count: u8, out: &mut Vec<u8>) {
     out.resize(out.len() + usize::from(count), 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_padded_within_the_limit() {
+        let rows = [
+            (0, 0),
+            (1, 7),
+            (7, 1),
+            (8, 0),
+            (65_527, 1),
+            (65_528, 0),
+            (65_529, 6),
+            (65_534, 1),
+            (65_535, 0),
+        ];
+        for (content, padding) in rows {
+            let header = Header::new(RecordType::STDIN, 1, content);
+            assert_eq!(header.padding, padding, "{content}");
+            let mut out = Vec::new();
+            write(RecordType::STDIN, 1, &vec![7; content.into()], &mut out);
+            assert_eq!(out.len(), 8 + usize::from(content) + usize::from(padding));
+            assert_eq!(Header::decode(*out.first_chunk().unwrap()), Ok(header));
+        }
+    }
+
+    #[test]
+    fn headers_are_big_endian() {
+        let header = Header {
+            kind: RecordType::STDOUT,
+            id: 0x0102,
+            content: 0x0304,
+            padding: 5,
+        };
+        assert_eq!(header.encode(), [1, 6, 1, 2, 3, 4, 5, 0]);
+        // The reserved byte is the sender's business.
+        assert_eq!(Header::decode([1, 6, 1, 2, 3, 4, 5, 99]), Ok(header));
+        assert_eq!(
+            Header::decode([0, 6, 1, 2, 3, 4, 5, 0]),
+            Err(Error::Version { found: 0 })
+        );
+    }
+
+    #[test]
+    fn types_print_as_in_the_specification() {
+        let names: Vec<String> = (0..=12).map(|kind| RecordType(kind).to_string()).collect();
+        assert_eq!(
+            names.join(" "),
+            "record type 0 BEGIN_REQUEST ABORT_REQUEST END_REQUEST PARAMS STDIN STDOUT STDERR DATA \
+             GET_VALUES GET_VALUES_RESULT UNKNOWN_TYPE record type 12"
+        );
+        assert!(!RecordType(0).is_known() && RecordType(1).is_known());
+        assert!(RecordType(11).is_known() && !RecordType(12).is_known());
+    }
+}
