@@ -60,6 +60,8 @@ def answer(id, block, body):
         for part in result:
             send(BODY, 0, id, part)
         send(BODY, END, id)
+    except ConnectionError:
+        raise
     except Exception as error:
         print(repr(error), file=sys.stderr)
         if begun:

@@ -60,6 +60,8 @@ def answer(id, variables, body):
             for part in body:
                 send(BODY, 0, id, part)
             send(BODY, END, id)
+    except ConnectionError:
+        sys.exit(0)
     except Exception as error:
         print(f"{variables['PATH_INFO']}: {error!r}", file=sys.stderr)
         if begun:
