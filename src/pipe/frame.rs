@@ -206,7 +206,20 @@ pub(super) fn put_empty(kind: Kind, id: u16, out: &mut Vec<u8>) {
 /// Appends a frame of a type whose payload leads with a counted block: REQUEST and RESPONSE, and, should the body be
 /// too long for one frame, the rest of it in BODY frames.
 pub(super) fn put_block(kind: Kind, id: u16, block: &[u8], body: &[u8], flags: u8, out: &mut Vec<u8>) {
-    let room = PAYLOAD_LIMIT.saturating_sub(4).saturating_sub(block.len());
+    put_block_within(PAYLOAD_LIMIT, kind, id, block, body, flags, out);
+}
+
+/// The same for payloads of at most `limit` bytes.
+pub(super) fn put_block_within(
+    limit: usize,
+    kind: Kind,
+    id: u16,
+    block: &[u8],
+    body: &[u8],
+    flags: u8,
+    out: &mut Vec<u8>,
+) {
+    let room = limit.saturating_sub(4).saturating_sub(block.len());
     let (here, rest) = body.split_at(body.len().min(room));
     let flags_here = if rest.is_empty() { flags } else { flags & !flag::END };
     let header = Header {
@@ -221,19 +234,23 @@ pub(super) fn put_block(kind: Kind, id: u16, block: &[u8], body: &[u8], flags: u
     out.extend_from_slice(block);
     out.extend_from_slice(here);
     if !rest.is_empty() {
-        put_body(id, rest, flags & flag::END != 0, out);
+        put_body_within(limit, id, rest, flags & flag::END != 0, out);
     }
 }
 
 /// Appends body bytes: one BODY frame, or several if there are more than fit in one. Nothing if `data` is empty and
 /// `end` is not set.
 pub(super) fn put_body(id: u16, data: &[u8], end: bool, out: &mut Vec<u8>) {
+    put_body_within(PAYLOAD_LIMIT, id, data, end, out);
+}
+
+fn put_body_within(limit: usize, id: u16, data: &[u8], end: bool, out: &mut Vec<u8>) {
     if data.is_empty() && !end {
         return;
     }
     let mut rest = data;
     loop {
-        let (here, after) = rest.split_at(rest.len().min(PAYLOAD_LIMIT));
+        let (here, after) = rest.split_at(rest.len().min(limit));
         let flags = if end && after.is_empty() { flag::END } else { 0 };
         let header = Header {
             kind: Kind::Body,

@@ -16,6 +16,10 @@ pub mod frame;
 pub mod head;
 pub mod worker;
 
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // A test may panic.
+mod tests;
+
 pub use conn::{Event, FrontConn, Limits};
 pub use error::Error;
 pub use worker::{WorkerConn, WorkerEvent};

@@ -1,1 +1,2 @@
 //! Tests of the real binary.
+mod pipe_examples;
