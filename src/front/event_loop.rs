@@ -27,7 +27,6 @@ use mio::{Events, Poll};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read at once.
@@ -35,34 +34,6 @@ const SCRATCH: usize = 128 * 1024;
 
 /// Time between proofs that the loop turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// Where access lines go.
-#[derive(Debug)]
-pub(super) struct AccessLog {
-    pub(super) format: access::AccessFormat,
-    pub(super) writer: access::AccessWriter,
-    file: OwnedFd,
-}
-
-impl AccessLog {
-    pub(super) fn new(format: access::AccessFormat, file: OwnedFd) -> Self {
-        Self {
-            format,
-            writer: access::AccessWriter::new(),
-            file,
-        }
-    }
-
-    /// Continues in another file, after a rotation.
-    pub(super) fn replace(&mut self, file: OwnedFd) {
-        self.writer.flush(self.file.as_fd());
-        self.file = file;
-    }
-
-    pub(super) fn flush(&mut self) {
-        self.writer.flush(self.file.as_fd());
-    }
-}
 
 /// The end is near.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +94,7 @@ pub(super) struct Front {
     #[expect(clippy::vec_box, reason = "boxes move between here and the slots without copying exchanges")]
     pub(super) spare_exchanges: Vec<Box<Exchange>>,
     pub(super) log: Logger,
-    pub(super) access: Option<AccessLog>,
+    pub(super) access: Option<access::AccessWriter>,
     pub(super) pressure: Pressure,
     pub(super) drain: Option<Drain>,
     pub(super) random: fastrand::Rng,
@@ -131,7 +102,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(config: Config, control: Control, log: Logger, access: Option<AccessLog>) -> io::Result<Self> {
+    pub(super) fn new(config: Config, control: Control, log: Logger, access: Option<access::AccessWriter>) -> io::Result<Self> {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;

@@ -22,7 +22,7 @@ use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::{Flush, Logger, access};
 use crate::sys::{fd, socket};
 use control::Control;
-use event_loop::{AccessLog, Front};
+use event_loop::Front;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
@@ -39,10 +39,10 @@ pub fn main() -> ExitCode {
     let code = match result {
         Ok(()) => Exit::Ok,
         // The arbiter is gone: so are we, without a word, as it has none to hear it.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Exit::Failure,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Exit::Internal,
         Err(error) => {
             log.critical(&crate::logging::NONE, format_args!("the front cannot go on: {error}"));
-            Exit::Failure
+            Exit::Internal
         }
     };
     log.flush();
@@ -68,7 +68,7 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
 }
 
 /// Waits for the first message and reads the configuration out of it.
-fn configure(control: &OwnedFd) -> io::Result<(Config, Option<AccessLog>)> {
+fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWriter>)> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
     let mut buffer = vec![0; socket::PACKET_LIMIT];
     let mut fds = Vec::new();
@@ -96,5 +96,5 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<AccessLog>)> {
             access::AccessFormat::compile(text).map_err(|error| invalid(&error.to_string()))?
         }
     };
-    Ok((config, Some(AccessLog::new(format, file))))
+    Ok((config, Some(access::AccessWriter::new(format, file))))
 }

@@ -142,7 +142,7 @@ impl Front {
             request_id: exchange.id.as_bytes(),
             block: &exchange.block,
         };
-        log.writer.push(&log.format, &record);
+        log.log(&record);
     }
 }
 

@@ -6,4 +6,5 @@ pub mod board;
 pub mod clock;
 pub mod fd;
 pub mod process_state;
+pub mod output;
 pub mod socket;
