@@ -4,7 +4,14 @@
 //! build except during an upgrade, so a packet of another version is refused as a whole instead of guessed at.
 //! Never here: descriptors (`fds` only counts them), sockets.
 
-#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::wildcard_enum_match_arm
+    )
+)]
 
 use super::{Protocol, Ready, ToArbiter, ToFront};
 use crate::base::ids::{PoolId, WorkerId};

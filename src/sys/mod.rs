@@ -5,4 +5,9 @@
 pub mod board;
 pub mod clock;
 pub mod fd;
+pub mod notify;
+pub mod privilege;
+pub mod process;
+pub mod signals;
 pub mod socket;
+pub mod title;
