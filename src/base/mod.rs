@@ -1,7 +1,8 @@
-//! Plain types shared by every layer: message heads, identifiers, units, and who is to blame.
+//! Plain types shared by every layer: message heads, identifiers, units, exit codes, and who is to blame.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
 
+pub mod exit;
 pub mod fault;
 pub mod ids;
 pub mod message;

@@ -1,12 +1,25 @@
 //! Settings: one table, its layers, and the validated configuration the shells run on.
 //!
+//! The arbiter loads with a [`Reloader`], which looks at files, programs and privileges; the front reads the text that
+//! the arbiter hands it with [`from_text`], which does not.
+//!
 //! Never here: running Python, binding, spawning.
 
+mod address;
 pub mod file;
+mod identity;
+pub mod kind;
 pub mod layers;
+mod load;
+pub mod problem;
+mod program;
 pub mod reference;
-pub mod resolve;
+mod resolve;
 pub mod settings;
+mod table;
+
+pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
+pub use problem::{Problem, Problems};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
