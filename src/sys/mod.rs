@@ -5,7 +5,9 @@
 pub mod board;
 pub mod clock;
 pub mod fd;
+pub mod listen;
 pub mod notify;
+pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod signals;

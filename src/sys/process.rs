@@ -4,6 +4,7 @@ use super::privilege::Identity;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
@@ -32,6 +33,8 @@ pub struct Launch<'a> {
     pub umask: Option<u32>,
     /// Neither it nor its children ever gain privileges by executing a file.
     pub no_new_privileges: bool,
+    /// It may open as many descriptors as the hard limit allows.
+    pub many_descriptors: bool,
 }
 
 /// Descriptor numbers a child may be given lie below this.
@@ -239,6 +242,10 @@ fn prepare_and_execute(
     place_descriptors(&ready.descriptors).map_err(at(Stage::Setup))?;
     if let Some(mask) = launch.umask {
         nix::sys::stat::umask(Mode::from_bits_truncate(mask));
+    }
+    if launch.many_descriptors {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(at(Stage::Setup))?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(at(Stage::Setup))?;
     }
     if let Some(identity) = launch.identity {
         identity.assume().map_err(at(Stage::Identity))?;
@@ -502,6 +509,7 @@ mod tests {
                 identity: None,
                 umask: Some(0o27),
                 no_new_privileges: false,
+                many_descriptors: false,
             });
             drop(write);
             let mut text = String::new();
@@ -598,6 +606,7 @@ mod tests {
             identity: None,
             umask: None,
             no_new_privileges: true,
+            many_descriptors: true,
         })
         .unwrap();
         waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();

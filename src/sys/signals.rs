@@ -5,20 +5,36 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What the arbiter is told by signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A signal that users send, by its number.
-    Signal(Signal),
-    /// A child ended.
-    Child,
-}
-
 /// The arbiter's signals, blocked for as long as the process lives.
 #[derive(Debug)]
 pub struct Signals {
     descriptor: SignalFd,
 }
+
+/// Signal numbers, for those who may not name the C library.
+pub const HUP: i32 = libc::SIGHUP;
+/// See `HUP`.
+pub const INT: i32 = libc::SIGINT;
+/// See `HUP`.
+pub const QUIT: i32 = libc::SIGQUIT;
+/// See `HUP`.
+pub const ABRT: i32 = libc::SIGABRT;
+/// See `HUP`.
+pub const KILL: i32 = libc::SIGKILL;
+/// See `HUP`.
+pub const USR1: i32 = libc::SIGUSR1;
+/// See `HUP`.
+pub const USR2: i32 = libc::SIGUSR2;
+/// See `HUP`.
+pub const TERM: i32 = libc::SIGTERM;
+/// See `HUP`.
+pub const CHLD: i32 = libc::SIGCHLD;
+/// See `HUP`.
+pub const TTIN: i32 = libc::SIGTTIN;
+/// See `HUP`.
+pub const TTOU: i32 = libc::SIGTTOU;
+/// See `HUP`.
+pub const WINCH: i32 = libc::SIGWINCH;
 
 /// Every signal that arrives as an event.
 const HANDLED: [Signal; 10] = [
@@ -47,19 +63,10 @@ impl Signals {
         Ok(Self { descriptor })
     }
 
-    /// The next signal that has arrived, `None` when there is none.
-    pub fn arrived(&mut self) -> io::Result<Option<Asked>> {
-        loop {
-            let Some(info) = self.descriptor.read_signal()? else {
-                return Ok(None);
-            };
-            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-            match Signal::try_from(number) {
-                Ok(Signal::SIGCHLD) => return Ok(Some(Asked::Child)),
-                Ok(signal) => return Ok(Some(Asked::Signal(signal))),
-                Err(_) => {}
-            }
-        }
+    /// The number of the next signal that has arrived, `None` when there is none.
+    pub fn arrived(&mut self) -> io::Result<Option<i32>> {
+        let info = self.descriptor.read_signal()?;
+        Ok(info.map(|info| i32::try_from(info.ssi_signo).unwrap_or(0)))
     }
 }
 
@@ -85,7 +92,7 @@ mod tests {
         let mut signals = Signals::take_over().unwrap();
         assert_eq!(signals.arrived().unwrap(), None);
         nix::sys::signal::raise(Signal::SIGUSR2).unwrap();
-        assert_eq!(signals.arrived().unwrap(), Some(Asked::Signal(Signal::SIGUSR2)));
+        assert_eq!(signals.arrived().unwrap(), Some(USR2));
         assert_eq!(signals.arrived().unwrap(), None);
     }
 
