@@ -4,10 +4,11 @@ use super::client::{Client, Peer, Stream, unmapped};
 use super::event_loop::Front;
 use super::tokens::{Key, Kind};
 use crate::base::level::Level;
+use crate::base::message::{BodyLength, ResponseHead};
 use crate::http1;
 use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -140,10 +141,18 @@ impl Front {
     fn welcome(&mut self, mut stream: Stream, peer: Peer) {
         let http = &self.config.http;
         let crowded = self.clients.len() >= http.max_connections;
-        let known = peer.address.and_then(|address| self.per_address.get(&address.ip())).copied().unwrap_or(0);
+        let known = peer
+            .address
+            .and_then(|address| self.per_address.get(&address.ip()))
+            .copied()
+            .unwrap_or(0);
         let greedy = known as usize >= http.max_connections_per_address;
         if crowded || greedy {
-            let limit = if crowded { "max_connections" } else { "max_connections_per_address" };
+            let limit = if crowded {
+                "max_connections"
+            } else {
+                "max_connections_per_address"
+            };
             self.pressed(&format!("too many connections ({limit})"));
             self.turn_away(stream);
             return;
@@ -153,7 +162,9 @@ impl Front {
         }
         let client = Client::new(stream, peer);
         let key = self.clients.insert(Box::new(client));
-        let Some(mut client) = self.clients.take(key) else { return };
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
         stream = match self.register_client(key, &mut client) {
             Ok(()) => {
                 let limit = self.config.http.header_timeout;
@@ -177,29 +188,28 @@ impl Front {
 
     fn register_client(&mut self, key: Key, client: &mut Client) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(client.stream.source(), key.token(Kind::Client), interest)
+        self.poll
+            .registry()
+            .register(client.stream.source(), key.token(Kind::Client), interest)
     }
 
     /// Answers 503 as far as the socket takes it at once, and closes.
     fn turn_away(&mut self, mut stream: Stream) {
-        let mut conn = http1::Conn::new();
+        let mut conn = http1::conn::Conn::new();
         conn.close_after();
-        let (mut head, mut page, mut out) = Default::default();
+        let (mut head, mut page, mut out) = (ResponseHead::default(), Vec::new(), Vec::new());
         http1::response::error_page(503, "too many connections", &mut head, &mut page);
         head.push(b"Retry-After", b"1");
-        let common = http1::Common {
+        let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
             request_id: None,
         };
-        let length = crate::base::message::BodyLength::Known(page.len() as u64);
+        let length = BodyLength::Known(page.len() as u64);
         conn.send_head(&head, length, &common, &mut out);
         conn.send_data(&page, &mut out);
         // The client is turned away whether it learns why or not.
-        let _ = match &mut stream {
-            Stream::Tcp(stream) => stream.write(&out),
-            Stream::Unix(stream) => stream.write(&out),
-        };
+        let _ = stream.write(&out);
     }
 
     /// Counts connections per client address, if there is a limit.

@@ -5,10 +5,10 @@ use super::exchange::{Exchange, Place, Stage};
 use super::spool::OutBuffer;
 use super::tokens::Key;
 use crate::base::ids::RequestId;
+use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::cgi::vars;
 use crate::http1::{self, conn::Event};
-use crate::base::level::Level;
 use crate::plan::dispatch::Verdict;
 use crate::sys;
 use mio::net::{TcpStream, UnixStream};
@@ -95,7 +95,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stream: Stream,
-    pub(super) conn: http1::Conn,
+    pub(super) conn: http1::conn::Conn,
     /// Bytes read and not yet understood.
     input: Vec<u8>,
     pub(super) out: OutBuffer,
@@ -117,7 +117,7 @@ impl Client {
     pub(super) fn new(stream: Stream, peer: Peer) -> Self {
         Self {
             stream,
-            conn: http1::Conn::new(),
+            conn: http1::conn::Conn::new(),
             input: Vec::new(),
             out: OutBuffer::default(),
             peer,
@@ -159,7 +159,9 @@ enum Next {
 impl Front {
     /// The poll said something about a client.
     pub(super) fn client_event(&mut self, key: Key, event: &mio::event::Event) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             client.readable = true;
         }
@@ -177,7 +179,9 @@ impl Front {
 
     /// Reads what a client has sent, within this turn's budget.
     pub(super) fn read_client(&mut self, key: Key) {
-        let Some(mut client) = self.clients.take(key) else { return };
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
         match self.read_turn(key, &mut client) {
             Next::Keep => self.clients.put(key, client),
             Next::Close => self.close_client(key, client),
@@ -230,7 +234,9 @@ impl Front {
     /// The client sent FIN. A request nobody has started is dropped, as nginx does; a running one goes on.
     fn client_half_closed(&mut self, key: Key) {
         let Some(client) = self.clients.get(key) else { return };
-        let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else { return };
+        let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else {
+            return;
+        };
         if exchange.place == Place::Waiting
             && let Some(client) = self.clients.take(key)
         {
@@ -241,7 +247,11 @@ impl Front {
     fn client_bytes(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> Next {
         if client.phase == Phase::Lingering {
             client.lingered += bytes.len();
-            return if client.lingered > LINGER_BYTES { Next::Close } else { Next::Keep };
+            return if client.lingered > LINGER_BYTES {
+                Next::Close
+            } else {
+                Next::Keep
+            };
         }
         if client.input.is_empty() {
             let (used, next) = self.advance(key, client, bytes);
@@ -298,7 +308,12 @@ impl Front {
                     used += count;
                     return (used, self.request_end(key, client));
                 }
-                Err(error) => return (bytes.len(), self.refuse(key, client, &error)),
+                Err(error) => {
+                    return (
+                        bytes.len(),
+                        self.refuse(key, client, error.status(), &error.to_string()),
+                    );
+                }
             }
         }
     }
@@ -309,7 +324,11 @@ impl Front {
         let limit = match client.phase {
             Phase::Idle | Phase::Head if client.conn.at_request_start() && !partial => {
                 client.phase = Phase::Idle;
-                if client.served { http.keepalive } else { http.header_timeout }
+                if client.served {
+                    http.keepalive
+                } else {
+                    http.header_timeout
+                }
             }
             Phase::Idle => {
                 client.phase = Phase::Head;
@@ -326,32 +345,45 @@ impl Front {
     fn request_head(&mut self, key: Key, client: &mut Client) -> Result<(), Next> {
         let forwarded = match http1::forwarded::apply(client.conn.head_mut(), client.peer.trusted, &self.forward) {
             Ok(forwarded) => forwarded,
-            Err(error) => return Err(self.refuse(key, client, &error)),
+            Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
         };
-        let mut exchange = self.spare_exchanges.pop().unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
         exchange.renew(self.now);
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         exchange.client = Some(key);
         exchange.https = forwarded.https;
         let given = exchange.head.field("x-request-id").filter(|_| client.peer.trusted);
-        exchange.id = given.and_then(RequestId::from_peer).unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
+        exchange.id = given
+            .and_then(RequestId::from_peer)
+            .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
         exchange.streams = self.pools.first().is_some_and(|pool| pool.config.stream_request)
             && client.conn.body_length() != BodyLength::None;
         let full = self.pools.first().is_some_and(|pool| pool.dispatch.is_full());
         client.phase = Phase::Body;
-        let exchange_key = self.exchanges.insert(exchange);
+        let exchange_key = self.add_exchange(exchange);
         client.exchange = Some(exchange_key);
         if full {
             // Refused before its body is read: a client that waits for 100 Continue need not send it.
-            return Err(self.answer_full(key, client, exchange_key));
+            return Err(self.answer_full(key, client));
         }
         if client.conn.wants_continue() {
             client.conn.send_continue(&mut client.out.bytes);
             self.dirty_clients.push(key);
         }
-        if self.exchanges.get(exchange_key).is_some_and(|exchange| exchange.streams) {
+        if self
+            .exchanges
+            .get(exchange_key)
+            .is_some_and(|exchange| exchange.streams)
+        {
             let chunked = client.conn.body_length() == BodyLength::Chunked;
-            let length = if let BodyLength::Known(length) = client.conn.body_length() { Some(length) } else { None };
+            let length = if let BodyLength::Known(length) = client.conn.body_length() {
+                Some(length)
+            } else {
+                None
+            };
             return self.enqueue(key, client, exchange_key, length.filter(|_| !chunked));
         }
         Ok(())
@@ -364,11 +396,16 @@ impl Front {
         };
         let http = &self.config.http;
         if let Err(error) = exchange.body.push(data, http.body_buffer, &http.tmp_upload_dir) {
-            let text = format!("cannot spool a request body in {}: {error}", http.tmp_upload_dir.display());
+            let text = format!(
+                "cannot spool a request body in {}: {error}",
+                http.tmp_upload_dir.display()
+            );
             self.say(Level::Error, None, format_args!("{text}"));
             return Err(self.answer_error(key, client, 500, "the request body could not be stored"));
         }
-        if exchange.streams && let Some(link) = exchange.link {
+        if exchange.streams
+            && let Some(link) = exchange.link
+        {
             self.dirty_links.push(link);
         }
         Ok(())
@@ -378,8 +415,12 @@ impl Front {
     fn request_end(&mut self, key: Key, client: &mut Client) -> Next {
         client.phase = Phase::Answering;
         self.client_timers.set(key.place(), None);
-        let Some(exchange_key) = client.exchange else { return Next::Keep };
-        let Some(exchange) = self.exchanges.get_mut(exchange_key) else { return Next::Keep };
+        let Some(exchange_key) = client.exchange else {
+            return Next::Keep;
+        };
+        let Some(exchange) = self.exchanges.get_mut(exchange_key) else {
+            return Next::Keep;
+        };
         exchange.body_ended = true;
         if exchange.streams {
             self.dirty_links.extend(exchange.link);
@@ -394,11 +435,19 @@ impl Front {
     }
 
     fn enqueue(&mut self, key: Key, client: &mut Client, exchange_key: Key, length: Option<u64>) -> Result<(), Next> {
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return Ok(()) };
-        self.write_block(&mut exchange, client.peer, length);
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Ok(());
+        };
+        if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
+            self.exchanges.put(exchange_key, exchange);
+            return Err(self.refuse(key, client, error.status(), &error.to_string()));
+        }
         exchange.place = Place::Waiting;
         exchange.queued = self.now;
-        let verdict = self.pools.get_mut(exchange.pool).map(|pool| pool.dispatch.arrive(exchange_key.index, self.now));
+        let verdict = self
+            .pools
+            .get_mut(exchange.pool)
+            .map(|pool| pool.dispatch.arrive(exchange_key.index, self.now));
         self.exchanges.put(exchange_key, exchange);
         match verdict {
             Some(Verdict::Assign(_) | Verdict::Push(_)) => {
@@ -406,16 +455,23 @@ impl Front {
                 Ok(())
             }
             Some(Verdict::Wait) => Ok(()),
-            Some(Verdict::Full) | None => Err(self.answer_full(key, client, exchange_key)),
+            Some(Verdict::Full) | None => Err(self.answer_full(key, client)),
         }
     }
 
-    fn write_block(&mut self, exchange: &mut Exchange, peer: Peer, content_length: Option<u64>) {
-        let Some(pool) = self.pools.get(exchange.pool) else { return };
+    fn write_block(
+        &mut self,
+        exchange: &mut Exchange,
+        peer: Peer,
+        content_length: Option<u64>,
+    ) -> Result<(), vars::PathError> {
+        let params = self
+            .pools
+            .get(exchange.pool)
+            .map_or(&[][..], |pool| &pool.config.params);
         let (mut remote, mut server) = (AddressText::default(), AddressText::default());
         self.path.clear();
-        // A path that cannot be decoded was refused with its head.
-        let _ = vars::decode_path(exchange.head.path(), &mut self.path);
+        vars::decode_path(exchange.head.path(), &mut self.path)?;
         let context = vars::Context {
             peer: vars::Peer {
                 remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
@@ -432,16 +488,14 @@ impl Front {
             pass_auth: true,
             request_id: exchange.id.as_bytes(),
             server_software: crate::SERVER_SOFTWARE,
-            params: &pool.config.params,
+            params,
         };
         vars::write_block(&exchange.head, &context, &mut exchange.block);
+        Ok(())
     }
 
-    fn answer_full(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
-        if let Some(exchange) = self.exchanges.take(exchange_key) {
-            self.pressed("the queue is full (max_queue)", &exchange);
-            self.exchanges.put(exchange_key, exchange);
-        }
+    fn answer_full(&mut self, key: Key, client: &mut Client) -> Next {
+        self.pressed("the queue is full (max_queue)");
         self.answer_error(key, client, 503, "the server is busy")
     }
 
@@ -452,8 +506,12 @@ impl Front {
         }
         client.phase = Phase::Answering;
         self.client_timers.set(key.place(), None);
-        let Some(exchange_key) = client.exchange else { return Next::Close };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return Next::Close };
+        let Some(exchange_key) = client.exchange else {
+            return Next::Close;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Next::Close;
+        };
         // `fail` needs the client; it is in our hands.
         exchange.client = None;
         exchange.place = Place::Finished;
@@ -480,7 +538,7 @@ impl Front {
         if status == 503 {
             head.push(b"Retry-After", b"1");
         }
-        let common = http1::Common {
+        let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
             request_id: id.as_ref().map(RequestId::as_bytes),
@@ -488,27 +546,33 @@ impl Front {
         let length = BodyLength::Known(page.len() as u64);
         client.conn.send_head(head, length, &common, &mut client.out.bytes);
         client.conn.send_data(&page, &mut client.out.bytes);
-        client.conn.send_end(&mut client.out.bytes);
+        // The page has just the length that was announced.
+        let _ = client.conn.send_end(&mut client.out.bytes);
     }
 
     /// Answers a malformed request and closes. Nothing of it reaches an app.
-    fn refuse(&mut self, key: Key, client: &mut Client, error: &http1::Error) -> Next {
-        self.log_invalid(client.peer, error);
+    fn refuse(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
+        self.log_invalid(client.peer, reason);
         client.conn.close_after();
         if client.exchange.is_some() {
-            return self.answer_error(key, client, error.status(), &error.to_string());
+            return self.answer_error(key, client, status, reason);
         }
-        let mut exchange = self.spare_exchanges.pop().unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
         exchange.renew(self.now);
         exchange.id = RequestId::from_seed(self.random.u64(..));
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
-        client.exchange = Some(self.exchanges.insert(exchange));
-        self.answer_error(key, client, error.status(), &error.to_string())
+        client.exchange = Some(self.add_exchange(exchange));
+        self.answer_error(key, client, status, reason)
     }
 
     /// Writes what is ready for a client, refills from the spool, and ends the exchange when all is out.
     pub(super) fn flush_client(&mut self, key: Key) {
-        let Some(mut client) = self.clients.take(key) else { return };
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
         match self.flush_turn(key, &mut client) {
             Next::Keep => self.clients.put(key, client),
             Next::Close => self.close_client(key, client),
@@ -543,8 +607,12 @@ impl Front {
             if client.close {
                 return self.linger(key, client);
             }
-            let Some(exchange_key) = client.exchange else { return Next::Keep };
-            let Some(exchange) = self.exchanges.get(exchange_key) else { return Next::Keep };
+            let Some(exchange_key) = client.exchange else {
+                return Next::Keep;
+            };
+            let Some(exchange) = self.exchanges.get(exchange_key) else {
+                return Next::Keep;
+            };
             let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
             if exchange.ended && (exchange.end_sent || exchange.cut) && spooled == 0 {
                 match self.conclude(key, client, exchange_key) {
@@ -566,12 +634,18 @@ impl Front {
     /// Encodes what the spool holds and the end of the response into an empty out-buffer.
     fn refill(&mut self, client: &mut Client) {
         let Some(exchange_key) = client.exchange else { return };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
         if exchange.stage == Stage::Committed {
-            if client.out.is_empty() && let Some(spool) = &mut exchange.spool {
+            if client.out.is_empty()
+                && let Some(spool) = &mut exchange.spool
+            {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 match spool.take(&mut scratch) {
-                    Ok(count) => client.conn.send_data(scratch.get(..count).unwrap_or_default(), &mut client.out.bytes),
+                    Ok(count) => client
+                        .conn
+                        .send_data(scratch.get(..count).unwrap_or_default(), &mut client.out.bytes),
                     Err(_) => exchange.cut = true,
                 }
                 self.scratch = scratch;
@@ -597,7 +671,9 @@ impl Front {
     fn conclude(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
         client.exchange = None;
         client.served = true;
-        let Some(exchange) = self.exchanges.free(exchange_key) else { return Next::Close };
+        let Some(exchange) = self.exchanges.free(exchange_key) else {
+            return Next::Close;
+        };
         let status = exchange.response.status;
         self.log_access(client.peer, &exchange, status, client.conn.body_sent());
         let cut = exchange.cut;
@@ -641,15 +717,17 @@ impl Front {
 
     /// A client's deadline has come.
     pub(super) fn client_overdue(&mut self, key: Key) {
-        let Some(mut client) = self.clients.take(key) else { return };
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
         let next = match client.phase {
             _ if !client.out.is_empty() => Next::Close,
             Phase::Idle if client.served => Next::Close,
             Phase::Lingering => Next::Close,
             // Nothing was sent at all: a connection kept in reserve by a browser, closed without a word.
             Phase::Idle => Next::Close,
-            Phase::Head => self.refuse(key, &mut client, &http1::Error::HeadTimeout),
-            Phase::Body => self.refuse(key, &mut client, &http1::Error::BodyTimeout),
+            Phase::Head => self.refuse(key, &mut client, 408, "the request head took too long"),
+            Phase::Body => self.refuse(key, &mut client, 408, "the request body took too long"),
             Phase::Answering => Next::Keep,
         };
         match next {
@@ -667,7 +745,9 @@ impl Front {
             self.count_address(address.ip(), false);
         }
         let Some(exchange_key) = client.exchange else { return };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
         let complete = exchange.ended && exchange.stage == Stage::Committed && exchange.end_sent;
         let status = if complete { exchange.response.status } else { 499 };
         self.log_access(client.peer, &exchange, status, client.conn.body_sent());
@@ -683,6 +763,14 @@ impl Front {
         {
             self.close_client(key, client);
         }
+    }
+
+    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+        let key = self.exchanges.insert(exchange);
+        if let Some(exchange) = self.exchanges.get_mut(key) {
+            exchange.slot = key.place();
+        }
+        key
     }
 
     /// Keeps an exchange's memory for the next one.
@@ -704,9 +792,15 @@ fn cleared(mut head: RequestHead) -> RequestHead {
 }
 
 /// An address as text, without a heap allocation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AddressText {
     bytes: [u8; 48],
+}
+
+impl Default for AddressText {
+    fn default() -> Self {
+        Self { bytes: [0; 48] }
+    }
 }
 
 impl AddressText {
@@ -715,7 +809,10 @@ impl AddressText {
         let mut rest = &mut self.bytes[..];
         let room = rest.len();
         let written = write!(rest, "{address}").map_or(0, |()| room - rest.len());
-        self.bytes.get(..written).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("")
+        self.bytes
+            .get(..written)
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or("")
     }
 }
 

@@ -55,7 +55,10 @@ impl Control {
         let packet = self.buffer.get(..count).unwrap_or_default();
         let message: ToFront = codec::decode(packet).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         if fds.len() != codec::fds(&message) {
-            return Err(io::Error::new(ErrorKind::InvalidData, "a control message without its descriptors"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "a control message without its descriptors",
+            ));
         }
         Ok(Some((message, fds.into())))
     }
@@ -102,7 +105,9 @@ impl Front {
                 let queue = Queue::new(next()?, next()?)?;
                 let token = Key::fixed(u32::from(pool.0)).token(Kind::Queue);
                 let number = queue.sender.as_raw_fd();
-                self.poll.registry().register(&mut SourceFd(&number), token, Interest::WRITABLE)?;
+                self.poll
+                    .registry()
+                    .register(&mut SourceFd(&number), token, Interest::WRITABLE)?;
                 if let Some(pool) = self.pools.get_mut(usize::from(pool.0)) {
                     pool.queue = Some(queue);
                 }
@@ -120,7 +125,11 @@ impl Front {
             } => {
                 let board = Board::map(next()?)?;
                 let channel = if channel { Some(next()?) } else { None };
-                let route = if path.is_empty() { Route::Channel } else { Route::Socket(path.into()) };
+                let route = if path.is_empty() {
+                    Route::Channel
+                } else {
+                    Route::Socket(path.into())
+                };
                 let mut entry = Worker::new(worker, usize::from(pool.0), route, self.now);
                 entry.age = age;
                 entry.pid = pid;
@@ -182,8 +191,12 @@ impl Front {
     /// Makes workers of the servers that pools connect to.
     pub(super) fn add_upstreams(&mut self) {
         for pool in 0..self.pools.len() {
-            let Some(config) = self.pools.get(pool).map(|pool| &pool.config) else { continue };
-            let Program::Connect(upstreams) = &config.program else { continue };
+            let Some(config) = self.pools.get(pool).map(|pool| &pool.config) else {
+                continue;
+            };
+            let Program::Connect(upstreams) = &config.program else {
+                continue;
+            };
             let (upstreams, slots): (Vec<Upstream>, u32) = (upstreams.clone(), config.workers);
             // The first named is the last added, hence the first given requests.
             for (place, upstream) in upstreams.into_iter().enumerate().rev() {

@@ -54,7 +54,7 @@ pub(super) struct Front {
     pub(super) date: String,
     date_second: u64,
     pub(super) config: Config,
-    pub(super) policy: http1::Policy,
+    pub(super) policy: http1::policy::Policy,
     pub(super) forward: forwarded::ForwardPolicy,
     pub(super) control: Control,
     pub(super) listeners: Vec<Listener>,
@@ -91,7 +91,10 @@ pub(super) struct Front {
     pub(super) message: Vec<u8>,
     pub(super) spare_buffers: Vec<Vec<u8>>,
     pub(super) spare_heads: Vec<RequestHead>,
-    #[expect(clippy::vec_box, reason = "boxes move between here and the slots without copying exchanges")]
+    #[expect(
+        clippy::vec_box,
+        reason = "boxes move between here and the slots without copying exchanges"
+    )]
     pub(super) spare_exchanges: Vec<Box<Exchange>>,
     pub(super) log: Logger,
     pub(super) access: Option<access::AccessWriter>,
@@ -102,7 +105,12 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(config: Config, control: Control, log: Logger, access: Option<access::AccessWriter>) -> io::Result<Self> {
+    pub(super) fn new(
+        config: Config,
+        control: Control,
+        log: Logger,
+        access: Option<access::AccessWriter>,
+    ) -> io::Result<Self> {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
@@ -186,7 +194,9 @@ impl Front {
     }
 
     fn event(&mut self, event: &mio::event::Event) -> io::Result<()> {
-        let Some((kind, key)) = Key::from_token(event.token()) else { return Ok(()) };
+        let Some((kind, key)) = Key::from_token(event.token()) else {
+            return Ok(());
+        };
         match kind {
             Kind::Client => self.client_event(key, event),
             Kind::Link => self.link_event(key, event),
@@ -245,8 +255,18 @@ impl Front {
         let tables = [&self.client_timers, &self.exchange_timers, &self.worker_timers];
         let timers = tables.into_iter().filter_map(|timers| timers.next());
         let queues = self.pools.iter().filter_map(|pool| pool.dispatch.next_deadline());
-        let drain = self.drain.map(|drain| if drain.idle_until > self.now { drain.idle_until } else { drain.until });
-        let next = timers.chain(queues).chain(self.accept_pause).chain(drain).fold(self.next_heartbeat, Instant::min);
+        let drain = self.drain.map(|drain| {
+            if drain.idle_until > self.now {
+                drain.idle_until
+            } else {
+                drain.until
+            }
+        });
+        let next = timers
+            .chain(queues)
+            .chain(self.accept_pause)
+            .chain(drain)
+            .fold(self.next_heartbeat, Instant::min);
         let now = clock::now();
         // Rounded up, since the poll counts in milliseconds and would otherwise turn in place until the time has come.
         Some(next.saturating_duration_since(now) + Duration::from_micros(900))
@@ -355,9 +375,15 @@ impl Front {
     }
 
     fn fail_waiting(&mut self, key: Key, status: u16) {
-        let Some(mut exchange) = self.exchanges.take(key) else { return };
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
         if exchange.place == Place::Waiting {
-            let why = if status == 503 { "no worker came free in time (queue_timeout)" } else { "no server can be reached" };
+            let why = if status == 503 {
+                "no worker came free in time (queue_timeout)"
+            } else {
+                "no server can be reached"
+            };
             self.blame(&mut exchange, status, why);
         }
         self.settle(key, exchange);
@@ -373,22 +399,26 @@ impl Front {
         }
         if self.exchanges.len() > 0 {
             let left = self.exchanges.len();
-            self.say(Level::Warning, None, format_args!("{left} requests were cut at the end of graceful_timeout"));
+            self.say(
+                Level::Warning,
+                None,
+                format_args!("{left} requests were cut at the end of graceful_timeout"),
+            );
             self.log.flush();
         }
         true
     }
 }
 
-fn policy(http: &config::Http) -> http1::Policy {
-    http1::Policy {
-        limits: http1::Limits {
+fn policy(http: &config::Http) -> http1::policy::Policy {
+    http1::policy::Policy {
+        limits: http1::policy::Limits {
             request_line: http.limit_request_line,
             fields: http.limit_request_fields,
             field_size: http.limit_request_field_size,
             body: http.limit_request_body,
         },
-        rules: http1::Rules {
+        rules: http1::policy::Rules {
             permit_obsolete_folding: http.permit_obsolete_folding,
             strip_header_spaces: http.strip_header_spaces,
             permit_unconventional_http_method: http.permit_unconventional_http_method,

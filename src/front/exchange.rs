@@ -7,9 +7,9 @@ use super::event_loop::Front;
 use super::spool::{Body, Spool};
 use super::tokens::Key;
 use crate::base::ids::RequestId;
+use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::http1;
-use crate::base::level::Level;
 use std::time::Instant;
 
 /// Where a request is.
@@ -41,6 +41,8 @@ pub(super) enum Stage {
 /// One request with its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// Its own place, under which its timer runs.
+    pub(super) slot: usize,
     pub(super) client: Option<Key>,
     pub(super) pool: usize,
     pub(super) id: RequestId,
@@ -98,6 +100,7 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            slot: 0,
             client: None,
             pool: 0,
             id: RequestId::from_seed(0),
@@ -147,7 +150,12 @@ impl Exchange {
         fresh.body.clear();
         fresh.response.clear();
         fresh.held.clear();
-        for buffer in [&mut fresh.block, &mut fresh.held, &mut fresh.head.bytes, &mut fresh.response.bytes] {
+        for buffer in [
+            &mut fresh.block,
+            &mut fresh.held,
+            &mut fresh.head.bytes,
+            &mut fresh.response.bytes,
+        ] {
             if buffer.capacity() > KEEP {
                 *buffer = Vec::new();
             }
@@ -234,12 +242,14 @@ impl Front {
         if self.drain.is_some() {
             client.conn.close_after();
         }
-        let common = http1::Common {
+        let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
             request_id: Some(exchange.id.as_bytes()),
         };
-        client.conn.send_head(&exchange.response, length, &common, &mut client.out.bytes);
+        client
+            .conn
+            .send_head(&exchange.response, length, &common, &mut client.out.bytes);
         self.dirty_clients.extend(exchange.client);
         let held = std::mem::take(&mut exchange.held);
         if !held.is_empty() {
@@ -262,7 +272,10 @@ impl Front {
             match self.spool(exchange, data) {
                 Ok(()) => {}
                 Err(error) => {
-                    let text = format!("cannot spool a response in {}: {error}", self.config.http.tmp_upload_dir.display());
+                    let text = format!(
+                        "cannot spool a response in {}: {error}",
+                        self.config.http.tmp_upload_dir.display()
+                    );
                     self.say(Level::Error, Some(exchange), format_args!("{text}"));
                     exchange.cut = true;
                     exchange.ended = true;
@@ -302,7 +315,9 @@ impl Front {
         if status == 503 {
             exchange.response.push(b"Retry-After", b"1");
         }
-        if !exchange.body_ended && let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
+        if !exchange.body_ended
+            && let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key))
+        {
             client.conn.close_after();
         }
         exchange.held = page;

@@ -5,13 +5,13 @@ use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::spool::OutBuffer;
 use super::tokens::{Key, Kind};
-use super::workers::{Route, State};
+use super::workers::{Route, State, Worker};
+use crate::base::level::Level;
 use crate::base::message::{BodyLength, ResponseHead};
 use crate::cgi::response::{self, Parser};
 use crate::fastcgi;
-use crate::base::level::Level;
 use crate::logging::escape;
-use crate::pipe::{self, FrontConn};
+use crate::pipe::{self, FrontConn, frame};
 use mio::Interest;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -33,10 +33,7 @@ const KEEP: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) enum Wire {
     /// One request at a time.
-    FastCgi {
-        conn: fastcgi::Conn,
-        parser: Parser,
-    },
+    FastCgi { conn: fastcgi::Conn, parser: Parser },
     /// Many requests by number.
     Pipe(FrontConn),
 }
@@ -125,7 +122,10 @@ impl Front {
             Some(link) => link,
             None => return Err(ErrorKind::NotFound.into()),
         };
-        let result = self.poll.registry().register(link.stream.source(), key.token(Kind::Link), interest);
+        let result = self
+            .poll
+            .registry()
+            .register(link.stream.source(), key.token(Kind::Link), interest);
         match result {
             Ok(()) => {
                 self.links.put(key, link);
@@ -155,7 +155,9 @@ impl Front {
 
     /// Starts a request on a link; its out-buffer is written at the end of the turn.
     pub(super) fn start_request(&mut self, key: Key, exchange_key: Key, exchange: &mut Exchange) -> Result<(), String> {
-        let Some(link) = self.links.get_mut(key) else { return Err("its connection is gone".to_owned()) };
+        let Some(link) = self.links.get_mut(key) else {
+            return Err("its connection is gone".to_owned());
+        };
         link.last_request = None;
         link.touched = !link.out.is_empty();
         let memory = exchange.body.in_memory().filter(|_| !exchange.streams);
@@ -164,7 +166,8 @@ impl Front {
             Wire::FastCgi { conn, parser } => {
                 parser.reset();
                 link.exchange = Some(exchange_key);
-                conn.begin(&exchange.block, true, &mut link.out.bytes).map_err(|error| error.to_string())?;
+                conn.begin(&exchange.block, true, &mut link.out.bytes)
+                    .map_err(|error| error.to_string())?;
                 if let Some(body) = memory {
                     if !body.is_empty() {
                         conn.send_stdin(body, &mut link.out.bytes);
@@ -176,7 +179,9 @@ impl Front {
             }
             Wire::Pipe(_) => {
                 let window = usize::try_from(exchange.window).unwrap_or(usize::MAX);
-                let body = memory.filter(|body| body.len() <= window.min(LOW_WATER * 4)).unwrap_or_default();
+                let body = memory
+                    .filter(|body| body.len() <= window.min(LOW_WATER * 4))
+                    .unwrap_or_default();
                 let whole = whole && body.len() as u64 == exchange.body.len();
                 FrontConn::request(exchange.wire, &exchange.block, body, whole, &mut link.out.bytes);
                 exchange.body_passed = body.len() as u64;
@@ -243,8 +248,12 @@ impl Front {
     /// Encodes the next part of a body; false if there is nothing to encode now.
     fn feed(&mut self, link: &mut Link) -> bool {
         for _ in 0..link.feeding.len() {
-            let Some(exchange_key) = link.feeding.pop_front() else { return false };
-            let Some(mut exchange) = self.exchanges.take(exchange_key) else { continue };
+            let Some(exchange_key) = link.feeding.pop_front() else {
+                return false;
+            };
+            let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                continue;
+            };
             let fed = self.feed_one(link, exchange_key, &mut exchange);
             self.exchanges.put(exchange_key, exchange);
             match fed {
@@ -359,6 +368,23 @@ impl Front {
         }
     }
 
+    /// Reads what a dead worker has sent, then ends the link.
+    pub(super) fn drain_link(&mut self, key: Key) {
+        while let Some(link) = self.links.get_mut(key) {
+            link.paused = false;
+            link.readable = true;
+            let before = self.resume_links.len();
+            self.read_link(key);
+            if self.resume_links.len() == before {
+                break;
+            }
+            self.resume_links.truncate(before);
+        }
+        if self.links.get(key).is_some() {
+            self.link_down(key, &Down::Eof);
+        }
+    }
+
     fn link_bytes(&mut self, key: Key, link: &mut Link, bytes: &[u8], touched: &mut Vec<Key>) -> Result<(), String> {
         if link.input.is_empty() {
             let used = self.link_events(key, link, bytes, touched)?;
@@ -373,7 +399,13 @@ impl Front {
         Ok(())
     }
 
-    fn link_events(&mut self, key: Key, link: &mut Link, bytes: &[u8], touched: &mut Vec<Key>) -> Result<usize, String> {
+    fn link_events(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<usize, String> {
         if matches!(link.wire, Wire::Pipe(_)) {
             self.pipe_events(key, link, bytes, touched)
         } else {
@@ -388,7 +420,9 @@ impl Front {
         bytes: &[u8],
         touched: &mut Vec<Key>,
     ) -> Result<usize, String> {
-        let Wire::FastCgi { conn, parser } = &mut link.wire else { return Ok(bytes.len()) };
+        let Wire::FastCgi { conn, parser } = &mut link.wire else {
+            return Ok(bytes.len());
+        };
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -398,7 +432,9 @@ impl Front {
                 fastcgi::Event::NeedData => return Ok(used),
                 fastcgi::Event::Stdout(data) => {
                     let Some(exchange_key) = link.exchange else { continue };
-                    let Some(mut exchange) = self.exchanges.take(exchange_key) else { continue };
+                    let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                        continue;
+                    };
                     let result = self.stdout_data(parser, &mut exchange, data);
                     self.exchanges.put(exchange_key, exchange);
                     touched.push(exchange_key);
@@ -406,7 +442,9 @@ impl Front {
                 }
                 fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
                 fastcgi::Event::End { app_status, status } => {
-                    let Some(exchange_key) = link.exchange.take() else { continue };
+                    let Some(exchange_key) = link.exchange.take() else {
+                        continue;
+                    };
                     link.used = true;
                     link.feeding.clear();
                     self.fastcgi_end(key, link.worker, exchange_key, app_status, status);
@@ -452,7 +490,9 @@ impl Front {
         app_status: u32,
         status: fastcgi::ProtocolStatus,
     ) {
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
         self.release(&mut exchange, worker, Some(link));
         match status {
             fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
@@ -460,7 +500,11 @@ impl Front {
             }
             fastcgi::ProtocolStatus::Complete => {
                 if app_status != 0 {
-                    self.say(Level::Info, Some(&exchange), format_args!("the app ended with status {app_status}"));
+                    self.say(
+                        Level::Info,
+                        Some(&exchange),
+                        format_args!("the app ended with status {app_status}"),
+                    );
                 }
                 self.response_end(&mut exchange);
             }
@@ -475,8 +519,16 @@ impl Front {
         self.settle(exchange_key, exchange);
     }
 
-    fn pipe_events(&mut self, key: Key, link: &mut Link, bytes: &[u8], touched: &mut Vec<Key>) -> Result<usize, String> {
-        let Wire::Pipe(conn) = &mut link.wire else { return Ok(bytes.len()) };
+    fn pipe_events(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<usize, String> {
+        let Wire::Pipe(conn) = &mut link.wire else {
+            return Ok(bytes.len());
+        };
         let mut head = std::mem::take(&mut self.scratch_head);
         let mut used = 0;
         let result = loop {
@@ -499,7 +551,14 @@ impl Front {
                         touched.push(exchange_key);
                     }
                 }
-                pipe::Event::Data { id, data } => self.pipe_data(link, id, data),
+                pipe::Event::Data { id, data } => {
+                    let credit = self.pipe_data(link.worker, id, data);
+                    if credit > 0 {
+                        FrontConn::window(id, credit, &mut link.out.bytes);
+                        link.last_request = None;
+                        self.dirty_links.push(key);
+                    }
+                }
                 pipe::Event::End { id } => {
                     link.used = true;
                     self.pipe_end(link.worker, id);
@@ -509,7 +568,10 @@ impl Front {
                     self.pipe_gave_up(link.worker, id, refused);
                 }
                 pipe::Event::Window { id, bytes } => {
-                    if let Some(exchange) = self.by_wire(link.worker, id).and_then(|key| self.exchanges.get_mut(key)) {
+                    if let Some(exchange) = self
+                        .by_wire(link.worker, id)
+                        .and_then(|key| self.exchanges.get_mut(key))
+                    {
                         exchange.window = exchange.window.saturating_add(u64::from(bytes));
                         self.dirty_links.push(key);
                     }
@@ -524,40 +586,45 @@ impl Front {
         let exchange_key = self.by_wire(worker, id)?;
         let mut exchange = self.exchanges.take(exchange_key)?;
         if exchange.place == Place::Pulled {
-            exchange.place = Place::Assigned;
-            exchange.worker = Some(worker);
-            exchange.link = Some(link);
-            exchange.pid = self.workers.get(worker).map_or(0, |worker| worker.pid);
+            self.bind(&mut exchange, worker, link);
         }
         std::mem::swap(&mut exchange.response, head);
-        self.worker_spoke(&mut exchange);
+        self.worker_spoke(&exchange);
         self.response_head(&mut exchange);
         self.exchanges.put(exchange_key, exchange);
         Some(exchange_key)
     }
 
-    fn pipe_data(&mut self, link: &mut Link, id: u16, data: &[u8]) {
-        let Some(exchange_key) = self.by_wire(link.worker, id) else { return };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
-        self.worker_spoke(&mut exchange);
+    /// Passes body bytes on; the credit to give a worker that counts what it sends, if any is due.
+    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8]) -> u32 {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return 0;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return 0;
+        };
+        self.worker_spoke(&exchange);
         self.response_data(&mut exchange, data);
-        if self.workers.get(link.worker).is_some_and(|worker| worker.flows()) {
-            exchange.credit = exchange.credit.saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
-            if exchange.credit >= 64 * 1024 && !exchange.blocked {
-                let credit = std::mem::take(&mut exchange.credit);
-                link.send_frame(|out| FrontConn::window(id, credit, out));
-                self.dirty_links.extend(exchange.link);
+        let mut credit = 0;
+        if self.workers.get(worker).is_some_and(Worker::flows) {
+            exchange.credit = exchange
+                .credit
+                .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            if exchange.credit >= frame::WINDOW / 4 && !exchange.blocked {
+                credit = std::mem::take(&mut exchange.credit);
             }
         }
         self.exchanges.put(exchange_key, exchange);
+        credit
     }
 
     fn pipe_end(&mut self, worker: Key, id: u16) {
         let Some(exchange_key) = self.by_wire(worker, id) else {
-            self.forget_orphan(worker, id);
             return;
         };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
         self.release(&mut exchange, worker, None);
         self.response_end(&mut exchange);
         self.settle(exchange_key, exchange);
@@ -565,10 +632,11 @@ impl Front {
 
     fn pipe_gave_up(&mut self, worker: Key, id: u16, refused: bool) {
         let Some(exchange_key) = self.by_wire(worker, id) else {
-            self.forget_orphan(worker, id);
             return;
         };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
         self.release(&mut exchange, worker, None);
         if refused && exchange.is_whole() {
             self.try_again(exchange_key, &mut exchange);
@@ -593,7 +661,9 @@ impl Front {
             lost = self.exchanges_on(key);
         }
         for exchange_key in lost {
-            let Some(mut exchange) = self.exchanges.take(exchange_key) else { continue };
+            let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                continue;
+            };
             let not_run = match down {
                 Down::Unwritten => true,
                 // The pipe protocol's loops read a whole request before they act: the last request sent was not
@@ -605,7 +675,9 @@ impl Front {
             self.worker_lost(exchange_key, &mut exchange, not_run, down);
             self.settle(exchange_key, exchange);
         }
-        let Some(worker) = self.workers.get_mut(worker_key) else { return };
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
         worker.idle_links.retain(|other| *other != key);
         worker.open_links = worker.open_links.saturating_sub(usize::from(!is_pipe));
         if is_pipe && worker.channel == Some(key) {

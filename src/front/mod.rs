@@ -89,7 +89,9 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
         file.read_to_string(&mut text)?;
     }
     let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
-    let Some(file) = fds.next() else { return Ok((config, None)) };
+    let Some(file) = fds.next() else {
+        return Ok((config, None));
+    };
     let format = match &config.logs.access_log_format {
         config::AccessFormat::Json => access::AccessFormat::json(),
         config::AccessFormat::Text(text) => {

@@ -35,7 +35,9 @@ impl Front {
         }));
         if let Some(output) = self.outputs.get_mut(key) {
             let token = key.token(Kind::Output);
-            self.poll.registry().register(&mut output.pipe, token, Interest::READABLE)?;
+            self.poll
+                .registry()
+                .register(&mut output.pipe, token, Interest::READABLE)?;
         }
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.output = Some(key);
@@ -46,7 +48,9 @@ impl Front {
 
     /// Reads what a worker has printed, within this turn's budget.
     pub(super) fn read_output(&mut self, key: Key) {
-        let Some(mut output) = self.outputs.take(key) else { return };
+        let Some(mut output) = self.outputs.take(key) else {
+            return;
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut budget = TURN;
         let open = loop {
@@ -84,7 +88,9 @@ impl Front {
     pub(super) fn read_output_to_end(&mut self, worker: Key) {
         // A pipe holds 64 KiB unless someone made it larger: a few turns empty it.
         for _ in 0..16 {
-            let Some(key) = self.workers.get(worker).and_then(|worker| worker.output) else { return };
+            let Some(key) = self.workers.get(worker).and_then(|worker| worker.output) else {
+                return;
+            };
             let before = self.resume_outputs.len();
             self.read_output(key);
             if self.resume_outputs.len() == before {
@@ -125,7 +131,9 @@ impl Front {
         if line.is_empty() {
             return;
         }
-        let Some(worker) = self.workers.get(worker_key) else { return };
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
         let running = |key: &Key| {
             let exchange = self.exchanges.get(*key);
             exchange.is_some_and(|exchange| exchange.worker == Some(worker_key) || worker.runs(exchange.wire))

@@ -8,10 +8,10 @@
 use super::event_loop::Front;
 use super::tokens::{Key, Kind};
 use super::workers::{Route, State};
-use crate::config::Upstream;
-use crate::control::{Protocol, Ready, ToArbiter};
-use crate::fastcgi;
 use crate::base::level::Level;
+use crate::config::Upstream;
+use crate::control::{Protocol, Ready};
+use crate::fastcgi;
 use crate::sys::socket;
 use mio::Interest;
 use mio::net::UnixStream;
@@ -37,7 +37,9 @@ pub(super) struct Probe {
 impl Front {
     /// Starts or goes on looking whether a worker accepts.
     pub(super) fn probe(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         let Route::Socket(path) = &worker.route else { return };
         if let Some(probe) = &worker.probe {
             if socket::unread_by_peer(&probe.stream).is_ok_and(|unread| unread == 0) {
@@ -47,7 +49,10 @@ impl Front {
         } else if let Ok(mut stream) = UnixStream::connect(path) {
             let mut record = Vec::new();
             fastcgi::get_values(&mut record);
-            let registered = self.poll.registry().register(&mut stream, key.token(Kind::Probe), Interest::READABLE);
+            let registered = self
+                .poll
+                .registry()
+                .register(&mut stream, key.token(Kind::Probe), Interest::READABLE);
             if registered.is_ok() && stream.write(&record).is_ok() {
                 worker.probe = Some(Probe { stream });
             }
@@ -63,7 +68,9 @@ impl Front {
 
     /// The poll said something about a probe.
     pub(super) fn probe_event(&mut self, key: Key) {
-        let Some(probe) = self.workers.get_mut(key).and_then(|worker| worker.probe.as_mut()) else { return };
+        let Some(probe) = self.workers.get_mut(key).and_then(|worker| worker.probe.as_mut()) else {
+            return;
+        };
         match probe.stream.read(&mut [0; 512]) {
             // The answer is not needed: that there is one is the answer.
             Ok(1..) => self.probe_accepted(key),
@@ -75,7 +82,9 @@ impl Front {
     }
 
     fn drop_probe(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if let Some(mut probe) = worker.probe.take() {
             // Closing the socket ends its registration too.
             let _ = self.poll.registry().deregister(&mut probe.stream);
@@ -84,7 +93,9 @@ impl Front {
 
     fn probe_accepted(&mut self, key: Key) {
         self.drop_probe(key);
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         self.worker_timers.set(key.place(), None);
         let tell = worker.state == State::Booting;
         if !tell && worker.state != State::Suspect {
@@ -122,7 +133,9 @@ impl Front {
 
     /// A worker let a connection go: no requests for it until it has accepted another.
     pub(super) fn suspect(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if worker.state != State::Ready || !matches!(worker.route, Route::Socket(_)) {
             return;
         }
@@ -155,7 +168,9 @@ impl Front {
 
     /// An upstream cannot be reached: it rests, and without any other the waiting requests are answered.
     pub(super) fn upstream_down(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if worker.state == State::Unreachable {
             return;
         }
@@ -163,21 +178,27 @@ impl Front {
         worker.pause = (worker.pause * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
         let (pause, pool_index) = (worker.pause, worker.pool);
         self.worker_timers.set(key.place(), Some(self.now + pause));
-        let Some(pool) = self.pools.get_mut(pool_index) else { return };
+        let Some(pool) = self.pools.get_mut(pool_index) else {
+            return;
+        };
         pool.dispatch.remove(key.index);
         if pool.dispatch.has_workers() {
             return;
         }
         let waiting: Vec<u32> = pool.dispatch.drain().collect();
         for request in waiting {
-            let Some(key) = self.exchanges.key_at(request as usize) else { continue };
+            let Some(key) = self.exchanges.key_at(request as usize) else {
+                continue;
+            };
             self.fail_later.push((key, 502));
         }
     }
 
     /// A worker's timer has come.
     pub(super) fn worker_due(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         match (worker.state, &worker.route) {
             (State::Booting, Route::Socket(_)) => self.probe(key),
             (State::Suspect, Route::Socket(_)) => self.probe(key),
@@ -201,17 +222,13 @@ impl Front {
             self.worker_ready(key, ready, false);
             return;
         }
-        if self.workers.get(key).is_some_and(|worker| matches!(worker.route, Route::Socket(_))) {
+        if self
+            .workers
+            .get(key)
+            .is_some_and(|worker| matches!(worker.route, Route::Socket(_)))
+        {
             self.probe(key);
         }
-    }
-
-    /// Stops everything about a worker the arbiter gave up before it was ready.
-    pub(super) fn refuse_start(&mut self, reason: &str) {
-        self.say(Level::Critical, None, format_args!("{reason}"));
-        self.send_control(&ToArbiter::Refused {
-            reason: reason.to_owned(),
-        });
     }
 }
 

@@ -49,13 +49,17 @@ impl Queue {
 impl Front {
     /// Puts a request into its pool's queue. `starts`: a slot is free, so its clock starts now.
     pub(super) fn push(&mut self, key: Key, starts: bool) {
-        let Some(mut exchange) = self.exchanges.take(key) else { return };
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
         self.push_exchange(key, &mut exchange, starts);
         self.settle(key, exchange);
     }
 
     fn push_exchange(&mut self, key: Key, exchange: &mut Exchange, starts: bool) {
-        let Some(pool) = self.pools.get_mut(exchange.pool) else { return };
+        let Some(pool) = self.pools.get_mut(exchange.pool) else {
+            return;
+        };
         let wire = pool.allocate_wire(key);
         let sent = match (&pool.queue, wire) {
             (Some(queue), Some(wire)) => send(queue, wire, exchange, &mut self.message),
@@ -111,7 +115,11 @@ impl Front {
             && self.now - since >= LOST_AFTER
             && !self.is_anyone_taking(exchange.pool)
         {
-            self.say(Level::Info, Some(exchange), format_args!("the worker left before it ran the request: sent again"));
+            self.say(
+                Level::Info,
+                Some(exchange),
+                format_args!("the worker left before it ran the request: sent again"),
+            );
             self.withdraw(exchange);
             self.try_again(key, exchange);
             return;
@@ -126,14 +134,19 @@ impl Front {
 
     /// True if a worker with a free slot is on the processor or stopped: it may hold a message it has not named yet.
     fn is_anyone_taking(&self, pool: usize) -> bool {
-        self.workers.keys().filter_map(|key| self.workers.get(key)).any(|worker| {
-            worker.pool == pool && worker.pulls() && !worker.is_full() && !process_state::is_sleeping(worker.pid)
-        })
+        self.workers
+            .keys()
+            .filter_map(|key| self.workers.get(key))
+            .any(|worker| {
+                worker.pool == pool && worker.pulls() && !worker.is_full() && !process_state::is_sleeping(worker.pid)
+            })
     }
 
     /// A pulled request leaves the books of its pool.
     fn withdraw(&mut self, exchange: &mut Exchange) {
-        let Some(pool) = self.pools.get_mut(exchange.pool) else { return };
+        let Some(pool) = self.pools.get_mut(exchange.pool) else {
+            return;
+        };
         if exchange.wire != 0 {
             pool.free_wire(std::mem::take(&mut exchange.wire));
         }
@@ -148,7 +161,9 @@ impl Front {
         let mut fds = Vec::new();
         let mut scratch = std::mem::take(&mut self.scratch);
         loop {
-            let Some(queue) = self.pools.get(pool_index).and_then(|pool| pool.queue.as_ref()) else { break };
+            let Some(queue) = self.pools.get(pool_index).and_then(|pool| pool.queue.as_ref()) else {
+                break;
+            };
             fds.clear();
             match socket::try_receive_packet(&queue.receiver, &mut scratch, &mut fds) {
                 Ok(0) => break,
@@ -160,15 +175,23 @@ impl Front {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    self.say(Level::Error, None, format_args!("cannot take requests back from the queue: {error}"));
+                    self.say(
+                        Level::Error,
+                        None,
+                        format_args!("cannot take requests back from the queue: {error}"),
+                    );
                     break;
                 }
             }
         }
         self.scratch = scratch;
         for wire in taken.into_iter().rev() {
-            let Some(key) = self.pools.get(pool_index).and_then(|pool| pool.by_wire(wire)) else { continue };
-            let Some(mut exchange) = self.exchanges.take(key) else { continue };
+            let Some(key) = self.pools.get(pool_index).and_then(|pool| pool.by_wire(wire)) else {
+                continue;
+            };
+            let Some(mut exchange) = self.exchanges.take(key) else {
+                continue;
+            };
             if exchange.place == Place::Pulled {
                 let queued = exchange.queued;
                 self.withdraw(&mut exchange);
@@ -195,7 +218,9 @@ impl Front {
         let pulled: Vec<Key> = pool.exchanges().collect();
         self.take_back(pool_index);
         for key in pulled {
-            let Some(mut exchange) = self.exchanges.take(key) else { continue };
+            let Some(mut exchange) = self.exchanges.take(key) else {
+                continue;
+            };
             if exchange.place == Place::Pulled {
                 if self.workers.get(dead).is_some_and(|worker| worker.runs(exchange.wire)) {
                     self.withdraw(&mut exchange);
@@ -215,9 +240,11 @@ impl Front {
     pub(super) fn rescue(&mut self) {
         for pool in 0..self.pools.len() {
             let stranded = self.pools.get(pool).is_some_and(|pool| pool.dispatch.pulled() > 0);
-            let served = self.workers.keys().filter_map(|key| self.workers.get(key)).any(|worker| {
-                worker.pool == pool && worker.pulls() && worker.state != State::Condemned
-            });
+            let served = self
+                .workers
+                .keys()
+                .filter_map(|key| self.workers.get(key))
+                .any(|worker| worker.pool == pool && worker.pulls() && worker.state != State::Condemned);
             if stranded && !served {
                 self.take_back(pool);
             }
@@ -232,7 +259,13 @@ impl Front {
 fn send(queue: &Queue, wire: u16, exchange: &Exchange, message: &mut Vec<u8>) -> io::Result<()> {
     message.clear();
     let memory = exchange.body.in_memory();
-    FrontConn::request_message(wire, &exchange.block, memory.unwrap_or_default(), memory.is_none(), message);
+    FrontConn::request_message(
+        wire,
+        &exchange.block,
+        memory.unwrap_or_default(),
+        memory.is_none(),
+        message,
+    );
     let spilled = FrontConn::spill(message, frame::MESSAGE_LIMIT);
     let file = if spilled.is_empty() {
         exchange.body.file().map(File::try_clone).transpose()?

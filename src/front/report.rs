@@ -5,7 +5,6 @@ use super::event_loop::Front;
 use super::exchange::Exchange;
 use super::tokens::Key;
 use crate::base::level::Level;
-use crate::http1;
 use crate::logging::{Context, access, escape};
 use crate::pipe::frame::level;
 use std::fmt;
@@ -29,9 +28,15 @@ impl Front {
             return;
         };
         let pool = self.pools.get(exchange.pool);
-        let worker = exchange.worker.and_then(|key| self.workers.get(key)).filter(|worker| worker.pid != 0);
+        let worker = exchange
+            .worker
+            .and_then(|key| self.workers.get(key))
+            .filter(|worker| worker.pid != 0);
         let mut text = AddressText::default();
-        let peer = exchange.client.and_then(|key| self.clients.get(key)).map(|client| client.peer);
+        let peer = exchange
+            .client
+            .and_then(|key| self.clients.get(key))
+            .map(|client| client.peer);
         let context = Context {
             pool: pool.map(|pool| pool.config.name.as_str()),
             worker: worker.map(|worker| worker.id),
@@ -106,7 +111,10 @@ impl Front {
     pub(super) fn log_invalid(&self, peer: Peer, reason: &str) {
         let mut text = AddressText::default();
         let address = peer.address.map_or("unix", |address| text.of(address.ip()));
-        self.log.warning(&crate::logging::NONE, format_args!("Invalid request from ip={address}: {reason}"));
+        self.log.warning(
+            &crate::logging::NONE,
+            format_args!("Invalid request from ip={address}: {reason}"),
+        );
     }
 
     /// A limit was reached: said at most once a second.
@@ -121,7 +129,11 @@ impl Front {
         if held_back == 0 {
             self.say(Level::Warning, None, format_args!("{what}"));
         } else {
-            self.say(Level::Warning, None, format_args!("{what}; {held_back} more such events since the last line"));
+            self.say(
+                Level::Warning,
+                None,
+                format_args!("{what}; {held_back} more such events since the last line"),
+            );
         }
     }
 
@@ -144,9 +156,4 @@ impl Front {
         };
         log.log(&record);
     }
-}
-
-/// The reason of a refusal that the parser did not give.
-pub(super) fn status_text(status: u16) -> &'static str {
-    http1::response::reason(status)
 }

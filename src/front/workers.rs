@@ -7,11 +7,11 @@ use super::exchange::{Exchange, Place, Stage};
 use super::link::{Down, Link, Wire};
 use super::probe::Probe;
 use super::pull::Queue;
-use super::tokens::{Key, Kind};
+use super::tokens::Key;
 use crate::base::ids::WorkerId;
+use crate::base::level::Level;
 use crate::config::{self, Upstream};
 use crate::control::{Protocol, Ready, ToArbiter};
-use crate::base::level::Level;
 use crate::pipe::{FrontConn, frame};
 use crate::plan::dispatch::{self, Dispatch, Verdict};
 use crate::sys::board::Board;
@@ -229,12 +229,16 @@ impl Front {
     /// Hands waiting requests to workers that have come free.
     pub(super) fn dispatch(&mut self, pool_index: usize) {
         loop {
-            let Some(pool) = self.pools.get_mut(pool_index) else { return };
+            let Some(pool) = self.pools.get_mut(pool_index) else {
+                return;
+            };
             pool.dirty = false;
             if pool.queue.as_ref().is_some_and(|queue| queue.blocked) {
                 return;
             }
-            let Some((request, _, verdict)) = pool.dispatch.next() else { return };
+            let Some((request, _, verdict)) = pool.dispatch.next() else {
+                return;
+            };
             if let Some(key) = self.exchanges.key_at(request as usize) {
                 self.place(key, verdict);
             }
@@ -242,7 +246,9 @@ impl Front {
     }
 
     fn assign(&mut self, exchange_key: Key, worker_index: u32) {
-        let Some(worker_key) = self.workers.key_at(worker_index as usize) else { return };
+        let Some(worker_key) = self.workers.key_at(worker_index as usize) else {
+            return;
+        };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
             self.unassign(worker_key);
             return;
@@ -260,7 +266,9 @@ impl Front {
     }
 
     fn unassign(&mut self, worker_key: Key) {
-        let Some(worker) = self.workers.get(worker_key) else { return };
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
         if let Some(pool) = self.pools.get_mut(worker.pool) {
             pool.dispatch.release(worker_key.index);
             pool.dirty = true;
@@ -268,16 +276,24 @@ impl Front {
     }
 
     fn start(&mut self, exchange_key: Key, exchange: &mut Exchange, worker_key: Key, link: Key) {
-        let Some(worker) = self.workers.get_mut(worker_key) else { return };
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
         worker.count(1);
         exchange.place = Place::Assigned;
         exchange.worker = Some(worker_key);
         exchange.link = Some(link);
         exchange.pid = worker.pid;
         exchange.dispatched = self.now;
-        exchange.window = if worker.flows() { u64::from(frame::WINDOW) } else { u64::MAX };
+        exchange.window = if worker.flows() {
+            u64::from(frame::WINDOW)
+        } else {
+            u64::MAX
+        };
         let is_pipe = worker.protocol == Protocol::Pipe;
-        let Some(pool) = self.pools.get_mut(exchange.pool) else { return };
+        let Some(pool) = self.pools.get_mut(exchange.pool) else {
+            return;
+        };
         let deadline = pool.config.timeout.map(|limit| self.now + limit);
         self.exchange_timers.set(exchange_key.place(), deadline);
         if is_pipe {
@@ -299,7 +315,9 @@ impl Front {
 
     /// A connection on which the worker can be given a request.
     fn link_for(&mut self, worker_key: Key) -> io::Result<Key> {
-        let Some(worker) = self.workers.get_mut(worker_key) else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         if let Some(channel) = worker.channel.filter(|_| worker.protocol == Protocol::Pipe) {
             return Ok(channel);
         }
@@ -323,7 +341,11 @@ impl Front {
     /// Opens a worker's channel.
     pub(super) fn add_channel(&mut self, worker: Key, stream: UnixStream, ready: bool) -> io::Result<Key> {
         let limits = crate::pipe::Limits::default();
-        let conn = if ready { FrontConn::resumed(limits) } else { FrontConn::new(limits) };
+        let conn = if ready {
+            FrontConn::resumed(limits)
+        } else {
+            FrontConn::new(limits)
+        };
         self.add_link(Box::new(Link::new(Stream::Unix(stream), worker, Wire::Pipe(conn))))
     }
 
@@ -336,7 +358,9 @@ impl Front {
     pub(super) fn release(&mut self, exchange: &mut Exchange, worker_key: Key, reusable: Option<Key>) {
         let held = std::mem::replace(&mut exchange.place, Place::Finished);
         exchange.link = None;
-        let Some(pool) = self.pools.get_mut(exchange.pool) else { return };
+        let Some(pool) = self.pools.get_mut(exchange.pool) else {
+            return;
+        };
         pool.dirty = true;
         if exchange.wire != 0 {
             pool.free_wire(std::mem::take(&mut exchange.wire));
@@ -346,7 +370,9 @@ impl Front {
         } else {
             pool.dispatch.release(worker_key.index);
         }
-        let Some(worker) = self.workers.get_mut(worker_key) else { return };
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
         if held == Place::Assigned {
             worker.count(-1);
         }
@@ -406,24 +432,19 @@ impl Front {
 
     /// The exchanges whose answers come over this link.
     pub(super) fn exchanges_on(&self, link: Key) -> Vec<Key> {
-        let on_link = |key: &Key| self.exchanges.get(*key).is_some_and(|exchange| exchange.link == Some(link));
+        let on_link = |key: &Key| {
+            self.exchanges
+                .get(*key)
+                .is_some_and(|exchange| exchange.link == Some(link))
+        };
         self.exchanges.keys().filter(on_link).collect()
     }
 
-    /// The worker has sent a part of the response: its clock starts over.
-    pub(super) fn worker_spoke(&mut self, exchange: &mut Exchange) {
+    /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002).
+    pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
         let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
-        if let Some(key) = self.exchange_key(exchange) {
-            self.exchange_timers.set(key.place(), limit.map(|limit| self.now + limit));
-        }
-    }
-
-    fn exchange_key(&self, exchange: &Exchange) -> Option<Key> {
-        if exchange.wire != 0 {
-            let pool = self.pools.get(exchange.pool)?;
-            return *pool.wires.get(usize::from(exchange.wire))?;
-        }
-        None
+        self.exchange_timers
+            .set(exchange.slot, limit.map(|limit| self.now + limit));
     }
 
     /// The request goes to the head of the queue as if for the first time.
@@ -449,14 +470,22 @@ impl Front {
     pub(super) fn worker_lost(&mut self, key: Key, exchange: &mut Exchange, not_run: bool, down: &Down) {
         let untouched = exchange.stage != Stage::Committed && exchange.is_whole();
         if not_run && untouched {
-            self.say(Level::Info, Some(exchange), format_args!("the worker left before it read the request: sent again"));
+            self.say(
+                Level::Info,
+                Some(exchange),
+                format_args!("the worker left before it read the request: sent again"),
+            );
             self.try_again(key, exchange);
             return;
         }
         exchange.deaths += 1;
         // A request that has ended two workers is not tried on a third.
         if untouched && exchange.head.is_safe() && exchange.deaths < 2 && exchange.client.is_some() {
-            self.say(Level::Info, Some(exchange), format_args!("the worker left while it ran the request: sent again"));
+            self.say(
+                Level::Info,
+                Some(exchange),
+                format_args!("the worker left while it ran the request: sent again"),
+            );
             self.try_again(key, exchange);
             return;
         }
@@ -473,7 +502,11 @@ impl Front {
 
     /// Fails a request and says why in the log.
     pub(super) fn blame(&mut self, exchange: &mut Exchange, status: u16, why: &str) {
-        let level = if status == 431 || status == 503 { Level::Info } else { Level::Warning };
+        let level = if status == 431 || status == 503 {
+            Level::Info
+        } else {
+            Level::Warning
+        };
         let cut = exchange.stage == Stage::Committed;
         let outcome = if cut { "cut".to_owned() } else { status.to_string() };
         self.say_request(level, exchange, &format!("failed ({outcome}): {why}"));
@@ -488,7 +521,9 @@ impl Front {
 
     /// Nobody waits for this exchange any more.
     pub(super) fn client_left(&mut self, key: Key) {
-        let Some(mut exchange) = self.exchanges.take(key) else { return };
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
         match exchange.place {
             Place::Receiving | Place::Finished => exchange.place = Place::Finished,
             Place::Waiting => {
@@ -511,7 +546,9 @@ impl Front {
     fn abort(&mut self, key: Key, exchange: &mut Exchange) {
         let runner = exchange.worker.or_else(|| self.runner(exchange));
         let Some(worker_key) = runner else { return };
-        let Some(worker) = self.workers.get(worker_key) else { return };
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
         let stream_cut = exchange.streams && !exchange.body_ended;
         if worker.protocol == Protocol::Pipe {
             let Some(channel) = worker.channel else { return };
@@ -547,12 +584,15 @@ impl Front {
 
     /// An exchange's deadline has come.
     pub(super) fn exchange_overdue(&mut self, key: Key) {
-        let Some(mut exchange) = self.exchanges.take(key) else { return };
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
         match exchange.place {
             Place::Assigned => {
                 // Time the client takes does not count against the worker.
                 if exchange.blocked {
-                    self.exchange_timers.set(key.place(), Some(self.now + Duration::from_secs(1)));
+                    self.exchange_timers
+                        .set(key.place(), Some(self.now + Duration::from_secs(1)));
                 } else if let Some(worker) = exchange.worker {
                     self.overdue(&mut exchange, worker);
                 }
@@ -576,8 +616,14 @@ impl Front {
             }
             self.drop_link(link_key);
         }
-        let Some(worker) = self.workers.get_mut(worker_key) else { return };
-        let text = format!("WORKER TIMEOUT (pid:{}) {details} ran {:.1} s", worker.pid, age.as_secs_f64());
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
+        let text = format!(
+            "WORKER TIMEOUT (pid:{}) {details} ran {:.1} s",
+            worker.pid,
+            age.as_secs_f64()
+        );
         if matches!(worker.route, Route::Upstream(_)) {
             self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
             return;
@@ -598,7 +644,9 @@ impl Front {
 
     /// A worker may have requests from now on.
     pub(super) fn worker_ready(&mut self, key: Key, ready: Ready, tell: bool) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         worker.protocol = ready.protocol;
         worker.slots = ready.slots;
         worker.flags = ready.flags;
@@ -622,7 +670,9 @@ impl Front {
 
     /// The worker broke its protocol or left its channel: it gets nothing more and is replaced.
     pub(super) fn fault(&mut self, key: Key, reason: &str) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if matches!(worker.route, Route::Upstream(_)) {
             self.say_worker(Level::Warning, key, format_args!("{reason}"));
             return;
@@ -643,19 +693,24 @@ impl Front {
 
     /// A worker's channel ended. It is most likely exiting; one that lives on without it is of no use.
     pub(super) fn channel_closed(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if matches!(worker.state, State::Ready | State::Booting) {
             worker.state = State::Suspect;
             if let Some(pool) = self.pools.get_mut(worker.pool) {
                 pool.dispatch.remove(key.index);
             }
         }
-        self.worker_timers.set(key.place(), Some(self.now + Duration::from_millis(500)));
+        self.worker_timers
+            .set(key.place(), Some(self.now + Duration::from_millis(500)));
     }
 
     /// Stops giving a worker requests; `Drained` follows when its last one has ended.
     pub(super) fn retire(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if worker.state == State::Condemned {
             return;
         }
@@ -678,7 +733,9 @@ impl Front {
 
     /// Says `Drained` once a retiring worker has nothing in hand.
     pub(super) fn check_drained(&mut self, key: Key) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         if worker.state != State::Retiring || worker.drained {
             return;
         }
@@ -688,24 +745,35 @@ impl Front {
             self.send_control(&ToArbiter::Drained { worker: id });
         } else if worker.pulls() {
             // A slot clears its cell without telling anyone.
-            self.worker_timers.set(key.place(), Some(self.now + Duration::from_millis(10)));
+            self.worker_timers
+                .set(key.place(), Some(self.now + Duration::from_millis(10)));
         }
     }
 
     /// The arbiter has reaped a worker.
     pub(super) fn exited(&mut self, key: Key, cause: &str) {
         // What it sent before it went is still in the sockets.
-        let links: Vec<Key> = self.links.keys().filter(|link| self.link_worker(*link) == Some(key)).collect();
+        let links: Vec<Key> = self
+            .links
+            .keys()
+            .filter(|link| self.link_worker(*link) == Some(key))
+            .collect();
         for link in links {
             self.drain_link(link);
         }
         self.read_output_to_end(key);
-        let Some(worker) = self.workers.get_mut(key) else { return };
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
         let report = worker.report.take();
         let pool_index = worker.pool;
         worker.state = State::Condemned;
         if let Some(report) = report {
-            self.say_worker(Level::Critical, key, format_args!("{report}; it {cause} before it could be examined"));
+            self.say_worker(
+                Level::Critical,
+                key,
+                format_args!("{report}; it {cause} before it could be examined"),
+            );
         }
         if let Some(pool) = self.pools.get_mut(pool_index) {
             pool.dispatch.remove(key.index);
