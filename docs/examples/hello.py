@@ -20,7 +20,7 @@ unfinished = 0  # the request whose body is still coming
 while len(header := frames.read(8)) == 8:
     kind, flags, id, length = struct.unpack("!BBHI", header)
     payload = frames.read(length)
-    if kind == DRAIN:
+    if kind == DRAIN or len(payload) < length:
         break
     if kind == ABORT and id == unfinished:
         channel.sendall(struct.pack("!BBHI", REFUSED, 0, id, 0))

@@ -120,31 +120,35 @@ def read_file(fd):
         yield file.read()
 
 
-def serve():
-    """Serves what the front assigns, until DRAIN or the end of the channel."""
-    stream = channel.makefile("rb", 65536)
-    read = stream.read
+def read_frames():
+    """Frames from the channel until its end; one that was cut is left out."""
+    read = channel.makefile("rb", 65536).read
     while len(header := read(8)) == 8:
         kind, flags, id, length = HEADER.unpack(header)
         payload = read(length)
+        if len(payload) == length:
+            yield kind, flags, id, payload
+
+
+def serve():
+    """Serves what the front assigns, until DRAIN or the end of the channel."""
+    unfinished = {}
+    for kind, flags, id, payload in read_frames():
         if kind == DRAIN:
             return
-        if kind != REQUEST:
-            continue
-        end = 4 + struct.unpack_from("!I", payload)[0]
-        block, body = payload[4:end], payload[end:]
-        while not flags & END and kind != ABORT:
-            header = read(8)
-            if len(header) < 8:
-                return
-            kind, more_flags, _, length = HEADER.unpack(header)
-            payload = read(length)
-            if kind == BODY:
-                flags, body = more_flags, body + payload
-        if kind == ABORT:
+        if kind == REQUEST:
+            end = 4 + struct.unpack_from("!I", payload)[0]
+            if flags & END:
+                answer(id, payload[4:end], payload[end:])
+            else:
+                unfinished[id] = (payload[4:end], [payload[end:]])
+        elif kind == BODY:
+            unfinished[id][1].append(payload)
+            if flags & END:
+                block, parts = unfinished.pop(id)
+                answer(id, block, b"".join(parts))
+        elif kind == ABORT and unfinished.pop(id, None):
             send(REFUSED, 0, id)
-        else:
-            answer(id, block, body)
 
 
 if "RGUNICORN_FD" not in os.environ:

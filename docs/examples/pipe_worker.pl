@@ -63,6 +63,7 @@ sub answer {
         while (defined(my $part = $result->())) { send_frame(BODY, 0, $id, $part) }
         1;
     };
+    warn "$variables->{PATH_INFO}: $@" if !$complete;
     $complete ? send_frame(BODY, END_FLAG, $id, '') : send_frame(ABORT, 0, $id, '');
 }
 

@@ -35,12 +35,16 @@ def broken():
     raise RuntimeError("broken on purpose")
 
 
-def read_frame():
-    header = stream.read(8)
-    if len(header) < 8:
+def read_exactly(length):
+    data = stream.read(length)
+    if len(data) < length:
         sys.exit(0)  # The channel has ended: so has rgunicorn.
-    kind, flags, id, length = HEADER.unpack(header)
-    return kind, flags, id, stream.read(length)
+    return data
+
+
+def read_frame():
+    kind, flags, id, length = HEADER.unpack(read_exactly(8))
+    return kind, flags, id, read_exactly(length)
 
 
 def send(kind, flags, id, payload=b""):
