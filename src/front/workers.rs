@@ -551,6 +551,10 @@ impl Front {
         };
         let stream_cut = exchange.streams && !exchange.body_ended;
         if worker.protocol == Protocol::Pipe {
+            if worker.pulls() && !worker.flows() {
+                // It never reads its channel before it is told to drain.
+                return;
+            }
             let Some(channel) = worker.channel else { return };
             let wire = exchange.wire;
             if let Some(link) = self.links.get_mut(channel) {
