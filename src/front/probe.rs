@@ -25,9 +25,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// How long a suspect worker has to accept a connection before it is replaced.
-const SUSPECT_LIMIT: Duration = Duration::from_secs(10);
-
 /// A connection that nobody has accepted yet.
 #[derive(Debug)]
 pub(super) struct Probe {
@@ -58,8 +55,9 @@ impl Front {
             }
         }
         worker.pause = (worker.pause * 2).min(LONGEST_PAUSE);
-        let (pause, since, state) = (worker.pause, worker.since, worker.state);
-        if state == State::Suspect && self.now - since > SUSPECT_LIMIT {
+        let (pause, since, state, pool) = (worker.pause, worker.since, worker.state, worker.pool);
+        let limit = self.pools.get(pool).and_then(|pool| pool.config.timeout);
+        if state == State::Suspect && limit.is_some_and(|limit| self.now - since > limit) {
             self.fault(key, "does not accept connections any more");
             return;
         }

@@ -60,15 +60,18 @@ impl Front {
         let Some(pool) = self.pools.get_mut(exchange.pool) else {
             return;
         };
-        let wire = pool.allocate_wire(key);
-        let sent = match (&pool.queue, wire) {
-            (Some(queue), Some(wire)) => send(queue, wire, exchange, &mut self.message),
-            _ => Err(ErrorKind::WouldBlock.into()),
+        let Some(wire) = pool.allocate_wire(key) else {
+            pool.dispatch.release_pulled(None);
+            exchange.place = Place::Finished;
+            self.blame(exchange, 503, "all request numbers are in use");
+            return;
+        };
+        let sent = match &pool.queue {
+            Some(queue) => send(queue, wire, exchange, &mut self.message),
+            None => Err(ErrorKind::NotConnected.into()),
         };
         if let Err(error) = sent {
-            if let Some(wire) = wire {
-                pool.free_wire(wire);
-            }
+            pool.free_wire(wire);
             pool.dispatch.release_pulled(None);
             if error.kind() == ErrorKind::WouldBlock {
                 pool.dispatch.put_back(key.index, self.now);
@@ -83,7 +86,7 @@ impl Front {
         }
         exchange.place = Place::Pulled;
         exchange.pulled = true;
-        exchange.wire = wire.unwrap_or(0);
+        exchange.wire = wire;
         exchange.seen_running = starts;
         exchange.missing_since = None;
         exchange.dispatched = self.now;
@@ -160,10 +163,7 @@ impl Front {
         let mut taken = Vec::new();
         let mut fds = Vec::new();
         let mut scratch = std::mem::take(&mut self.scratch);
-        loop {
-            let Some(queue) = self.pools.get(pool_index).and_then(|pool| pool.queue.as_ref()) else {
-                break;
-            };
+        while let Some(queue) = self.pools.get(pool_index).and_then(|pool| pool.queue.as_ref()) {
             fds.clear();
             match socket::try_receive_packet(&queue.receiver, &mut scratch, &mut fds) {
                 Ok(0) => break,
@@ -239,7 +239,12 @@ impl Front {
     /// Takes requests back from pools in which nobody is left to take them.
     pub(super) fn rescue(&mut self) {
         for pool in 0..self.pools.len() {
-            let stranded = self.pools.get(pool).is_some_and(|pool| pool.dispatch.pulled() > 0);
+            let Some(entry) = self.pools.get_mut(pool) else { continue };
+            if let Some(queue) = &mut entry.queue {
+                // Should the poll's word that there is room have been lost, the next try finds out.
+                entry.dirty |= std::mem::replace(&mut queue.blocked, false);
+            }
+            let stranded = entry.dispatch.pulled() > 0;
             let served = self
                 .workers
                 .keys()

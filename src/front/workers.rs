@@ -236,7 +236,7 @@ impl Front {
             if pool.queue.as_ref().is_some_and(|queue| queue.blocked) {
                 return;
             }
-            let Some((request, _, verdict)) = pool.dispatch.next() else {
+            let Some((request, _, verdict)) = pool.dispatch.next_ready() else {
                 return;
             };
             if let Some(key) = self.exchanges.key_at(request as usize) {
@@ -419,11 +419,11 @@ impl Front {
 
     /// The exchange of a wire number, if this worker may speak about it.
     pub(super) fn by_wire(&self, worker: Key, wire: u16) -> Option<Key> {
-        let pool = self.pools.get(self.workers.get(worker)?.pool)?;
-        let key = pool.by_wire(wire)?;
+        let speaker = self.workers.get(worker)?;
+        let key = self.pools.get(speaker.pool)?.by_wire(wire)?;
         let exchange = self.exchanges.get(key)?;
         let owns = match exchange.place {
-            Place::Pulled => true,
+            Place::Pulled => speaker.state != State::Condemned,
             Place::Assigned => exchange.worker == Some(worker),
             Place::Receiving | Place::Waiting | Place::Finished => false,
         };

@@ -149,7 +149,7 @@ impl Dispatch {
     }
 
     /// Takes the first waiting request if a worker can have it. Call until `None`.
-    pub fn next(&mut self) -> Option<(Request, Instant, Verdict)> {
+    pub fn next_ready(&mut self) -> Option<(Request, Instant, Verdict)> {
         let first = *self.queue.front()?;
         let verdict = self.place()?;
         self.queue.pop_front();
@@ -311,8 +311,8 @@ mod tests {
         assert_eq!(plan.arrive(12, now), Verdict::Wait);
         assert_eq!(plan.arrive(13, now), Verdict::Full);
         plan.release(1);
-        assert_eq!(plan.next(), Some((12, now, Verdict::Assign(1))));
-        assert_eq!(plan.next(), None);
+        assert_eq!(plan.next_ready(), Some((12, now, Verdict::Assign(1))));
+        assert_eq!(plan.next_ready(), None);
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
         for _ in 0..9 {
             plan.release_pulled(Some(Duration::from_millis(200)));
         }
-        let next: Vec<_> = std::iter::from_fn(|| plan.next())
+        let next: Vec<_> = std::iter::from_fn(|| plan.next_ready())
             .map(|(_, _, verdict)| verdict)
             .collect();
         assert_eq!(next, [Verdict::Push(true)]);
@@ -451,7 +451,7 @@ mod tests {
                     }
                 }
             }
-            while let Some((request, _, verdict)) = plan.next() {
+            while let Some((request, _, verdict)) = plan.next_ready() {
                 let place = match verdict {
                     Verdict::Assign(worker) => Some(worker),
                     _ => None,
