@@ -422,7 +422,9 @@ fn params(vars: &[Var]) -> (usize, Vec<Var>) {
 #[test]
 fn variables_fill_records_without_straddling() {
     let var = |name: usize, value: usize| (vec![b'N'; name], vec![b'v'; value]);
-    let rows: &[(&str, &[(usize, usize)], usize)] = &[
+    // The lengths of the variables, and how many records they take.
+    type Row<'a> = (&'a str, &'a [(usize, usize)], usize);
+    let rows: &[Row<'_>] = &[
         ("no variables", &[], 0),
         (
             "lengths around one byte",
