@@ -10,7 +10,7 @@ const SHORT_LIMIT: usize = 127;
 /// The longest name or value that the encoding can express, in bytes.
 pub const LENGTH_LIMIT: usize = 0x7fff_ffff;
 
-/// How many bytes [`write`] will take for this pair.
+/// How many bytes [`write()`] will take for this pair.
 #[must_use]
 pub fn encoded_len(name: &[u8], value: &[u8]) -> usize {
     length_len(name.len()) + length_len(value.len()) + name.len() + value.len()

@@ -383,7 +383,10 @@ fn records(mut sent: &[u8]) -> Vec<(RecordType, u16, Vec<u8>)> {
     list
 }
 
-fn block(vars: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+/// A name and its value.
+type Var = (Vec<u8>, Vec<u8>);
+
+fn block(vars: &[Var]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in vars {
         for part in [name, value] {
@@ -395,7 +398,7 @@ fn block(vars: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Begins a request and reads the variables back as PHP does: every PARAMS record by itself.
-fn params(vars: &[(Vec<u8>, Vec<u8>)]) -> (usize, Vec<(Vec<u8>, Vec<u8>)>) {
+fn params(vars: &[Var]) -> (usize, Vec<Var>) {
     let mut sent = Vec::new();
     Conn::new().begin(&block(vars), false, &mut sent).unwrap();
     let list = records(&sent);
@@ -419,7 +422,9 @@ fn params(vars: &[(Vec<u8>, Vec<u8>)]) -> (usize, Vec<(Vec<u8>, Vec<u8>)>) {
 #[test]
 fn variables_fill_records_without_straddling() {
     let var = |name: usize, value: usize| (vec![b'N'; name], vec![b'v'; value]);
-    let rows: &[(&str, &[(usize, usize)], usize)] = &[
+    // The lengths of the variables, and how many records they take.
+    type Row<'a> = (&'a str, &'a [(usize, usize)], usize);
+    let rows: &[Row<'_>] = &[
         ("no variables", &[], 0),
         (
             "lengths around one byte",
