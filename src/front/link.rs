@@ -75,6 +75,8 @@ pub(super) struct Link {
     touched: bool,
     /// Some request was served on it.
     pub(super) used: bool,
+    /// It is in no state for another request.
+    finished: bool,
 }
 
 impl Link {
@@ -93,6 +95,7 @@ impl Link {
             last_request: None,
             touched: false,
             used: false,
+            finished: false,
         }
     }
 
@@ -342,6 +345,9 @@ impl Front {
                 Err(_) => down = Some(Down::Eof),
             }
         }
+        if link.finished && down.is_none() {
+            down = Some(Down::Ours);
+        }
         self.scratch = scratch;
         // What came whole has a length by now; for the rest the head goes out with what there is.
         for exchange_key in touched.drain(..) {
@@ -447,11 +453,10 @@ impl Front {
                     };
                     link.used = true;
                     link.feeding.clear();
-                    self.fastcgi_end(key, link.worker, exchange_key, app_status, status);
-                    // Bytes of STDIN the app did not read would be taken for the next request.
-                    if !link.out.is_empty() {
-                        return Err("ended the request before it had read it".to_owned());
-                    }
+                    // Bytes of STDIN the app did not read would be taken for the next request: a new connection then.
+                    link.finished = !conn.is_reusable() || !link.out.is_empty();
+                    let reusable = (!link.finished).then_some(key);
+                    self.fastcgi_end(reusable, link.worker, exchange_key, app_status, status);
                 }
                 fastcgi::Event::Values(_) | fastcgi::Event::Unknown(_) => {}
             }
@@ -484,7 +489,7 @@ impl Front {
 
     fn fastcgi_end(
         &mut self,
-        link: Key,
+        reusable: Option<Key>,
         worker: Key,
         exchange_key: Key,
         app_status: u32,
@@ -493,7 +498,7 @@ impl Front {
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
             return;
         };
-        self.release(&mut exchange, worker, Some(link));
+        self.release(&mut exchange, worker, reusable);
         match status {
             fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
                 self.blame(&mut exchange, 502, "it ended the request without a response head");
