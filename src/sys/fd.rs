@@ -45,3 +45,14 @@ pub fn memory_file(name: &str) -> io::Result<OwnedFd> {
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
+
+/// Makes descriptor 0, 1 or 2 refer to what `source` does.
+pub fn replace_standard(number: RawFd, source: impl AsFd) -> io::Result<()> {
+    match number {
+        0 => nix::unistd::dup2_stdin(source)?,
+        1 => nix::unistd::dup2_stdout(source)?,
+        2 => nix::unistd::dup2_stderr(source)?,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    Ok(())
+}
