@@ -73,3 +73,14 @@ pub fn raise_limit() {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
+
+/// Makes descriptor 0, 1 or 2 refer to what `source` does.
+pub fn replace_standard(number: RawFd, source: impl AsFd) -> io::Result<()> {
+    match number {
+        0 => nix::unistd::dup2_stdin(source)?,
+        1 => nix::unistd::dup2_stdout(source)?,
+        2 => nix::unistd::dup2_stderr(source)?,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    Ok(())
+}

@@ -12,7 +12,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Everything a child starts with; what is not listed here it does not have.
 #[derive(Debug)]
@@ -191,17 +191,6 @@ fn candidates(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
         place => [place, b"/", program].concat(),
     });
     places.map(|place| Ok(CString::new(place)?)).collect()
-}
-
-/// Where a program of that name would be found with this PATH, for messages; `None` if nowhere.
-#[must_use]
-pub fn find_program(program: &str, path: Option<&str>, directory: &Path) -> Option<PathBuf> {
-    let exists = |file: PathBuf| file.is_file().then_some(file);
-    if program.contains('/') {
-        return exists(directory.join(program));
-    }
-    let places = path.unwrap_or(DEFAULT_PATH).split(':');
-    places.map(|place| directory.join(place).join(program)).find_map(exists)
 }
 
 /// A copy of a descriptor with a number that no child is given, close-on-exec.
@@ -467,6 +456,59 @@ pub fn detach() -> io::Result<()> {
     Ok(())
 }
 
+/// The effective user of this process.
+#[must_use]
+pub fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The name of a system call in which a process may be found stuck.
+#[must_use]
+pub fn system_call_name(number: i64) -> Option<&'static str> {
+    let known: &[(libc::c_long, &'static str)] = &[
+        (libc::SYS_read, "read"),
+        (libc::SYS_write, "write"),
+        (libc::SYS_readv, "readv"),
+        (libc::SYS_writev, "writev"),
+        (libc::SYS_pread64, "pread64"),
+        (libc::SYS_pwrite64, "pwrite64"),
+        (libc::SYS_openat, "openat"),
+        (libc::SYS_futex, "futex"),
+        (libc::SYS_nanosleep, "nanosleep"),
+        (libc::SYS_clock_nanosleep, "clock_nanosleep"),
+        (libc::SYS_pselect6, "pselect6"),
+        (libc::SYS_ppoll, "ppoll"),
+        (libc::SYS_epoll_pwait, "epoll_pwait"),
+        (libc::SYS_connect, "connect"),
+        (libc::SYS_accept, "accept"),
+        (libc::SYS_accept4, "accept4"),
+        (libc::SYS_recvfrom, "recvfrom"),
+        (libc::SYS_recvmsg, "recvmsg"),
+        (libc::SYS_sendto, "sendto"),
+        (libc::SYS_sendmsg, "sendmsg"),
+        (libc::SYS_wait4, "wait4"),
+        (libc::SYS_waitid, "waitid"),
+        (libc::SYS_flock, "flock"),
+        (libc::SYS_fcntl, "fcntl"),
+        (libc::SYS_fsync, "fsync"),
+        (libc::SYS_fdatasync, "fdatasync"),
+        (libc::SYS_rt_sigsuspend, "rt_sigsuspend"),
+        (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_poll, "poll"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_select, "select"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_epoll_wait, "epoll_wait"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_open, "open"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_pause, "pause"),
+    ];
+    let found = known.iter().find(|(known, _)| *known == number)?;
+    Some(found.1)
+}
+
 /// Sets the file mode mask; returns the one before.
 pub fn set_umask(mask: u32) -> u32 {
     nix::sys::stat::umask(Mode::from_bits_truncate(mask)).bits()
@@ -587,10 +629,8 @@ mod tests {
         std::fs::write(dir.path().join("sh"), "").unwrap();
         let mut trial = Trial::new("echo found");
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
-        trial.env = vec![("PATH".into(), path.clone().into())];
+        trial.env = vec![("PATH".into(), path.into())];
         assert_eq!(trial.run().1, "found\n");
-        assert!(find_program("sh", Some(&path), Path::new("/")).is_some());
-        assert_eq!(find_program("no-such-program", Some(&path), Path::new("/")), None);
     }
 
     #[test]
