@@ -13,4 +13,10 @@
 
 mod harness;
 
+mod http_rules;
+mod kill_workers;
+mod limits;
+mod overdue_worker;
+mod real_apps;
+mod reload;
 mod tidy;

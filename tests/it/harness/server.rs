@@ -75,6 +75,27 @@ impl Setup {
         Self::new().with("exec", list(words))
     }
 
+    /// The libfcgi app with so many workers. It appends to the file `record` when asked to.
+    pub(crate) fn c_app(workers: u32) -> Self {
+        let setup = Self::exec(&[&super::apps::c_app()])
+            .with_text("protocol", "fastcgi")
+            .with("workers", workers);
+        let record = format!("RECORD_FILE={}", setup.path_text("record"));
+        setup.with("param", list(&[&record]))
+    }
+
+    /// The FastCGI app that misbehaves on request, with arguments.
+    pub(crate) fn bad_fastcgi(words: &[&str]) -> Self {
+        let app = super::apps::app("bad_fastcgi.py");
+        Self::exec(&[&[app.as_str()], words].concat()).with_text("protocol", "fastcgi")
+    }
+
+    /// The pipe worker that misbehaves on request, with arguments.
+    pub(crate) fn bad_pipe(words: &[&str]) -> Self {
+        let app = super::apps::app("bad_pipe.py");
+        Self::exec(&[&[app.as_str()], words].concat()).with_text("protocol", "pipe")
+    }
+
     /// A path in the test's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
