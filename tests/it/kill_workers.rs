@@ -12,7 +12,7 @@ use crate::harness::{Server, Setup, procs, pulse};
 const KILLS: usize = 12;
 
 /// How often each identifier was executed, from the file the app appends to.
-fn executions(server: &Server) -> BTreeMap<String, usize> {
+pub(crate) fn executions(server: &Server) -> BTreeMap<String, usize> {
     let text = std::fs::read_to_string(server.path("record")).expect("the record");
     let mut counts = BTreeMap::new();
     for line in text.lines() {
@@ -29,7 +29,7 @@ fn oldest_worker(server: &Server) -> Option<i32> {
     workers.first().map(|process| process.pid)
 }
 
-fn kill_under_load(server: &Server, method: &'static str, target: &str) -> Vec<Outcome> {
+pub(crate) fn kill_under_load(server: &Server, method: &'static str, target: &str) -> Vec<Outcome> {
     let plan = Plan { clients: 64, method, target: target.to_owned(), per_connection: 50 };
     let hammer = Hammer::start(&server.address, &plan);
     hammer.wait_for_more(200);
@@ -46,7 +46,7 @@ fn kill_under_load(server: &Server, method: &'static str, target: &str) -> Vec<O
 }
 
 /// Everything is answered with 200 or 502, there are no more 502 than kills, and each stands in the log.
-fn check_failures(server: &Server, outcomes: &[Outcome]) {
+pub(crate) fn check_failures(server: &Server, outcomes: &[Outcome]) {
     let log = server.log();
     let mut failures = 0;
     for outcome in outcomes {

@@ -17,6 +17,8 @@ mod http_rules;
 mod kill_workers;
 mod limits;
 mod overdue_worker;
+mod pull_queue;
+mod queue;
 mod real_apps;
 mod reload;
 mod tidy;

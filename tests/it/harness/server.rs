@@ -75,6 +75,15 @@ impl Setup {
         Self::new().with("exec", list(words))
     }
 
+    /// The example that pulls, with an app that keeps a record.
+    pub(crate) fn pull_record(workers: u32) -> Self {
+        let setup = Self::exec(&[&super::apps::app("pull_record.py")])
+            .with_text("protocol", "pipe")
+            .with("workers", workers);
+        let record = format!("RECORD_FILE={}", setup.path_text("record"));
+        setup.with("param", list(&[&record]))
+    }
+
     /// The libfcgi app with so many workers. It appends to the file `record` when asked to.
     pub(crate) fn c_app(workers: u32) -> Self {
         let setup = Self::exec(&[&super::apps::c_app()])
