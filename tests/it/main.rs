@@ -13,6 +13,8 @@
 
 mod harness;
 
+
+mod access_log;
 mod http_rules;
 mod kill_workers;
 mod limits;
@@ -21,4 +23,6 @@ mod pull_queue;
 mod queue;
 mod real_apps;
 mod reload;
+mod signals;
+mod slow_client;
 mod tidy;

@@ -89,12 +89,15 @@ fn several_slots_of_one_worker_are_used_at_once() {
     let server = Setup::exec(&[&crate::harness::apps::rust_responder()])
         .with_text("protocol", "fastcgi")
         .with("threads", 4)
+        .with("max_queue", 0)
+        .allow("")
         .start();
     let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: a\r\n\r\n");
     }
-    // All four hold a slot; whoever finished first would have left the others waiting 1.5 s more, past this patience.
+    // Nothing may wait here, so four answers mean four slots, and one more is refused.
+    wait_until("a refusal", || server.get("/").status == 503);
     for client in &mut clients {
         assert_eq!(client.response("GET").status, 200);
     }

@@ -37,6 +37,7 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     mark: String,
     allowed: Vec<String>,
+    log: &'static str,
 }
 
 impl Setup {
@@ -58,6 +59,7 @@ impl Setup {
             env: Vec::new(),
             mark,
             allowed: Vec::new(),
+            log: "stderr.log",
         };
         for name in ["run", "spool"] {
             fs::create_dir(setup.path(name)).expect("a directory");
@@ -200,6 +202,12 @@ impl Setup {
         server
     }
 
+    /// The same for a server whose error log is this file in the test's directory.
+    pub(crate) fn start_with_log(mut self, name: &'static str) -> Server {
+        self.log = name;
+        self.start()
+    }
+
     /// Starts it and waits only until it listens.
     pub(crate) fn start_unready(self) -> Server {
         let child = self.spawn();
@@ -287,9 +295,9 @@ impl Server {
         Client::connect(&self.address)
     }
 
-    /// Everything on standard error so far.
+    /// Everything in the error log so far; it goes to standard error if the test did not choose a file.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.path("stderr.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.path(self.setup.log)).unwrap_or_default()).into_owned()
     }
 
     /// Whole lines of the access log so far.
