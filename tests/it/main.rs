@@ -15,6 +15,7 @@ mod harness;
 
 
 mod access_log;
+mod bad_start;
 mod http_rules;
 mod kill_workers;
 mod limits;
@@ -25,4 +26,5 @@ mod real_apps;
 mod reload;
 mod signals;
 mod slow_client;
+mod sudden_death;
 mod tidy;

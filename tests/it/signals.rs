@@ -7,7 +7,9 @@ use crate::harness::{PATIENCE, Setup, procs, wait_until};
 
 #[test]
 fn term_finishes_what_runs_and_what_waits_and_exits_with_0() {
-    let mut server = Setup::c_app(1).with_text("pidfile", "server.pid").start();
+    let setup = Setup::c_app(1);
+    let path = setup.path_text("server.pid");
+    let mut server = setup.with_text("pidfile", &path).allow("Invalid request").start();
     let pidfile = server.path("server.pid");
     let written = std::fs::read_to_string(&pidfile).expect("a pid file");
     assert_eq!(written.trim(), server.pid.to_string());
@@ -19,8 +21,10 @@ fn term_finishes_what_runs_and_what_waits_and_exits_with_0() {
     let mut idle = server.connect();
     let mut begun = server.connect();
     begun.send("GET / HTTP/1.1\r\nHo");
-    // The front has read the request that waits when the one sent after it is known to be there.
-    wait_until("the front to have read", || procs::descriptors(server.front()).len() > 4);
+    // The front reads in the order of arrival: when it has refused a later request, it has read the one that waits.
+    let mut refused = server.connect();
+    refused.send("BROKEN\r\n\r\n");
+    assert_eq!(refused.response("GET").status, 400);
     server.signal(Signal::SIGTERM);
     assert_eq!(running.response("GET").status, 200);
     assert_eq!(waiting.response("GET").status, 200);

@@ -225,6 +225,27 @@ impl Setup {
         server
     }
 
+    /// Starts it as a daemon: the process that is started ends with 0, and the pid file names the arbiter.
+    pub(crate) fn start_daemon(mut self, pidfile: &str, log: &'static str) -> Server {
+        self.log = log;
+        let mut child = self.spawn();
+        let status = wait_for("the foreground process to end", || child.try_wait().expect("its status"));
+        assert_eq!(status.code(), Some(0), "{}", fs::read_to_string(self.path("stderr.log")).unwrap_or_default());
+        let pid = wait_for("the pid file", || fs::read_to_string(pidfile).ok()?.trim().parse().ok());
+        let mut server = Server {
+            pid,
+            child,
+            address: Address::Unix(PathBuf::new()),
+            setup: self,
+            status: Some(status),
+            seen: Vec::new(),
+            done: false,
+        };
+        let line = server.wait_for_log("Listening at: ");
+        server.address = first_address(&line);
+        server
+    }
+
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
         let mut child = self.spawn();
@@ -426,9 +447,11 @@ impl Server {
         self.finish(Some(0));
     }
 
-    /// The same checks for a server that ends in another way.
-    pub(crate) fn expect_end(mut self, code: i32) {
-        self.finish(Some(code));
+    /// For a test that has stopped a daemon and looked for what it left.
+    pub(crate) fn forget(mut self) {
+        self.done = true;
+        let lines = self.unexpected_lines();
+        assert!(lines.is_empty(), "{lines:?}");
     }
 
     /// For a test that killed the arbiter: it cannot tidy up, so only processes are looked for.
