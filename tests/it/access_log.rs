@@ -17,7 +17,10 @@ fn the_default_format_is_gunicorns() {
     let line = line_with(&server, "/echo");
     assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
     let rest = line.split_once("] ").expect("a time in brackets").1;
-    assert_eq!(rest, r#""POST /echo?q=1 HTTP/1.1" 200 4 "http://from.example/" "tester \"1\"""#, "{line}");
+    assert_eq!(
+        rest, r#""POST /echo?q=1 HTTP/1.1" 200 4 "http://from.example/" "tester \"1\"""#,
+        "{line}"
+    );
     server.stop();
 }
 
@@ -30,10 +33,17 @@ fn atoms_show_request_response_variables_times_and_the_worker() {
     let line = line_with(&server, "/status");
     let parts: Vec<&str> = line.split('|').collect();
     assert_eq!(parts.len(), 14, "{line}");
-    assert_eq!(&parts[..6], ["GET", "/status", "code=404", "HTTP/1.1", "404", "11"], "{line}");
+    assert_eq!(
+        &parts[..6],
+        ["GET", "/status", "code=404", "HTTP/1.1", "404", "11"],
+        "{line}"
+    );
     assert_eq!(&parts[6..9], ["yes", "text/plain", "GET"], "{line}");
     assert_eq!(parts[9].trim_matches(['<', '>']), worker.to_string(), "{line}");
-    assert!(parts[10].parse::<u64>().is_ok() && parts[11].parse::<f64>().is_ok(), "{line}");
+    assert!(
+        parts[10].parse::<u64>().is_ok() && parts[11].parse::<f64>().is_ok(),
+        "{line}"
+    );
     assert_eq!(&parts[12..], ["-", "%"], "{line}");
     server.stop();
 }
@@ -48,7 +58,12 @@ fn every_request_has_one_line_errors_included() {
         .start();
     wait_until("the line of the first request", || !server.access_log().is_empty());
     let before = server.access_log().len();
-    let cases = [("/die-before?n=1", "502"), ("/hangs?n=2", "504"), ("/garbage?n=3", "502"), ("/?n=4", "200")];
+    let cases = [
+        ("/die-before?n=1", "502"),
+        ("/hangs?n=2", "504"),
+        ("/garbage?n=3", "502"),
+        ("/?n=4", "200"),
+    ];
     for (target, status) in cases {
         let response = request(&server.address, "POST", target, &[], b"x");
         assert_eq!(response.status.to_string(), status, "{target}");
@@ -71,7 +86,12 @@ fn every_request_has_one_line_errors_included() {
     server.wait_for_workers(2);
     assert_eq!(server.get("/?last").status, 200);
     line_with(&server, "/?last");
-    assert_eq!(server.access_log().len(), before + cases.len() + 4, "{:#?}", server.access_log());
+    assert_eq!(
+        server.access_log().len(),
+        before + cases.len() + 4,
+        "{:#?}",
+        server.access_log()
+    );
     server.stop();
 }
 
@@ -87,7 +107,9 @@ fn a_connection_without_a_request_has_no_line() {
 
 #[test]
 fn control_characters_are_escaped_so_that_nobody_forges_a_line() {
-    let server = Setup::c_app(1).with_text("access_log_format", "%(U)s \"%(a)s\"").start();
+    let server = Setup::c_app(1)
+        .with_text("access_log_format", "%(U)s \"%(a)s\"")
+        .start();
     let fields = [("User-Agent", "a\tb\"c")];
     request(&server.address, "GET", "/x%0A127.0.0.1%20forged%1b%5b2J", &fields, b"");
     let line = line_with(&server, "/x");
@@ -107,7 +129,11 @@ fn json_lines_parse_and_say_the_same() {
         .output()
         .expect("python3 runs");
     let values = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{line}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for value in ["GET", "200", "a\"b\\c"] {
         assert!(values.lines().any(|text| text == value), "no {value} in {line}");
     }

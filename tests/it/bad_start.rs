@@ -22,7 +22,11 @@ fn fails(setup: Setup, code: i32, said: &[&str]) {
 fn a_port_in_use_is_named_with_its_setting() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = holder.local_addr().expect("its address").to_string();
-    fails(Setup::c_app(1).with("bind", list(&[&address])), 1, &[&address, "bind", "site.toml"]);
+    fails(
+        Setup::c_app(1).with("bind", list(&[&address])),
+        1,
+        &[&address, "bind", "site.toml"],
+    );
 }
 
 #[test]
@@ -43,7 +47,11 @@ fn a_missing_program_is_named() {
         1,
         &["/no/such/program", "exec", "site.toml"],
     );
-    fails(Setup::exec(&["no-such-program-anywhere"]), 1, &["no-such-program-anywhere", "exec"]);
+    fails(
+        Setup::exec(&["no-such-program-anywhere"]),
+        1,
+        &["no-such-program-anywhere", "exec"],
+    );
 }
 
 #[test]
@@ -75,7 +83,11 @@ fn files_that_cannot_be_written_are_named_with_their_settings() {
         ("tmp_upload_dir", "/no/such/dir"),
         ("chdir", "/no/such/dir"),
     ] {
-        fails(Setup::c_app(1).with_text(setting, value), 1, &[value, setting, "site.toml"]);
+        fails(
+            Setup::c_app(1).with_text(setting, value),
+            1,
+            &[value, setting, "site.toml"],
+        );
     }
 }
 
@@ -86,7 +98,11 @@ fn the_pid_file_of_a_live_process_stops_the_start() {
     std::fs::write(&path, format!("{}\n", std::process::id())).expect("a pid file");
     let ended = setup.with_text("pidfile", &path).run_to_end();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains(&path) && ended.stderr.contains(&std::process::id().to_string()), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&path) && ended.stderr.contains(&std::process::id().to_string()),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -95,7 +111,10 @@ fn the_pid_file_of_a_dead_process_does_not() {
     let path = setup.path_text("server.pid");
     std::fs::write(&path, "999999999\n").expect("a pid file");
     let server = setup.with_text("pidfile", &path).start();
-    assert_eq!(std::fs::read_to_string(&path).expect("a pid file").trim(), server.pid.to_string());
+    assert_eq!(
+        std::fs::read_to_string(&path).expect("a pid file").trim(),
+        server.pid.to_string()
+    );
     server.stop();
 }
 
@@ -106,7 +125,16 @@ fn every_mistake_in_the_settings_is_told_at_once() {
         .with_text("timeout", "soon")
         .with("threads", 0)
         .with_text("loglevel", "loud");
-    let said = ["wrokers", "workers", "timeout", "soon", "threads", "loglevel", "loud", "site.toml:"];
+    let said = [
+        "wrokers",
+        "workers",
+        "timeout",
+        "soon",
+        "threads",
+        "loglevel",
+        "loud",
+        "site.toml:",
+    ];
     fails(setup, 1, &said);
 }
 
@@ -124,11 +152,18 @@ fn no_program_at_all_is_told() {
 fn check_config_starts_nothing() {
     let ended = Setup::c_app(1).arg("--check-config").run_to_end();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    let ended = Setup::c_app(1).with("workers", "\"x\"").arg("--check-config").run_to_end();
+    let ended = Setup::c_app(1)
+        .with("workers", "\"x\"")
+        .arg("--check-config")
+        .run_to_end();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let ended = Setup::c_app(7).arg("--print-config").run_to_end();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.lines().any(|line| line.starts_with("workers = 7")), "{}", ended.stdout);
+    assert!(
+        ended.stdout.lines().any(|line| line.starts_with("workers = 7")),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[test]
@@ -144,7 +179,11 @@ fn an_app_that_ends_before_it_is_ready_ends_the_start_with_3() {
 
 #[test]
 fn an_app_that_never_becomes_ready_ends_the_start_with_3() {
-    for setup in [Setup::bad_pipe(&["never-ready"]), Setup::bad_pipe(&["boot-garbage"]), Setup::bad_pipe(&["slots=0"])] {
+    for setup in [
+        Setup::bad_pipe(&["never-ready"]),
+        Setup::bad_pipe(&["boot-garbage"]),
+        Setup::bad_pipe(&["slots=0"]),
+    ] {
         let ended = setup.with_text("boot_timeout", "1s").run_to_end();
         assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
     }
@@ -174,7 +213,10 @@ fn a_daemon_detaches_and_stops_on_term() {
         .with_text("pidfile", &pidfile)
         .with_text("errorlog", &log)
         .start_daemon(&pidfile, "error.log");
-    assert_ne!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(server.pid))), nix::unistd::getsid(None));
+    assert_ne!(
+        nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(server.pid))),
+        nix::unistd::getsid(None)
+    );
     assert_eq!(server.get("/").status, 200);
     server.signal(nix::sys::signal::Signal::SIGTERM);
     server.wait_for_nothing_left(PATIENCE);

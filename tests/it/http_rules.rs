@@ -21,19 +21,49 @@ const REFUSED: &[(&str, u16)] = &[
     ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n", 400),
     ("GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n", 400),
     ("GET / HTTP/1.1\nHost: a\n\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+        400,
+    ),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: frob\r\n\r\n", 501),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n", 400),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\na\n0\n\n", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\na\n0\n\n",
+        400,
+    ),
     (
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n",
         400,
@@ -49,15 +79,26 @@ const REFUSED: &[(&str, u16)] = &[
 const SERVED: &[(&str, &[&str])] = &[
     (
         "GET /vars HTTP/1.1\r\nHost: a.example:81\r\n\r\n",
-        &["REQUEST_METHOD=GET", "PATH_INFO=/vars", "HTTP_HOST=a.example:81", "SERVER_PROTOCOL=HTTP/1.1"],
+        &[
+            "REQUEST_METHOD=GET",
+            "PATH_INFO=/vars",
+            "HTTP_HOST=a.example:81",
+            "SERVER_PROTOCOL=HTTP/1.1",
+        ],
     ),
-    ("GET /vars HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &["SERVER_PROTOCOL=HTTP/1.0"]),
+    (
+        "GET /vars HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        &["SERVER_PROTOCOL=HTTP/1.0"],
+    ),
     ("\r\nGET /vars HTTP/1.1\r\nHost: a\r\n\r\n", &["REQUEST_METHOD=GET"]),
     (
         "GET http://b.example/vars?q=1 HTTP/1.1\r\nHost: a\r\n\r\n",
         &["PATH_INFO=/vars", "QUERY_STRING=q=1", "HTTP_HOST=b.example"],
     ),
-    ("GET /va%72s?a%20b HTTP/1.1\r\nHost: a\r\n\r\n", &["PATH_INFO=/vars", "QUERY_STRING=a%20b"]),
+    (
+        "GET /va%72s?a%20b HTTP/1.1\r\nHost: a\r\n\r\n",
+        &["PATH_INFO=/vars", "QUERY_STRING=a%20b"],
+    ),
     (
         "GET /vars HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-A: 2\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n",
         &["HTTP_COOKIE=a=1; b=2"],
@@ -87,7 +128,10 @@ fn what_is_wrong_gets_its_status_and_a_closed_connection_and_no_app_sees_it() {
         let response = client.response("GET");
         assert_eq!(response.status, *status, "{bytes:?}: {}", response.text());
         assert!(!response.keeps_alive(), "{bytes:?} keeps the connection");
-        assert!(response.field("date").is_some() && response.field("server").is_some(), "{bytes:?}: {response:?}");
+        assert!(
+            response.field("date").is_some() && response.field("server").is_some(),
+            "{bytes:?}: {response:?}"
+        );
         assert!(client.is_closed(), "{bytes:?}: the connection stays open");
     }
     crate::harness::wait_until("an access line for each", || {
@@ -107,7 +151,10 @@ fn what_is_right_is_served_and_the_app_sees_it_right() {
         assert_eq!(response.status, 200, "{bytes:?}: {}", response.text());
         let text = response.text();
         for variable in *variables {
-            assert!(text.lines().any(|line| line == *variable), "{bytes:?}: no {variable} in\n{text}");
+            assert!(
+                text.lines().any(|line| line == *variable),
+                "{bytes:?}: no {variable} in\n{text}"
+            );
         }
         assert!(!text.contains("HTTP_TRANSFER_ENCODING"), "{bytes:?}:\n{text}");
         assert!(response.keeps_alive(), "{bytes:?} closes the connection");
@@ -122,7 +169,10 @@ fn a_proxy_field_never_becomes_http_proxy_and_underscores_do_not_get_through() {
     let mut client = server.connect();
     client.send("GET /vars HTTP/1.1\r\nHost: a\r\nProxy: evil:1\r\nX_Admin: 1\r\nContent_Length: 9\r\n\r\n");
     let text = client.response("GET").text();
-    assert!(!text.contains("evil") && !text.contains("X_ADMIN") && !text.contains("=9"), "{text}");
+    assert!(
+        !text.contains("evil") && !text.contains("X_ADMIN") && !text.contains("=9"),
+        "{text}"
+    );
     server.stop();
 }
 
@@ -190,7 +240,11 @@ fn head_gets_the_fields_of_get_without_a_body() {
     let body = client.get("/");
     assert_eq!(body.text(), "hello\n");
     let names = |response: &crate::harness::Response| {
-        let names: Vec<String> = response.fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        let names: Vec<String> = response
+            .fields
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect();
         names
     };
     assert_eq!(names(&head), names(&body));
@@ -235,7 +289,9 @@ fn connections_stay_open_as_version_and_wish_say() {
 
 #[test]
 fn an_idle_connection_is_closed_after_keepalive_and_a_silent_one_after_the_header_timeout() {
-    let setup = Setup::c_app(1).with_text("keepalive", "300ms").with_text("header_timeout", "300ms");
+    let setup = Setup::c_app(1)
+        .with_text("keepalive", "300ms")
+        .with_text("header_timeout", "300ms");
     let server = setup.start();
     let mut idle = server.connect();
     assert_eq!(idle.get("/").status, 200);

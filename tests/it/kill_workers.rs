@@ -30,7 +30,12 @@ fn oldest_worker(server: &Server) -> Option<i32> {
 }
 
 pub(crate) fn kill_under_load(server: &Server, method: &'static str, target: &str) -> Vec<Outcome> {
-    let plan = Plan { clients: 64, method, target: target.to_owned(), per_connection: 50 };
+    let plan = Plan {
+        clients: 64,
+        method,
+        target: target.to_owned(),
+        per_connection: 50,
+    };
     let hammer = Hammer::start(&server.address, &plan);
     hammer.wait_for_more(200);
     let mut kills = 0;
@@ -71,7 +76,12 @@ fn a_killed_worker_fails_only_what_it_was_executing_and_no_post_runs_twice() {
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "executed more than once: {twice:?}");
     for outcome in outcomes.iter().filter(|outcome| outcome.status() == Some(200)) {
-        assert_eq!(counts.get(&outcome.id), Some(&1), "{} was answered but not executed", outcome.id);
+        assert_eq!(
+            counts.get(&outcome.id),
+            Some(&1),
+            "{} was answered but not executed",
+            outcome.id
+        );
     }
     server.wait_for_workers(4);
     assert_eq!(server.get("/").status, 200);
@@ -84,9 +94,16 @@ fn a_get_that_was_being_executed_is_tried_once_more() {
     let outcomes = kill_under_load(&server, "GET", "/record?id={id}&ms=4");
     check_failures(&server, &outcomes);
     let counts = executions(&server);
-    assert!(counts.values().all(|count| *count <= 2), "tried more than twice: {counts:?}");
+    assert!(
+        counts.values().all(|count| *count <= 2),
+        "tried more than twice: {counts:?}"
+    );
     for outcome in outcomes.iter().filter(|outcome| outcome.status() == Some(200)) {
-        assert!(counts.contains_key(&outcome.id), "{} was answered but not executed", outcome.id);
+        assert!(
+            counts.contains_key(&outcome.id),
+            "{} was answered but not executed",
+            outcome.id
+        );
     }
     server.stop();
 }

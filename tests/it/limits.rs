@@ -22,7 +22,9 @@ fn the_request_line_is_limited() {
 
 #[test]
 fn fields_are_limited_in_number_and_size() {
-    let setup = Setup::c_app(1).with("limit_request_fields", 5).with("limit_request_field_size", 100);
+    let setup = Setup::c_app(1)
+        .with("limit_request_fields", 5)
+        .with("limit_request_field_size", 100);
     let server = setup.allow("").start();
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(count - 1));
     assert_eq!(ask(&server, &fields(5)), 200);
@@ -54,7 +56,10 @@ fn a_head_without_end_is_limited() {
 fn bodies_are_limited_with_a_length_and_chunked() {
     let server = Setup::c_app(1).with("limit_request_body", 1000).allow("").start();
     let known = |length: usize| {
-        format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "b".repeat(length))
+        format!(
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}",
+            "b".repeat(length)
+        )
     };
     let chunked = |length: usize| {
         format!(
@@ -105,11 +110,17 @@ fn connections_of_one_address_are_limited() {
     wait_until("two connections", || {
         open.clear();
         open = (0..2).map(|_| server.connect()).collect();
-        open.iter_mut().all(|client| client.try_get("/").is_ok_and(|response| response.status == 200))
+        open.iter_mut()
+            .all(|client| client.try_get("/").is_ok_and(|response| response.status == 200))
     });
     let mut third = server.connect();
     let answer = third.try_get("/");
-    assert!(answer.as_ref().map_or(true, |response| response.status == 503 || response.status == 429), "{answer:?}");
+    assert!(
+        answer
+            .as_ref()
+            .map_or(true, |response| response.status == 503 || response.status == 429),
+        "{answer:?}"
+    );
     assert_eq!(open.iter_mut().filter_map(|client| client.try_get("/").ok()).count(), 2);
     server.stop();
 }

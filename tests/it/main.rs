@@ -13,11 +13,13 @@
 
 mod harness;
 
-
 mod access_log;
 mod bad_start;
+mod bad_worker;
+mod connect_upstreams;
 mod http_rules;
 mod kill_workers;
+mod leaks;
 mod limits;
 mod overdue_worker;
 mod pull_queue;

@@ -13,7 +13,12 @@ fn killed_pulling_workers_lose_nothing_and_no_post_runs_twice() {
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "executed more than once: {twice:?}");
     for outcome in outcomes.iter().filter(|outcome| outcome.status() == Some(200)) {
-        assert_eq!(counts.get(&outcome.id), Some(&1), "{} was answered but not executed", outcome.id);
+        assert_eq!(
+            counts.get(&outcome.id),
+            Some(&1),
+            "{} was answered but not executed",
+            outcome.id
+        );
     }
     server.wait_for_workers(4);
     server.stop();
@@ -26,7 +31,12 @@ fn pulling_workers_retire_without_a_failed_request() {
         .with("max_requests_jitter", 20)
         .start();
     let first = server.wait_for_workers(2);
-    let plan = Plan { clients: 8, method: "POST", target: "/record?id={id}".to_owned(), per_connection: 30 };
+    let plan = Plan {
+        clients: 8,
+        method: "POST",
+        target: "/record?id={id}".to_owned(),
+        per_connection: 30,
+    };
     let hammer = Hammer::start(&server.address, &plan);
     wait_until("every first worker to be replaced", || {
         let now = server.workers();
@@ -34,8 +44,16 @@ fn pulling_workers_retire_without_a_failed_request() {
     });
     hammer.wait_for_more(200);
     let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.status() != Some(200)).collect();
-    assert!(failed.is_empty(), "{} failed, the first {:?}", failed.len(), failed.first());
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.status() != Some(200))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} failed, the first {:?}",
+        failed.len(),
+        failed.first()
+    );
     assert!(executions(&server).values().all(|count| *count == 1));
     server.wait_for_workers(2);
     server.stop();
@@ -65,7 +83,11 @@ fn large_requests_travel_as_descriptors() {
     for size in [0, 1, 100_000, 131_072, 300_000, 5_000_000] {
         let body: Vec<u8> = (0..size).map(|place: u32| (place % 251) as u8).collect();
         let response = crate::harness::request(&server.address, "POST", "/echo", &[], &body);
-        assert!(response.status == 200 && response.body == body, "{size}: {}", response.status);
+        assert!(
+            response.status == 200 && response.body == body,
+            "{size}: {}",
+            response.status
+        );
     }
     server.stop();
 }
@@ -73,7 +95,12 @@ fn large_requests_travel_as_descriptors() {
 #[test]
 fn a_worker_that_may_not_pull_is_assigned_to() {
     let server = Setup::pull_record(2).with("pull", false).start();
-    let plan = Plan { clients: 8, method: "POST", target: "/record?id={id}".to_owned(), per_connection: 30 };
+    let plan = Plan {
+        clients: 8,
+        method: "POST",
+        target: "/record?id={id}".to_owned(),
+        per_connection: 30,
+    };
     let hammer = Hammer::start(&server.address, &plan);
     hammer.wait_for_more(300);
     let outcomes = hammer.stop();

@@ -74,7 +74,9 @@ fn a_request_whose_client_left_is_dropped_from_the_queue() {
         drop(wait_in_queue(&server, &format!("gone{n}")));
     }
     // The front has seen them leave when their lines stand in the access log.
-    wait_until("the lines of those who left", || server.access_log().len() >= lines + 10);
+    wait_until("the lines of those who left", || {
+        server.access_log().len() >= lines + 10
+    });
     let mut last = wait_in_queue(&server, "last");
     assert_eq!(busy.response("GET").status, 200);
     assert_eq!(last.response("GET").status, 200);

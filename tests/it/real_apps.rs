@@ -14,7 +14,14 @@ const MEGABYTE: usize = 1 << 20;
 /// What curl got: the status, and the body.
 fn curl(address: &Address, target: &str, words: &[&str]) -> (u16, Vec<u8>) {
     let mut command = Command::new(program(&["curl"]));
-    command.args(["--silent", "--show-error", "--max-time", "120", "--write-out", "%{stderr}%{http_code}"]);
+    command.args([
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "120",
+        "--write-out",
+        "%{stderr}%{http_code}",
+    ]);
     let base = match address {
         Address::Tcp(address) => format!("http://{address}"),
         Address::Unix(path) => {
@@ -32,14 +39,30 @@ fn curl(address: &Address, target: &str, words: &[&str]) -> (u16, Vec<u8>) {
 fn check_with_curl(address: &Address, dir: &Path, who: &str) {
     let (status, body) = curl(address, "/", &[]);
     let greeting = String::from_utf8_lossy(&body).to_ascii_lowercase();
-    assert!(status == 200 && greeting.starts_with("hello"), "{who}: {status} {greeting:?}");
+    assert!(
+        status == 200 && greeting.starts_with("hello"),
+        "{who}: {status} {greeting:?}"
+    );
     let (status, head) = curl(address, "/", &["--head"]);
     assert_eq!(status, 200, "{who}");
-    assert!(String::from_utf8_lossy(&head).to_ascii_lowercase().contains("content-type: text/plain"), "{who}");
+    assert!(
+        String::from_utf8_lossy(&head)
+            .to_ascii_lowercase()
+            .contains("content-type: text/plain"),
+        "{who}"
+    );
     let (_, vars) = curl(address, "/vars?a=b%20c", &["--header", "X-Test: one"]);
     let vars = String::from_utf8_lossy(&vars).into_owned();
-    for expected in ["REQUEST_METHOD=GET", "QUERY_STRING=a=b%20c", "HTTP_X_TEST=one", "SERVER_PROTOCOL=HTTP/1.1"] {
-        assert!(vars.lines().any(|line| line == expected), "{who}: no {expected} in\n{vars}");
+    for expected in [
+        "REQUEST_METHOD=GET",
+        "QUERY_STRING=a=b%20c",
+        "HTTP_X_TEST=one",
+        "SERVER_PROTOCOL=HTTP/1.1",
+    ] {
+        assert!(
+            vars.lines().any(|line| line == expected),
+            "{who}: no {expected} in\n{vars}"
+        );
     }
     assert_eq!(curl(address, "/no/such/path", &[]).0, 404, "{who}");
 
@@ -47,18 +70,30 @@ fn check_with_curl(address: &Address, dir: &Path, who: &str) {
     let sent: Vec<u8> = (0..10 * MEGABYTE).map(|place| (place * 31 % 251) as u8).collect();
     std::fs::write(&upload, &sent).expect("the upload is written");
     let data = format!("@{}", upload.display());
-    let plain = ["--data-binary", data.as_str(), "--header", "Content-Type: application/x-test"];
+    let plain = [
+        "--data-binary",
+        data.as_str(),
+        "--header",
+        "Content-Type: application/x-test",
+    ];
     let chunked = [&plain[..], &["--header", "Transfer-Encoding: chunked"]].concat();
     for words in [&plain[..], &chunked[..]] {
         let (status, body) = curl(address, "/echo", words);
-        assert!(status == 200 && body == sent, "{who}: {words:?}: {status}, {} bytes", body.len());
+        assert!(
+            status == 200 && body == sent,
+            "{who}: {words:?}: {status}, {} bytes",
+            body.len()
+        );
     }
 
     let size = 100 * MEGABYTE;
     let (status, body) = curl(address, &format!("/big?n={size}"), &[]);
     assert_eq!((status, body.len()), (200, size), "{who}");
     let first = body.get(..4096).expect("a hundred megabytes");
-    assert!(body.chunks(4096).all(|block| block == first), "{who}: the bytes are mixed up");
+    assert!(
+        body.chunks(4096).all(|block| block == first),
+        "{who}: the bytes are mixed up"
+    );
 }
 
 /// Five events come. With `apart`, the app waits between them, so they must not come in one piece.
@@ -66,11 +101,17 @@ fn check_events(address: &Address, who: &str, apart: bool) {
     let mut client = Client::connect(address);
     client.send("GET /sse HTTP/1.1\r\nHost: test\r\n\r\n");
     let response = client.response("GET");
-    assert_eq!(response.field("content-type").map(|kind| kind.split(';').next()), Some(Some("text/event-stream")));
+    assert_eq!(
+        response.field("content-type").map(|kind| kind.split(';').next()),
+        Some(Some("text/event-stream"))
+    );
     let text = response.text();
     let events: Vec<&str> = text.split("\n\n").filter(|event| !event.trim().is_empty()).collect();
     assert_eq!(events.len(), 5, "{who}: {text:?}");
-    assert!(events.iter().all(|event| event.trim().starts_with("data: ")), "{who}: {text:?}");
+    assert!(
+        events.iter().all(|event| event.trim().starts_with("data: ")),
+        "{who}: {text:?}"
+    );
     assert!(!apart || response.chunks >= 2, "{who}: the events came in one piece");
 }
 
@@ -122,13 +163,18 @@ fn php_cgi() {
 #[test]
 fn php_fpm_by_connect() {
     let fpm = php_fpm();
-    let setup = Setup::new().with("connect", list(&[&fpm.upstream()])).with("workers", 2);
+    let setup = Setup::new()
+        .with("connect", list(&[&fpm.upstream()]))
+        .with("workers", 2);
     check(script_variables(setup), "php-fpm");
 }
 
 #[test]
 fn the_fastcgi_crate() {
-    check(Setup::exec(&[&rust_responder()]).with("workers", 2), "the fastcgi crate");
+    check(
+        Setup::exec(&[&rust_responder()]).with("workers", 2),
+        "the fastcgi crate",
+    );
 }
 
 #[test]
@@ -185,14 +231,20 @@ fn a_pipe_worker_on_standard_input_and_output() {
 
 #[test]
 fn the_protocol_is_found_out_and_logged_once() {
-    let cases = [(c_app(), "fastcgi"), (app("app.pl"), "fastcgi"), (example("pipe_worker.py"), "pipe")];
+    let cases = [
+        (c_app(), "fastcgi"),
+        (app("app.pl"), "fastcgi"),
+        (example("pipe_worker.py"), "pipe"),
+    ];
     for (program, protocol) in cases {
         let server = Setup::exec(&[&program]).with("workers", 3).start();
         server.wait_for_workers(3);
         let verdicts = server
             .log()
             .lines()
-            .filter(|line| line.to_ascii_lowercase().contains("speaks ") && line.to_ascii_lowercase().contains(protocol))
+            .filter(|line| {
+                line.to_ascii_lowercase().contains("speaks ") && line.to_ascii_lowercase().contains(protocol)
+            })
             .count();
         assert_eq!(verdicts, 1, "{program}:\n{}", server.log());
         server.stop();
@@ -203,7 +255,11 @@ fn the_protocol_is_found_out_and_logged_once() {
 fn a_plain_cgi_program_is_told_apart_with_a_clear_error() {
     let setup = Setup::new();
     let script = setup.path_text("plain.sh");
-    std::fs::write(&script, "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nhello\\n'\n").expect("a script");
+    std::fs::write(
+        &script,
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nhello\\n'\n",
+    )
+    .expect("a script");
     let ended = setup.with("exec", list(&["sh", &script])).run_to_end();
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("CGI"), "{}", ended.stderr);

@@ -22,7 +22,12 @@ fn wait_for_new_generation(server: &Server, before: &[i32], count: usize) {
 fn reload_under_load_fails_no_request() {
     let server = Setup::c_app(2).start();
     for (method, target, per_connection) in [("GET", "/", 25), ("POST", "/record?id={id}&ms=2", 1)] {
-        let plan = Plan { clients: 16, method, target: target.to_owned(), per_connection };
+        let plan = Plan {
+            clients: 16,
+            method,
+            target: target.to_owned(),
+            per_connection,
+        };
         let hammer = Hammer::start(&server.address, &plan);
         hammer.wait_for_more(100);
         let mut reloads = 0;
@@ -33,10 +38,21 @@ fn reload_under_load_fails_no_request() {
         });
         hammer.wait_for_more(100);
         let outcomes = hammer.stop();
-        let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.status() != Some(200)).collect();
-        assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), outcomes.len(), failed.first());
+        let failed: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.status() != Some(200))
+            .collect();
+        assert!(
+            failed.is_empty(),
+            "{} of {} failed: {:?}",
+            failed.len(),
+            outcomes.len(),
+            failed.first()
+        );
     }
-    wait_until("one generation", || server.fronts().len() == 1 && server.workers().len() == 2);
+    wait_until("one generation", || {
+        server.fronts().len() == 1 && server.workers().len() == 2
+    });
     server.stop();
 }
 
@@ -95,7 +111,10 @@ fn a_bad_configuration_leaves_the_same_processes_serving() {
         (good.clone() + "wrokers = 3\n", "workers"),
         (good.clone().replace("workers = 2", "workers = \"many\""), "workers"),
         (good.clone() + "this is not TOML\n", "site.toml"),
-        (good.replace("runtime_dir", "tmp_upload_dir = \"/nonexistent/dir\"\nruntime_dir"), "tmp_upload_dir"),
+        (
+            good.replace("runtime_dir", "tmp_upload_dir = \"/nonexistent/dir\"\nruntime_dir"),
+            "tmp_upload_dir",
+        ),
     ];
     for (text, named) in &cases {
         let mark = server.log().len();
@@ -117,7 +136,11 @@ fn an_app_that_does_not_come_up_leaves_the_old_generation_serving() {
     let mut server = Setup::c_app(2).with_text("boot_timeout", "2s").allow("").start();
     let (front, workers) = (server.front(), server.wait_for_workers(2));
     let (bad, text) = (app("bad_fastcgi.py"), server.path("none").display().to_string());
-    for words in [vec![text.as_str()], vec![bad.as_str(), "exit-one"], vec![bad.as_str(), "never-ready"]] {
+    for words in [
+        vec![text.as_str()],
+        vec![bad.as_str(), "exit-one"],
+        vec![bad.as_str(), "never-ready"],
+    ] {
         let mark = server.log().len();
         server.reload_with("exec", list(&words));
         server.wait_for_log_after(mark, "[ERROR]");

@@ -40,7 +40,12 @@ fn term_finishes_what_runs_and_what_waits_and_exits_with_0() {
 #[test]
 fn term_under_load_cuts_no_response() {
     let mut server = Setup::c_app(2).start();
-    let plan = Plan { clients: 16, method: "GET", target: "/sleep?ms=5".to_owned(), per_connection: 10 };
+    let plan = Plan {
+        clients: 16,
+        method: "GET",
+        target: "/sleep?ms=5".to_owned(),
+        per_connection: 10,
+    };
     let hammer = Hammer::start(&server.address, &plan);
     hammer.wait_for_more(200);
     server.signal(Signal::SIGTERM);
@@ -77,14 +82,22 @@ fn a_second_int_makes_a_slow_stop_quick() {
     server.wait_for_log("term");
     server.signal(Signal::SIGINT);
     assert_eq!(server.wait_for_end(PATIENCE).code(), Some(0));
-    assert!(client.try_response("GET").map_or(true, |response| response.status >= 500));
+    assert!(
+        client
+            .try_response("GET")
+            .map_or(true, |response| response.status >= 500)
+    );
     server.stop();
 }
 
 #[test]
 fn who_ignores_term_is_killed_after_the_graceful_timeout() {
     for setup in [Setup::bad_fastcgi(&["ignore-term"]), Setup::bad_pipe(&["ignore-term"])] {
-        let mut server = setup.with("workers", 2).with_text("graceful_timeout", "1s").allow("").start();
+        let mut server = setup
+            .with("workers", 2)
+            .with_text("graceful_timeout", "1s")
+            .allow("")
+            .start();
         let workers = server.wait_for_workers(2);
         server.signal(Signal::SIGTERM);
         assert_eq!(server.wait_for_end(PATIENCE).code(), Some(0), "{}", server.log());
@@ -133,7 +146,9 @@ fn usr1_opens_the_logs_again_after_they_were_moved() {
         std::fs::rename(from, to).expect("the log is moved");
     }
     server.signal(Signal::SIGUSR1);
-    wait_until("new logs", || server.path("access.log").exists() && server.path("error.log").exists());
+    wait_until("new logs", || {
+        server.path("access.log").exists() && server.path("error.log").exists()
+    });
     // The front has its descriptor a moment after the file is there.
     wait_until("a line in the new log", || {
         assert_eq!(server.get("/?after").status, 200);

@@ -17,7 +17,11 @@ struct Slow {
 
 impl Slow {
     fn new(server: &Server, text: String) -> Self {
-        Self { client: server.connect(), text: text.into_bytes(), sent: 0 }
+        Self {
+            client: server.connect(),
+            text: text.into_bytes(),
+            sent: 0,
+        }
     }
 
     fn send_one(&mut self) {
@@ -34,7 +38,10 @@ fn five_hundred_slow_clients_do_not_keep_a_worker_from_another_client() {
         .with_text("body_timeout", "60s")
         .start();
     let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
-    let body = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{}", "b".repeat(100));
+    let body = format!(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{}",
+        "b".repeat(100)
+    );
     // Half of them are slow in the head, half in the body.
     let mut slow: Vec<Slow> = (0..SLOW)
         .map(|n| {
@@ -46,7 +53,12 @@ fn five_hundred_slow_clients_do_not_keep_a_worker_from_another_client() {
             one
         })
         .collect();
-    let plan = Plan { clients: 2, method: "GET", target: "/".to_owned(), per_connection: 100 };
+    let plan = Plan {
+        clients: 2,
+        method: "GET",
+        target: "/".to_owned(),
+        per_connection: 100,
+    };
     let hammer = Hammer::start(&server.address, &plan);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -64,8 +76,17 @@ fn five_hundred_slow_clients_do_not_keep_a_worker_from_another_client() {
     });
     hammer.wait_for_more(100);
     let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.status() != Some(200)).collect();
-    assert!(failed.is_empty() && outcomes.len() > 100, "{} of {}: {:?}", failed.len(), outcomes.len(), failed.first());
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.status() != Some(200))
+        .collect();
+    assert!(
+        failed.is_empty() && outcomes.len() > 100,
+        "{} of {}: {:?}",
+        failed.len(),
+        outcomes.len(),
+        failed.first()
+    );
     // The slow ones are served too, in the end.
     for one in slow.iter_mut().take(4) {
         let rest = one.text[one.sent..].to_vec();

@@ -17,13 +17,41 @@ struct Layer {
 }
 
 const LAYERS: &[Layer] = &[
-    Layer { modules: &["base"], ours: &[], io: false },
-    Layer { modules: &["http1", "fastcgi", "pipe", "cgi"], ours: &["base"], io: false },
-    Layer { modules: &["control"], ours: &["base"], io: false },
-    Layer { modules: &["plan"], ours: &["base"], io: false },
-    Layer { modules: &["config", "metrics"], ours: &["base"], io: true },
-    Layer { modules: &["sys"], ours: &["base"], io: true },
-    Layer { modules: &["logging"], ours: &["base", "sys"], io: true },
+    Layer {
+        modules: &["base"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
+        modules: &["http1", "fastcgi", "pipe", "cgi"],
+        ours: &["base"],
+        io: false,
+    },
+    Layer {
+        modules: &["control"],
+        ours: &["base"],
+        io: false,
+    },
+    Layer {
+        modules: &["plan"],
+        ours: &["base"],
+        io: false,
+    },
+    Layer {
+        modules: &["config", "metrics"],
+        ours: &["base"],
+        io: true,
+    },
+    Layer {
+        modules: &["sys"],
+        ours: &["base"],
+        io: true,
+    },
+    Layer {
+        modules: &["logging"],
+        ours: &["base", "sys"],
+        io: true,
+    },
     Layer {
         modules: &["front", "arbiter", "runner"],
         ours: &[
@@ -36,7 +64,11 @@ const LAYERS: &[Layer] = &[
         ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner"],
         io: true,
     },
-    Layer { modules: &["main", "lib"], ours: &["cli"], io: true },
+    Layer {
+        modules: &["main", "lib"],
+        ours: &["cli"],
+        io: true,
+    },
 ];
 
 /// External crates with one home: the crate, and the modules that may name it.
@@ -119,7 +151,11 @@ fn names(line: &str, path: &str) -> bool {
 
 /// The top-level modules that `use crate::{a, b}` or `crate::a` names on this line.
 fn imported(line: &str) -> Vec<String> {
-    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let word = |text: &str| {
+        text.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect::<String>()
+    };
     let mut found = Vec::new();
     for start in ["crate::", "rgunicorn::"] {
         for (place, _) in line.match_indices(start) {

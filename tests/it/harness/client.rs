@@ -77,7 +77,10 @@ impl Client {
             }
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
-        let mut client = Self { stream, ahead: Vec::new() };
+        let mut client = Self {
+            stream,
+            ahead: Vec::new(),
+        };
         client.patience(Duration::from_secs(30));
         Ok(client)
     }
@@ -189,7 +192,10 @@ impl Client {
         let mut words = line.splitn(3, ' ');
         let mut response = Response {
             version: words.next().unwrap_or("").to_owned(),
-            status: words.next().and_then(|code| code.parse().ok()).ok_or_else(|| broken(&line))?,
+            status: words
+                .next()
+                .and_then(|code| code.parse().ok())
+                .ok_or_else(|| broken(&line))?,
             reason: words.next().unwrap_or("").to_owned(),
             ..Response::default()
         };
@@ -212,7 +218,10 @@ impl Client {
             return Ok(());
         }
         let mut body = Vec::new();
-        if response.field("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        if response
+            .field("transfer-encoding")
+            .is_some_and(|coding| coding == "chunked")
+        {
             loop {
                 let line = self.line()?;
                 let size = usize::from_str_radix(line.split(';').next().unwrap_or(""), 16)
@@ -290,13 +299,7 @@ pub(crate) fn get(address: &Address, target: &str) -> Response {
 }
 
 /// One request on a connection of its own; the body, if there is one, with a Content-Length.
-pub(crate) fn request(
-    address: &Address,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &[u8],
-) -> Response {
+pub(crate) fn request(address: &Address, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Response {
     let mut client = Client::connect(address);
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
     for (name, value) in fields {

@@ -67,7 +67,11 @@ impl Hammer {
                 std::thread::spawn(move || run_client(&address, &plan, &over, &outcomes))
             })
             .collect();
-        Self { over, outcomes, threads }
+        Self {
+            over,
+            outcomes,
+            threads,
+        }
     }
 
     /// How many requests ended so far.
@@ -96,7 +100,12 @@ fn run_client(address: &Address, plan: &Plan, over: &AtomicBool, outcomes: &Mute
         let mut client = match Client::try_connect(address) {
             Ok(client) => client,
             Err(error) => {
-                note(outcomes, plan, String::new(), Ended::Broken(format!("connect: {error}")));
+                note(
+                    outcomes,
+                    plan,
+                    String::new(),
+                    Ended::Broken(format!("connect: {error}")),
+                );
                 continue;
             }
         };
@@ -117,8 +126,13 @@ fn one_request(client: &mut Client, plan: &Plan, id: &str, last: bool) -> (Ended
     let body = if plan.method == "POST" { "a=1" } else { "" };
     let connection = if last { "Connection: close\r\n" } else { "" };
     let length = if body.is_empty() { "" } else { "Content-Length: 3\r\n" };
-    let text = format!("{} {target} HTTP/1.1\r\nHost: test\r\n{connection}{length}\r\n{body}", plan.method);
-    let answer = client.try_send(text.as_bytes()).and_then(|()| client.try_response(plan.method));
+    let text = format!(
+        "{} {target} HTTP/1.1\r\nHost: test\r\n{connection}{length}\r\n{body}",
+        plan.method
+    );
+    let answer = client
+        .try_send(text.as_bytes())
+        .and_then(|()| client.try_response(plan.method));
     match answer {
         Ok(response) => {
             let open = response.keeps_alive();
@@ -130,6 +144,10 @@ fn one_request(client: &mut Client, plan: &Plan, id: &str, last: bool) -> (Ended
 }
 
 fn note(outcomes: &Mutex<Vec<Outcome>>, plan: &Plan, id: String, result: Ended) {
-    let outcome = Outcome { id, method: plan.method, result };
+    let outcome = Outcome {
+        id,
+        method: plan.method,
+        result,
+    };
     outcomes.lock().expect("no client panicked").push(outcome);
 }

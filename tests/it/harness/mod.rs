@@ -42,7 +42,10 @@ pub(crate) fn wait_until(what: &str, mut claim: impl FnMut() -> bool) {
     wait_for(what, || claim().then_some(()));
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pace of the one poll loop, which has a deadline")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pace of the one poll loop, which has a deadline"
+)]
 fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

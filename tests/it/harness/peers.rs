@@ -30,7 +30,12 @@ impl Peer {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}; scripts/test installs what the tests need"));
-        Self { child, dir, name, address }
+        Self {
+            child,
+            dir,
+            name,
+            address,
+        }
     }
 
     /// What it printed and logged.
@@ -68,7 +73,9 @@ impl Drop for Peer {
         }
         let family = procs::descendants(self.pid());
         procs::signal(self.pid(), Signal::SIGTERM);
-        wait_for(&format!("the end of {}", self.name), || self.child.try_wait().expect("its status"));
+        wait_for(&format!("the end of {}", self.name), || {
+            self.child.try_wait().expect("its status")
+        });
         for process in family.iter().filter(|process| process.is_alive()) {
             procs::signal(process.pid, Signal::SIGKILL);
         }
@@ -98,7 +105,11 @@ pub(crate) fn nginx(upstream: &Path) -> Peer {
     let place = dir.path().display();
     let socket = dir.path().join("nginx.sock");
     // As root, nginx would change to a user that may not enter our directories.
-    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+    let user = if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
     let config = format!(
         "daemon off;\nmaster_process on;\nworker_processes 1;\n{user}\npid {place}/nginx.pid;\nerror_log stderr warn;\n\
          events {{ worker_connections 512; }}\n\
@@ -126,7 +137,13 @@ pub(crate) fn nginx(upstream: &Path) -> Peer {
     let path = dir.path().join("nginx.conf");
     fs::write(&path, config).expect("nginx's configuration is written");
     let mut command = Command::new(program(&["nginx"]));
-    command.arg("-e").arg("stderr").arg("-p").arg(dir.path()).arg("-c").arg(&path);
+    command
+        .arg("-e")
+        .arg("stderr")
+        .arg("-p")
+        .arg(dir.path())
+        .arg("-c")
+        .arg(&path);
     Peer::start("nginx", command, dir, Address::Unix(socket)).wait_until_it_answers()
 }
 
@@ -141,7 +158,15 @@ pub(crate) fn php_fpm() -> Peer {
     );
     let path = dir.path().join("fpm.conf");
     fs::write(&path, config).expect("php-fpm's configuration is written");
-    let names = ["php-fpm", "php-fpm8.4", "php-fpm8.3", "php-fpm8.2", "php-fpm8.1", "php-fpm8.0", "php-fpm7.4"];
+    let names = [
+        "php-fpm",
+        "php-fpm8.4",
+        "php-fpm8.3",
+        "php-fpm8.2",
+        "php-fpm8.1",
+        "php-fpm8.0",
+        "php-fpm7.4",
+    ];
     let mut command = Command::new(program(&names));
     command.arg("--nodaemonize").arg("--fpm-config").arg(&path);
     if nix::unistd::geteuid().is_root() {
@@ -166,5 +191,7 @@ pub(crate) fn fastcgi_server(words: &[&str]) -> Peer {
 
 /// Connections to our unix socket that say nothing; for counting.
 pub(crate) fn idle_unix_connections(path: &Path, count: usize) -> Vec<UnixStream> {
-    (0..count).map(|_| UnixStream::connect(path).expect("a connection")).collect()
+    (0..count)
+        .map(|_| UnixStream::connect(path).expect("a connection"))
+        .collect()
 }

@@ -164,7 +164,11 @@ impl Setup {
     }
 
     fn write_settings(&self) {
-        let text: String = self.settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let text: String = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
         fs::write(self.path("site.toml"), text).expect("the settings are written");
     }
 
@@ -229,8 +233,15 @@ impl Setup {
     pub(crate) fn start_daemon(mut self, pidfile: &str, log: &'static str) -> Server {
         self.log = log;
         let mut child = self.spawn();
-        let status = wait_for("the foreground process to end", || child.try_wait().expect("its status"));
-        assert_eq!(status.code(), Some(0), "{}", fs::read_to_string(self.path("stderr.log")).unwrap_or_default());
+        let status = wait_for("the foreground process to end", || {
+            child.try_wait().expect("its status")
+        });
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "{}",
+            fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+        );
         let pid = wait_for("the pid file", || fs::read_to_string(pidfile).ok()?.trim().parse().ok());
         let mut server = Server {
             pid,
@@ -249,16 +260,24 @@ impl Setup {
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
         let mut child = self.spawn();
-        let status = wait_within(PATIENCE, "the end of the program", || child.try_wait().expect("its status"));
+        let status = wait_within(PATIENCE, "the end of the program", || {
+            child.try_wait().expect("its status")
+        });
         let text = |name: &str| fs::read_to_string(self.path(name)).unwrap_or_default();
         let ended = Ended {
             status,
             stdout: text("stdout.log"),
             stderr: text("stderr.log"),
         };
-        wait_until("the end of everything it started", || procs::marked(&self.mark).is_empty());
+        wait_until("the end of everything it started", || {
+            procs::marked(&self.mark).is_empty()
+        });
         let left = entries(&self.path("run"));
-        assert!(left.is_empty(), "left in the runtime directory: {left:?}\n{}", ended.stderr);
+        assert!(
+            left.is_empty(),
+            "left in the runtime directory: {left:?}\n{}",
+            ended.stderr
+        );
         ended
     }
 }
@@ -284,7 +303,10 @@ fn first_address(line: &str) -> Address {
         return Address::Unix(PathBuf::from(path));
     }
     let text = text.trim_start_matches("http://");
-    Address::Tcp(text.parse().unwrap_or_else(|error| panic!("{error}: no address in {line:?}")))
+    Address::Tcp(
+        text.parse()
+            .unwrap_or_else(|error| panic!("{error}: no address in {line:?}")),
+    )
 }
 
 /// A running server. Dropping it stops it and checks that it stopped well.
@@ -423,7 +445,9 @@ impl Server {
         if let Some(status) = self.status {
             return status;
         }
-        let status = wait_within(time, "the end of the arbiter", || self.child.try_wait().expect("its status"));
+        let status = wait_within(time, "the end of the arbiter", || {
+            self.child.try_wait().expect("its status")
+        });
         self.status = Some(status);
         status
     }
@@ -503,7 +527,11 @@ impl Server {
     }
 
     fn unexpected_lines(&self) -> Vec<String> {
-        let severe = |line: &&str| ["[WARNING]", "[ERROR]", "[CRITICAL]", "panicked"].iter().any(|level| line.contains(level));
+        let severe = |line: &&str| {
+            ["[WARNING]", "[ERROR]", "[CRITICAL]", "panicked"]
+                .iter()
+                .any(|level| line.contains(level))
+        };
         let allowed = |line: &str| self.setup.allowed.iter().any(|text| line.contains(text));
         self.log()
             .lines()
