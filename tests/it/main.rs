@@ -22,6 +22,7 @@ mod kill_workers;
 mod leaks;
 mod limits;
 mod overdue_worker;
+mod pipe_examples;
 mod pull_queue;
 mod queue;
 mod real_apps;
