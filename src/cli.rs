@@ -1,6 +1,250 @@
-//! Command line.
-/// Runs.
+//! The command line, built from the table of settings.
+//!
+//! Never here: a default or a help text of a setting.
+
+use crate::base::exit::Exit;
+use crate::config::kind::{Kind, Raw};
+use crate::config::layers::{Entry, Layer, Origin};
+use crate::config::settings::{Section, Setting};
+use crate::config::{Problem, Problems, Reloader};
+use crate::logging::access::AccessFormat;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The version, as `--version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The internal subcommand that makes this process a front.
+const FRONT: &str = "__front";
+
+/// Runs the role that the command line asks for.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|word| word == FRONT) {
+        return crate::front::main();
+    }
+    match parse(args) {
+        Err(Stop::Help(text)) => {
+            print(&text);
+            Exit::Ok.into()
+        }
+        Err(Stop::Usage(text)) => {
+            complain(&text);
+            Exit::Usage.into()
+        }
+        Err(Stop::Problems(problems)) => refuse(&problems),
+        Ok(asked) => run(asked),
+    }
+}
+
+fn run(asked: Asked) -> ExitCode {
+    let reloader = Reloader {
+        flags: asked.flags,
+        env: environment(),
+        start: start_directory(),
+        check_format: |format| {
+            AccessFormat::compile(format)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        },
+    };
+    let loaded = match reloader.load() {
+        Err(problems) => return refuse(&problems),
+        Ok(loaded) => loaded,
+    };
+    if asked.print_config {
+        print(&loaded.text);
+    }
+    if asked.print_config || asked.check_config {
+        return Exit::Ok.into();
+    }
+    crate::arbiter::main(reloader, loaded)
+}
+
+fn refuse(problems: &Problems) -> ExitCode {
+    complain(&format!("{problems}\n"));
+    problems.exit().into()
+}
+
+/// Writes to standard output. A reader that went away is no error of ours.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The environment as text. Variables that are not UTF-8 are left out; workers do not get them.
+fn environment() -> Vec<(String, String)> {
+    let pairs = std::env::vars_os();
+    pairs
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The working directory, by the name in PWD if that is the same one, so that symbolic links stay as typed.
+fn start_directory() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &std::path::Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let real = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let named = std::env::var_os("PWD")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    match named {
+        Some(named) if identity(&named).is_some() && identity(&named) == identity(&real) => named,
+        _ => real,
+    }
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The settings that were typed.
+    pub flags: Layer,
+    /// Print the configuration and stop.
+    pub print_config: bool,
+    /// Check the configuration and stop.
+    pub check_config: bool,
+}
+
+/// Why nothing is run.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help or version was asked for: print to standard output, exit 0.
+    Help(String),
+    /// An unknown or incomplete option: print to standard error, exit 2.
+    Usage(String),
+    /// The options are fine, but not what they ask for.
+    Problems(Problems),
+}
+
+/// Reads a command line, program name first.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Stop> {
+    let mut matches = command().try_get_matches_from(args).map_err(|error| {
+        let text = error.render().to_string();
+        if error.use_stderr() {
+            Stop::Usage(text)
+        } else {
+            Stop::Help(text)
+        }
+    })?;
+    if matches.get_flag("version") {
+        return Err(Stop::Help(format!("rgunicorn (version {VERSION})\n")));
+    }
+    let mut flags = Layer::new();
+    for setting in Setting::all().filter(|setting| !setting.flags.is_empty()) {
+        if let Some(raw) = typed(&mut matches, setting) {
+            flags.insert(setting.name, Entry::new(raw, Origin::CommandLine));
+        }
+    }
+    add_words(&mut flags, &mut matches)?;
+    Ok(Asked {
+        flags,
+        print_config: matches.get_flag("print-config"),
+        check_config: matches.get_flag("check-config"),
+    })
+}
+
+/// What was typed for one setting.
+fn typed(matches: &mut ArgMatches, setting: &Setting) -> Option<Raw> {
+    match setting.kind {
+        Kind::Flag => matches
+            .get_flag(setting.name)
+            .then_some(Raw::Flag(setting.flag_value())),
+        Kind::List { .. } => matches
+            .remove_many(setting.name)
+            .map(|texts| Raw::List(texts.collect())),
+        _ => matches.remove_one(setting.name).map(Raw::Text),
+    }
+}
+
+/// Plain words are the arguments of `--exec`.
+fn add_words(flags: &mut Layer, matches: &mut ArgMatches) -> Result<(), Stop> {
+    let words: Vec<String> = matches.remove_many("words").map(Iterator::collect).unwrap_or_default();
+    let Some(first) = words.first() else {
+        return Ok(());
+    };
+    let Some(entry) = flags.get_mut("exec") else {
+        let problem = Problem::new(format!(
+            "cannot serve {first}: WSGI apps are not supported in this version"
+        ));
+        let advice = format!("to run a program, name it with --exec: rgunicorn --exec {first}");
+        return Err(Stop::Problems(problem.advice(advice).into()));
+    };
+    if let Raw::Text(program) = &entry.raw {
+        let program = program.clone();
+        entry.raw = Raw::List(std::iter::once(program).chain(words).collect());
+    }
+    Ok(())
+}
+
+/// The clap command.
+#[must_use]
+pub fn command() -> Command {
+    let usage = "rgunicorn [OPTIONS] --exec PROGRAM [ARGS]...\n       rgunicorn [OPTIONS] --connect ADDRESS";
+    let mut command = Command::new("rgunicorn")
+        .about("Puts any app in any language behind HTTP.")
+        .override_usage(usage)
+        .infer_long_args(true)
+        .args_override_self(true)
+        .disable_version_flag(true)
+        .next_line_help(false);
+    for section in Section::ALL {
+        command = command.next_help_heading(section.title());
+        for setting in Setting::of(section).filter(|setting| !setting.flags.is_empty()) {
+            command = command.arg(arg(setting));
+        }
+    }
+    let action = |id: &'static str, help: &'static str| Arg::new(id).long(id).help(help).action(ArgAction::SetTrue);
+    command
+        .next_help_heading("Actions")
+        .arg(action(
+            "check-config",
+            "Check everything that can be checked without starting, and exit",
+        ))
+        .arg(action(
+            "print-config",
+            "Print all settings and where each was set, and exit",
+        ))
+        .arg(action("version", "Print the version and exit").short('v'))
+        .arg(
+            Arg::new("words")
+                .value_name("ARGS")
+                .help("Arguments of the program; those that start with `-` go after `--`")
+                .action(ArgAction::Append)
+                .num_args(0..),
+        )
+}
+
+fn arg(setting: &'static Setting) -> Arg {
+    let mut longs = setting.long_flags();
+    let mut arg = Arg::new(setting.name).help(help(setting));
+    if let Some(long) = longs.next() {
+        arg = arg.long(long);
+    }
+    arg = arg.aliases(longs);
+    if let Some(short) = setting.short_flag() {
+        arg = arg.short(short);
+    }
+    match setting.kind {
+        Kind::Flag => return arg.action(ArgAction::SetTrue),
+        Kind::List { .. } => arg = arg.action(ArgAction::Append),
+        _ => arg = arg.action(ArgAction::Set),
+    }
+    arg.value_name(setting.kind.placeholder())
+        .allow_negative_numbers(true)
+        .num_args(1)
+}
+
+fn help(setting: &Setting) -> String {
+    let unset = ["\"\"", "[]", "false"].contains(&setting.default) || setting.kind.placeholder() == "BOOL";
+    if unset {
+        return setting.summary.to_owned();
+    }
+    format!("{} [default: {}]", setting.summary, setting.default.trim_matches('"'))
 }

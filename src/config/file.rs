@@ -1,1 +1,120 @@
-//! Placeholder.
+//! TOML text -> layer, with line numbers.
+
+use super::kind::Raw;
+use super::layers::{Entry, Layer, Origin};
+use super::problem::{Problem, Problems};
+use super::settings::Setting;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Which keys may stand in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Those of a file.
+    InFile,
+    /// Every setting of the table.
+    All,
+}
+
+/// Reads TOML. Syntax errors and unknown keys go to `problems`, named after `file`.
+pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Layer {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let place = |span: Range<usize>| Origin::File {
+        file: file.to_owned(),
+        line: line_of(text, span.start),
+    };
+    for error in &errors {
+        let origin = place(error.span().unwrap_or_default());
+        let what = format!("{file} is not valid TOML: {}", error.message().replace('\n', ", "));
+        problems.push(Problem::new(what).at(origin, "syntax"));
+    }
+    let mut layer = Layer::new();
+    if !errors.is_empty() {
+        // What the parser made up to go on is not what was typed; more complaints about it would mislead.
+        return layer;
+    }
+    for (key, value) in table.get_ref().iter() {
+        let name: &str = key.get_ref();
+        let found = Setting::find(name).filter(|setting| keys == Keys::All || setting.is_in_file());
+        let Some(setting) = found else {
+            problems.push(unknown(name, value.get_ref(), place(key.span())));
+            continue;
+        };
+        let (raw, items) = read(value.get_ref());
+        let mut entry = Entry::new(raw, place(key.span()));
+        entry.items = items.into_iter().map(place).collect();
+        layer.insert(setting.name, entry);
+    }
+    layer
+}
+
+/// The line a byte stands in, from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
+    let problem = Problem::new(format!("unknown setting {}", super::kind::shown_text(name))).at(origin, "file");
+    if name == "config" {
+        return problem.advice("a file cannot name another file; name it on the command line with -c");
+    }
+    if matches!(value, DeValue::Table(_)) {
+        return problem
+            .advice("this version has one unnamed pool: write the settings at the top level, without tables");
+    }
+    problem.advice(nearest(name))
+}
+
+/// Advice for an unknown name: the nearest one, or where all are listed.
+fn nearest(name: &str) -> String {
+    let wanted = name.to_ascii_lowercase().replace('-', "_");
+    // A flag's name is a common slip: `access_logfile` for `accesslog`.
+    let flagged = Setting::all().find(|setting| setting.long_flags().any(|flag| flag.replace('-', "_") == wanted));
+    let distance = |setting: &Setting| strsim::damerau_levenshtein(&wanted, setting.name);
+    let near = || {
+        let best = Setting::all()
+            .filter(|setting| setting.is_in_file())
+            .min_by_key(|s| distance(s))?;
+        (distance(best) <= 2.max(wanted.len() / 4)).then_some(best)
+    };
+    match flagged.or_else(near) {
+        Some(setting) => format!("did you mean `{}`?", setting.name),
+        None => "docs/settings.md and `rgunicorn --help` list all settings".to_owned(),
+    }
+}
+
+/// A TOML value as it was typed, and the spans of its items if it is an array.
+fn read(value: &DeValue<'_>) -> (Raw, Vec<Range<usize>>) {
+    let raw = match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Raw::Integer(number),
+            Err(_) => Raw::Other("a number beyond 64 bits"),
+        },
+        DeValue::Float(number) => Raw::Float(number.as_str().to_owned()),
+        DeValue::Boolean(on) => Raw::Flag(*on),
+        DeValue::Datetime(_) => Raw::Other("a date or time"),
+        DeValue::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(text_of).collect();
+            let spans = items.iter().map(Spanned::span).collect();
+            return (
+                texts.map_or(Raw::Other("a list with other things than texts"), Raw::List),
+                spans,
+            );
+        }
+        DeValue::Table(table) => {
+            let pairs = table
+                .iter()
+                .map(|(key, value)| Some((key.get_ref().to_string(), text_of(value)?)));
+            let pairs: Option<Vec<_>> = pairs.collect();
+            pairs.map_or(Raw::Other("a table with other things than texts"), Raw::Map)
+        }
+    };
+    (raw, Vec::new())
+}
+
+fn text_of(value: &Spanned<DeValue<'_>>) -> Option<String> {
+    value.get_ref().as_str().map(str::to_owned)
+}

@@ -1,1 +1,239 @@
-//! Placeholder.
+//! What was typed where: defaults < environment < file < command line, each value with its origin.
+//!
+//! Never here: what a setting means.
+
+use super::file;
+use super::kind::{Raw, Value};
+use super::problem::{Problem, Problems};
+use super::settings::Setting;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Where a value was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere.
+    Default,
+    /// In an environment variable.
+    Environment(&'static str),
+    /// In a file, at this line (from 1).
+    File {
+        /// The file as it was named.
+        file: String,
+        /// The line.
+        line: usize,
+    },
+    /// On the command line.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+impl Origin {
+    /// The same as part of a sentence about the setting `name`: `set at conf/rgunicorn.toml:4 (bind)`.
+    #[must_use]
+    pub fn sentence(&self, name: &str) -> String {
+        match self {
+            Self::Default => format!("this is the default ({name})"),
+            Self::Environment(variable) => format!("set by the environment variable {variable} ({name})"),
+            Self::File { file, line } => format!("set at {file}:{line} ({name})"),
+            Self::CommandLine => format!("set on the command line ({name})"),
+        }
+    }
+}
+
+/// One typed value with its origin; the items of a list have origins of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What was typed.
+    pub raw: Raw,
+    /// Where.
+    pub origin: Origin,
+    /// Where each item of a list was typed; shorter than the list if that is not known.
+    pub items: Vec<Origin>,
+}
+
+impl Entry {
+    /// A value all of whose parts stand in one place.
+    #[must_use]
+    pub fn new(raw: Raw, origin: Origin) -> Self {
+        Self {
+            raw,
+            origin,
+            items: Vec::new(),
+        }
+    }
+}
+
+/// The values of one source, by name of setting.
+pub type Layer = BTreeMap<&'static str, Entry>;
+
+/// The built-in defaults.
+#[must_use]
+pub fn defaults() -> Layer {
+    let text: String = Setting::all()
+        .map(|setting| format!("{} = {}\n", setting.name, setting.default))
+        .collect();
+    let mut problems = Problems::default();
+    let mut layer = file::parse(&text, "defaults", file::Keys::All, &mut problems);
+    debug_assert!(problems.is_empty(), "the table's defaults are valid TOML: {problems}");
+    for entry in layer.values_mut() {
+        entry.origin = Origin::Default;
+        entry.items.clear();
+    }
+    layer
+}
+
+/// The defaults that the environment changes. Empty variables count as unset.
+#[must_use]
+pub fn environment(env: &[(String, String)]) -> Layer {
+    let mut layer = Layer::new();
+    for setting in Setting::all() {
+        let Some((variable, pattern)) = setting.variable else {
+            continue;
+        };
+        let found = env.iter().find(|(name, _)| name == variable);
+        if let Some((_, value)) = found.filter(|(_, value)| !value.trim().is_empty()) {
+            let raw = Raw::Text(pattern.replace("{}", value));
+            layer.insert(setting.name, Entry::new(raw, Origin::Environment(variable)));
+        }
+    }
+    layer
+}
+
+/// The merged values, each checked against its kind.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    values: BTreeMap<&'static str, (Value, Entry)>,
+}
+
+impl Values {
+    /// Merges layers, later ones winning, and checks kinds. A value of the wrong kind is reported and replaced by the
+    /// default, so that one run reports all problems.
+    pub fn merge(layers: &[&Layer], problems: &mut Problems) -> Self {
+        let defaults = defaults();
+        let mut merged = Self::default();
+        for setting in Setting::all() {
+            let default = defaults.get(setting.name);
+            let typed = layers.iter().rev().find_map(|layer| layer.get(setting.name));
+            for entry in typed.into_iter().chain(default) {
+                if let Some(value) = setting.kind.accept(&entry.raw) {
+                    merged.values.insert(setting.name, (value, entry.clone()));
+                    break;
+                }
+                let wanted = setting.kind.expectation();
+                let what = format!("{} must be {wanted}, but not {}", setting.name, entry.raw.shown());
+                problems.push(Problem::new(what).at(entry.origin.clone(), setting.name));
+            }
+        }
+        merged
+    }
+
+    /// The value of a setting; `None` only if no setting has this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name).map(|(value, _)| value)
+    }
+
+    /// Replaces a value by what it was resolved to, keeping its origin.
+    pub fn replace(&mut self, name: &str, value: Value) {
+        if let Some((old, _)) = self.values.get_mut(name) {
+            *old = value;
+        }
+    }
+
+    /// Where a setting, or item `index` of it, was set.
+    #[must_use]
+    pub fn origin(&self, name: &str, index: usize) -> Origin {
+        let Some((_, entry)) = self.values.get(name) else {
+            return Origin::Default;
+        };
+        entry.items.get(index).unwrap_or(&entry.origin).clone()
+    }
+
+    /// True if the value is only a default (of the table or of the environment).
+    #[must_use]
+    pub fn is_default(&self, name: &str) -> bool {
+        matches!(self.origin(name, usize::MAX), Origin::Default | Origin::Environment(_))
+    }
+
+    /// Of a `Flag`.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.value(name), Some(Value::Flag(true)))
+    }
+
+    /// Of a `Number`, `Size` or `Octal`.
+    #[must_use]
+    pub fn number(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Some(Value::Number(number) | Value::Size(number)) => *number,
+            other => Self::absent(name, other, 0),
+        }
+    }
+
+    /// Of a `Duration`.
+    #[must_use]
+    pub fn duration(&self, name: &str) -> std::time::Duration {
+        match self.value(name) {
+            Some(Value::Duration(duration)) => *duration,
+            other => Self::absent(name, other, std::time::Duration::ZERO),
+        }
+    }
+
+    /// Of a `Text`, `Path` or `Choice`.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        match self.value(name) {
+            Some(Value::Text(text)) => text,
+            other => Self::absent(name, other, ""),
+        }
+    }
+
+    /// Of a `List` or `Command`.
+    #[must_use]
+    pub fn list(&self, name: &str) -> &[String] {
+        match self.value(name) {
+            Some(Value::List(texts)) => texts,
+            other => Self::absent(name, other, &[]),
+        }
+    }
+
+    /// Of a `Map`.
+    #[must_use]
+    pub fn map(&self, name: &str) -> &[(String, String)] {
+        match self.value(name) {
+            Some(Value::Map(pairs)) => pairs,
+            other => Self::absent(name, other, &[]),
+        }
+    }
+
+    /// A name or kind that does not fit the table is a fault of `resolve.rs`; every name is read in every load.
+    fn absent<T>(name: &str, value: Option<&Value>, default: T) -> T {
+        debug_assert!(false, "{name} is not of the asked kind: {value:?}");
+        default
+    }
+
+    /// All values as TOML, each with its origin as a comment. Loading this text gives the same configuration.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for setting in Setting::all().filter(|setting| setting.is_in_file()) {
+            let Some((value, entry)) = self.values.get(setting.name) else {
+                continue;
+            };
+            let value = setting.kind.write(value);
+            text.push_str(&format!("{} = {value}  # {}\n", setting.name, entry.origin));
+        }
+        text
+    }
+}

@@ -1,12 +1,26 @@
 //! Settings: one table, its layers, and the validated configuration the shells run on.
 //!
+//! The arbiter loads with a [`Reloader`], which looks at files, programs and privileges; the front reads the text that
+//! the arbiter hands it with [`from_text`], which does not.
+//!
 //! Never here: running Python, binding, spawning.
 
+mod address;
 pub mod file;
+mod identity;
+pub mod kind;
 pub mod layers;
+mod load;
+pub mod problem;
+mod program;
 pub mod reference;
-pub mod resolve;
+mod resolve;
 pub mod settings;
+mod table;
+
+pub use crate::base::level::Level;
+pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
+pub use problem::{Problem, Problems};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -51,22 +65,6 @@ pub enum HeaderMap {
     Refuse,
     /// Let them through.
     Dangerous,
-}
-
-/// Severity threshold of the error log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Per request.
-    Debug,
-    /// Lifecycle.
-    #[default]
-    Info,
-    /// We coped.
-    Warning,
-    /// Someone must act.
-    Error,
-    /// The service is at stake.
-    Critical,
 }
 
 /// How workers are spoken to, as configured.

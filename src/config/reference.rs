@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Renders what is generated from the table of settings.

@@ -1,1 +1,7 @@
 //! Placeholder.
+
+/// Runs the front.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

@@ -5,4 +5,5 @@
 pub mod board;
 pub mod clock;
 pub mod fd;
+pub mod output;
 pub mod socket;

@@ -1,0 +1,114 @@
+//! User and group of the front and of workers: names -> numbers.
+
+use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access};
+use std::path::Path;
+
+/// Numeric user and group to switch to; `None` = unchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+}
+
+/// A setting, why it is refused, and what to do.
+type Refusal = (&'static str, String, &'static str);
+
+impl Identity {
+    /// Looks up names or numbers; empty = unchanged. Without a group, the user's own is taken.
+    /// With `check`, says whether this process may switch at all.
+    pub(super) fn find(user: &str, group: &str, check: bool) -> (Self, Vec<Refusal>) {
+        let mut refusals = Vec::new();
+        let (uid, own_group) = match find_user(user) {
+            Ok(found) => found,
+            Err(refusal) => {
+                refusals.push(refusal);
+                (None, None)
+            }
+        };
+        let gid = match find_group(group) {
+            Ok(gid) => gid.or(own_group),
+            Err(refusal) => {
+                refusals.push(refusal);
+                None
+            }
+        };
+        if uid.is_some() && gid.is_none() && refusals.is_empty() {
+            let why = format!("must be set, because user {user} has no account with a group");
+            refusals.push(("group", why, "for example --group nogroup"));
+        }
+        // Becoming what one is already needs no rights and is no change. Root and its group are never switched to.
+        let uid = uid.filter(|uid| *uid != 0 && *uid != Uid::effective().as_raw());
+        let gid = gid.filter(|gid| *gid != 0 && *gid != Gid::effective().as_raw());
+        if check && !is_root() {
+            let advice = "start as root, or leave it out";
+            if uid.is_some() {
+                refusals.push(("user", format!("is {user}, but only root can change the user"), advice));
+            } else if gid.is_some() {
+                refusals.push((
+                    "group",
+                    format!("is {group}, but only root can change the group"),
+                    advice,
+                ));
+            }
+        }
+        (Self { user: uid, group: gid }, refusals)
+    }
+}
+
+fn find_user(name: &str) -> Result<(Option<u32>, Option<u32>), Refusal> {
+    if name.is_empty() {
+        return Ok((None, None));
+    }
+    let number: Option<u32> = name.parse().ok();
+    let found = match number {
+        Some(number) => User::from_uid(Uid::from_raw(number)),
+        None => User::from_name(name),
+    };
+    match (found, number) {
+        (Ok(Some(user)), _) => Ok((Some(user.uid.as_raw()), Some(user.gid.as_raw()))),
+        (_, Some(number)) => Ok((Some(number), None)),
+        (Ok(None), None) => Err(unknown("user", name)),
+        (Err(error), None) => Err(failed("user", name, error)),
+    }
+}
+
+fn find_group(name: &str) -> Result<Option<u32>, Refusal> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(number) = name.parse() {
+        return Ok(Some(number));
+    }
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+        Ok(None) => Err(unknown("group", name)),
+        Err(error) => Err(failed("group", name, error)),
+    }
+}
+
+fn unknown(kind: &'static str, name: &str) -> Refusal {
+    let why = format!(
+        "must be a {kind} of this system, but not {}",
+        super::kind::shown_text(name)
+    );
+    (kind, why, "a number needs no account")
+}
+
+fn failed(kind: &'static str, name: &str, error: nix::Error) -> Refusal {
+    let why = format!(
+        "{} cannot be looked up: {}",
+        super::kind::shown_text(name),
+        error.desc()
+    );
+    (kind, why, "")
+}
+
+/// True if this process may become any user.
+pub(super) fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// True if this process may make files in a directory.
+pub(super) fn may_write(directory: &Path) -> bool {
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}

@@ -1,0 +1,123 @@
+//! What is wrong with a configuration, in a form that says what to do.
+
+use super::layers::Origin;
+use crate::base::exit::Exit;
+use std::fmt;
+
+/// One thing that is wrong: what, where it was set, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    what: String,
+    place: Option<(Origin, String)>,
+    advice: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a place; `what` is lower case and without a final period.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            place: None,
+            advice: None,
+        }
+    }
+
+    /// Adds where the setting `name` was set.
+    #[must_use]
+    pub fn at(mut self, origin: Origin, name: &str) -> Self {
+        self.place = Some((origin, name.to_owned()));
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    fn line(&self) -> usize {
+        match &self.place {
+            Some((Origin::File { line, .. }, _)) => *line,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some((origin, name)) = &self.place {
+            write!(f, "\n  {}", origin.sentence(name))?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(f, "\n  {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong, never empty when returned as an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    /// Adds one.
+    pub fn push(&mut self, problem: Problem) {
+        self.list.push(problem);
+    }
+
+    /// True if nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The problems, those of a file in the order of its lines.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.list.iter()
+    }
+
+    /// `Ok` if nothing is wrong.
+    pub fn into_result(mut self) -> Result<(), Self> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.list.sort_by_key(Problem::line);
+        Err(self)
+    }
+
+    /// The exit code they call for.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        Exit::Config
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self { list: vec![problem] }
+    }
+}
+
+/// Each problem starts with `rgunicorn: ` on a line of its own.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, problem) in self.list.iter().enumerate() {
+            let end = if place == 0 { "" } else { "\n" };
+            write!(f, "{end}rgunicorn: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

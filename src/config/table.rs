@@ -1,0 +1,406 @@
+//! The rows of the table of settings.
+
+use super::kind::Kind;
+use super::settings::{Effect, Gunicorn, Section, Setting};
+
+const OFF: Kind = Kind::Duration { zero: "off" };
+const UNLIMITED: Kind = Kind::Size { zero: "unlimited" };
+
+/// A row with the commonest properties; the methods below change them.
+const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
+    Setting {
+        name,
+        section,
+        flags: &[],
+        kind,
+        default,
+        variable: None,
+        gunicorn: Gunicorn::New,
+        effect: Effect::Reload,
+        summary: "",
+        detail: "",
+    }
+}
+
+impl Setting {
+    const fn flags(mut self, flags: &'static [&'static str]) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    const fn variable(mut self, name: &'static str, pattern: &'static str) -> Self {
+        self.variable = Some((name, pattern));
+        self
+    }
+
+    const fn same(mut self) -> Self {
+        self.gunicorn = Gunicorn::Same;
+        self
+    }
+
+    const fn differs(mut self, how: &'static str) -> Self {
+        self.gunicorn = Gunicorn::Differs(how);
+        self
+    }
+
+    const fn at_start(mut self) -> Self {
+        self.effect = Effect::Start;
+        self
+    }
+
+    const fn doc(mut self, summary: &'static str, detail: &'static str) -> Self {
+        self.summary = summary;
+        self.detail = detail;
+        self
+    }
+}
+
+const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
+    Kind::Number { unit, min, max }
+}
+
+const fn text(of: &'static str) -> Kind {
+    Kind::Text { of }
+}
+
+const fn path(of: &'static str) -> Kind {
+    Kind::Path { of }
+}
+
+const fn list(of: &'static str) -> Kind {
+    Kind::List { of, commas: false }
+}
+
+const fn comma_list(of: &'static str) -> Kind {
+    Kind::List { of, commas: true }
+}
+
+/// The rows.
+#[rustfmt::skip] // One property per line reads like a table; rustfmt would break short rows differently from long ones.
+pub(super) const SETTINGS: &[Setting] = &[
+    // ---- Configuration
+    row(Section::Config, "config", path("a TOML file"), r#""""#)
+        .flags(&["--config", "-c"])
+        .differs("a TOML file; nothing is loaded unless it is named")
+        .doc("File with settings, in TOML",
+             "Its keys are the names of these settings.\n\
+              The command line wins over the file, the file over the environment.\n\
+              A list given on the command line replaces the file's list.\n\
+              The file is read again on reload; if it is wrong then, the old configuration keeps serving."),
+
+    // ---- Listening
+    row(Section::Sockets, "bind", list("HOST, HOST:PORT, :PORT, [V6]:PORT, unix:PATH or fd://N"), r#"["127.0.0.1:8000"]"#)
+        .flags(&["--bind", "-b"])
+        .variable("PORT", "0.0.0.0:{}")
+        .same()
+        .doc("Address to listen on; may be repeated",
+             "Without a port, 8000 is used; `:PORT` listens on all IPv4 addresses.\n\
+              Port 0 lets the system choose; the log says which.\n\
+              A host name is resolved once, to its first IPv4 address if it has one."),
+    row(Section::Sockets, "backlog", number("connections", 1, 65_535), "2048")
+        .flags(&["--backlog"])
+        .same()
+        .doc("Connections the kernel keeps waiting for us",
+             "The kernel caps it at net.core.somaxconn."),
+    row(Section::Sockets, "reuse_port", Kind::Flag, "false")
+        .flags(&["--reuse-port"])
+        .differs("sets the option on the arbiter's own listeners")
+        .doc("Set SO_REUSEPORT on TCP listeners",
+             "Several rgunicorn processes can then listen on the same address."),
+
+    // ---- The app
+    row(Section::App, "exec", Kind::Command, "[]")
+        .flags(&["--exec"])
+        .doc("Program to run as worker",
+             "On the command line its arguments follow as plain words; those that start with `-` go after `--`.\n\
+              In the file a text is the program alone, and a list is the program with its arguments.\n\
+              No shell is involved: write `[\"sh\", \"-c\", \"...\"]` for one.\n\
+              A name without a slash is looked up on the worker's PATH.\n\
+              A relative path starts from `chdir`, because the program is started there.\n\
+              Either `exec` or `connect` must be set."),
+    row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe"]), r#""auto""#)
+        .flags(&["--protocol"])
+        .differs("says how workers are spoken to; clients always speak HTTP")
+        .doc("How workers are spoken to",
+             "`auto` offers the program both a FastCGI socket on descriptor 0 and the pipe channel on descriptor 3, and sees which it uses.\n\
+              Programs named `php-cgi` or `*.fcgi` are taken for FastCGI at once."),
+    row(Section::App, "pipe_stdio", Kind::Flag, "false")
+        .flags(&["--pipe-stdio"])
+        .doc("Speak the pipe protocol on standard input and output",
+             "For languages that cannot use descriptor 3.\n\
+              It implies `protocol = \"pipe\"`."),
+    row(Section::App, "connect", list("unix:PATH or tcp:HOST:PORT"), "[]")
+        .flags(&["--connect"])
+        .doc("Existing FastCGI server to use; may be repeated",
+             "Nothing is started then; `workers` is the number of connections to each server.\n\
+              A host name is resolved once."),
+    row(Section::App, "param", list("NAME=VALUE"), "[]")
+        .flags(&["--param"])
+        .doc("Request variable to add, NAME=VALUE; may be repeated",
+             "It is added to the variables of every request and overrides one of the same name.\n\
+              FastCGI apps that look for a script need `SCRIPT_FILENAME` and perhaps `DOCUMENT_ROOT`."),
+    row(Section::App, "chdir", path("a directory"), r#""""#)
+        .flags(&["--chdir"])
+        .same()
+        .doc("Working directory of workers",
+             "The default is the directory the program was started in."),
+    row(Section::App, "raw_env", list("NAME=VALUE"), "[]")
+        .flags(&["--env", "-e"])
+        .same()
+        .doc("Environment variable of workers, NAME=VALUE; may be repeated", ""),
+    row(Section::App, "clear_env", Kind::Flag, "false")
+        .flags(&["--clear-env"])
+        .doc("Start workers with an empty environment",
+             "Only `pass_env` and `raw_env` are then in it.\n\
+              Scripts usually want PATH among `pass_env`."),
+    row(Section::App, "pass_env", comma_list("names of variables"), "[]")
+        .flags(&["--pass-env"])
+        .doc("Variables that pass `clear_env`", ""),
+    row(Section::App, "stream_request", Kind::Flag, "false")
+        .flags(&["--stream-request"])
+        .doc("Hand requests over before their body is whole",
+             "For apps that read the body as it arrives.\n\
+              Slow uploads then hold a worker, and a broken upload reaches the app."),
+
+    // ---- Workers
+    row(Section::Workers, "workers", number("processes", 0, 4096), "1")
+        .flags(&["--workers", "-w"])
+        .variable("WEB_CONCURRENCY", "{}")
+        .same()
+        .doc("Worker processes",
+             "With `connect`: connections to each server."),
+    row(Section::Workers, "threads", number("requests at once", 1, 256), "1")
+        .flags(&["--threads"])
+        .differs("an app that says how many when it is ready overrides it")
+        .doc("Requests each worker is given at once",
+             "More than 1 is only for workers that can take them: several FastCGI connections, or pipe requests by id."),
+    row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
+        .flags(&["--max-requests"])
+        .same()
+        .doc("Requests after which a worker is replaced",
+             "Its replacement is ready before it retires."),
+    row(Section::Workers, "max_requests_jitter", number("requests", 0, 1_000_000_000_000), "0")
+        .flags(&["--max-requests-jitter"])
+        .same()
+        .doc("Random extra requests, so that workers do not retire together", ""),
+    row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
+        .flags(&["--max-queue"])
+        .doc("Requests that may wait for a worker",
+             "One more is answered 503 with Retry-After."),
+    row(Section::Workers, "pull", Kind::Flag, "true")
+        .flags(&["--no-pull"])
+        .doc("Let workers that can do so take requests themselves",
+             "It saves a wake-up per request.\n\
+              With `--no-pull` the front assigns every request."),
+    row(Section::Workers, "lookahead", number("requests", 0, 1024), "8")
+        .flags(&["--lookahead"])
+        .doc("Requests kept ready for pulling workers beyond their slots",
+             "More raises throughput of very short requests; 0 gains nothing over assigning."),
+    row(Section::Workers, "stop_signal", Kind::Choice(&["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"]), r#""TERM""#)
+        .flags(&["--stop-signal"])
+        .doc("Signal that asks a worker to stop after its current work",
+             "Some programs stop gently only on another one, Apache's helpers on USR1 for example."),
+
+    // ---- Deadlines
+    row(Section::Deadlines, "timeout", OFF, r#""30s""#)
+        .flags(&["--timeout", "-t"])
+        .differs("the time for the app to answer one request, whatever the worker; the client gets 504")
+        .doc("Time for the app to answer a request",
+             "The client then gets 504, the log says what the worker was doing, and the worker is replaced."),
+    row(Section::Deadlines, "graceful_timeout", Kind::Duration { zero: "at once" }, r#""30s""#)
+        .flags(&["--graceful-timeout"])
+        .same()
+        .doc("Time to finish requests on stop and on reload", ""),
+    row(Section::Deadlines, "keepalive", Kind::Duration { zero: "no keep-alive" }, r#""5s""#)
+        .flags(&["--keep-alive"])
+        .differs("5 s instead of 2 s: idle connections cost no worker here")
+        .doc("Idle time of a client connection between requests", ""),
+    row(Section::Deadlines, "boot_timeout", OFF, r#""60s""#)
+        .flags(&["--boot-timeout"])
+        .doc("Time for a worker to become ready", ""),
+    row(Section::Deadlines, "header_timeout", OFF, r#""10s""#)
+        .flags(&["--header-timeout"])
+        .doc("Time for a request head to arrive",
+             "The client then gets 408."),
+    row(Section::Deadlines, "body_timeout", OFF, r#""30s""#)
+        .flags(&["--body-timeout"])
+        .doc("Time between two reads of a request body",
+             "The client then gets 408."),
+    row(Section::Deadlines, "queue_timeout", OFF, r#""30s""#)
+        .flags(&["--queue-timeout"])
+        .doc("Time a request may wait for a worker",
+             "The client then gets 503 with Retry-After."),
+    row(Section::Deadlines, "send_timeout", OFF, r#""60s""#)
+        .flags(&["--send-timeout"])
+        .doc("Time between two writes to a client that does not read",
+             "The connection is then closed."),
+
+    // ---- HTTP limits and rules
+    row(Section::Http, "limit_request_line", UNLIMITED, "4094")
+        .flags(&["--limit-request-line"])
+        .differs("values above 8190 are honoured; a longer line gets 414")
+        .doc("Longest request line, without its line end", ""),
+    row(Section::Http, "limit_request_fields", number("fields, 0 = 32768", 0, 32_768), "100")
+        .flags(&["--limit-request-fields"])
+        .same()
+        .doc("Most header fields of a request",
+             "More get 431."),
+    row(Section::Http, "limit_request_field_size", UNLIMITED, "8190")
+        .flags(&["--limit-request-field-size", "--limit-request-field_size"])
+        .differs("0 is unlimited, as Gunicorn's manual says but its code does not do")
+        .doc("Longest header field: name, value and line end",
+             "A longer one gets 431.\n\
+              Unlimited lets one client take any amount of memory."),
+    row(Section::Http, "limit_request_body", UNLIMITED, r#""1g""#)
+        .flags(&["--limit-request-body"])
+        .doc("Largest request body",
+             "A larger one gets 413.\n\
+              Bodies wait in `tmp_upload_dir`, so this is also what one client can take there."),
+    row(Section::Http, "max_connections", number("connections, 0 = unlimited", 0, 1_000_000), "0")
+        .flags(&["--max-connections"])
+        .doc("Most open client connections",
+             "Unlimited means as many as the limit of open files allows."),
+    row(Section::Http, "max_connections_per_address", number("connections, 0 = unlimited", 0, 1_000_000), "0")
+        .flags(&["--max-connections-per-address"])
+        .doc("Most open connections from one client address",
+             "Leave it off behind a proxy, which is one address."),
+    row(Section::Http, "permit_obsolete_folding", Kind::Flag, "false")
+        .flags(&["--permit-obsolete-folding"])
+        .same()
+        .doc("Accept header fields folded over several lines",
+             "They are joined with one blank."),
+    row(Section::Http, "strip_header_spaces", Kind::Flag, "false")
+        .flags(&["--strip-header-spaces"])
+        .same()
+        .doc("Accept blanks between a field name and its colon",
+             "Dangerous behind a proxy that reads such fields differently."),
+    row(Section::Http, "permit_unconventional_http_method", Kind::Flag, "false")
+        .flags(&["--permit-unconventional-http-method"])
+        .same()
+        .doc("Accept any token as method",
+             "Otherwise 3 to 20 characters, no lower case, no `#`."),
+    row(Section::Http, "permit_unconventional_http_version", Kind::Flag, "false")
+        .flags(&["--permit-unconventional-http-version"])
+        .same()
+        .doc("Accept HTTP versions other than 1.0 and 1.1", ""),
+    row(Section::Http, "casefold_http_method", Kind::Flag, "false")
+        .flags(&["--casefold-http-method"])
+        .same()
+        .doc("Turn methods into upper case", ""),
+    row(Section::Http, "server_header", text("the value; empty = no field"), r#""rgunicorn""#)
+        .flags(&["--server-header"])
+        .doc("Value of the Server field of responses", ""),
+
+    // ---- Trusted peers
+    row(Section::Trust, "forwarded_allow_ips", comma_list("addresses, networks (10.0.0.0/8) or *"), r#"["127.0.0.1", "::1"]"#)
+        .flags(&["--forwarded-allow-ips"])
+        .variable("FORWARDED_ALLOW_IPS", "{}")
+        .differs("IPv4 peers of an IPv6 listener match IPv4 entries")
+        .doc("Peers whose forwarding fields are believed",
+             "Peers on unix sockets always are.\n\
+              `*` believes everybody: only where nobody but the proxy can connect."),
+    row(Section::Trust, "secure_scheme_headers", Kind::Map { of: "field name = value that means https" },
+        r#"{ "X-FORWARDED-PROTOCOL" = "ssl", "X-FORWARDED-PROTO" = "https", "X-FORWARDED-SSL" = "on" }"#)
+        .differs("field names in any case")
+        .doc("Fields of trusted peers that say the client used https",
+             "Two that contradict each other get 400."),
+    row(Section::Trust, "forwarder_headers", comma_list("field names, or *"), r#"["SCRIPT_NAME", "PATH_INFO"]"#)
+        .flags(&["--forwarder-headers"])
+        .same()
+        .doc("Fields with `_` in their name accepted from trusted peers", ""),
+    row(Section::Trust, "header_map", Kind::Choice(&["drop", "refuse", "dangerous"]), r#""drop""#)
+        .flags(&["--header-map"])
+        .same()
+        .doc("What happens to other fields with `_` in their name",
+             "`refuse` answers 400; `dangerous` lets them through, where `A_B` and `A-B` are one variable."),
+
+    // ---- Buffers
+    row(Section::Buffers, "body_buffer", Kind::Size { zero: "files only" }, r#""64k""#)
+        .flags(&["--body-buffer"])
+        .doc("Request body kept in memory before it goes to a file", ""),
+    row(Section::Buffers, "response_buffer", Kind::Size { zero: "" }, r#""256k""#)
+        .flags(&["--response-buffer"])
+        .doc("Response kept in memory for a client that reads slowly",
+             "At least 4k."),
+    row(Section::Buffers, "response_spool", Kind::Size { zero: "no file" }, r#""1g""#)
+        .flags(&["--response-spool"])
+        .doc("Response kept in a file beyond that",
+             "Then the worker waits for the client."),
+    row(Section::Buffers, "tmp_upload_dir", path("a directory"), r#""/tmp""#)
+        .flags(&["--tmp-upload-dir"])
+        .variable("TMPDIR", "{}")
+        .differs("used for bodies; Gunicorn reads it nowhere")
+        .doc("Directory for request and response bodies",
+             "Its files have no name and vanish with the request."),
+
+    // ---- Logging
+    row(Section::Logging, "errorlog", path("a file, or - for standard error"), r#""-""#)
+        .flags(&["--error-logfile", "--log-file"])
+        .same()
+        .doc("Error log file", ""),
+    row(Section::Logging, "loglevel", Kind::Choice(&["debug", "info", "warning", "error", "critical"]), r#""info""#)
+        .flags(&["--log-level"])
+        .differs("an unknown word is an error")
+        .doc("Least severity that is logged", ""),
+    row(Section::Logging, "accesslog", path("a file, - for standard output, empty = off"), r#""""#)
+        .flags(&["--access-logfile"])
+        .same()
+        .doc("Access log file", ""),
+    row(Section::Logging, "access_log_format", text("a %-format"),
+        r#""%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s \"%(f)s\" \"%(a)s\"""#)
+        .flags(&["--access-logformat"])
+        .differs("control characters are escaped; a broken format is an error at start")
+        .doc("Format of access log lines",
+             "h client, l `-`, u user, t time, r request line, m method, U path, q query, H protocol, s status, B and b bytes sent, f referer, a user agent.\n\
+              T, M, D, L: time taken in seconds, milliseconds, microseconds, and seconds with fraction.\n\
+              p worker's pid, {name}i request field, {name}o response field, {name}e request variable."),
+    row(Section::Logging, "access_log_json", Kind::Flag, "false")
+        .flags(&["--access-log-json"])
+        .doc("Write access log lines as JSON objects",
+             "`access_log_format` is then unused."),
+
+    // ---- Process
+    row(Section::Process, "user", text("name or number; empty = unchanged"), r#""""#)
+        .flags(&["--user", "-u"])
+        .differs("the front drops to it too; the group defaults to the user's own")
+        .doc("User of the front and of workers",
+             "Changing it needs root."),
+    row(Section::Process, "group", text("name or number; empty = the user's, else unchanged"), r#""""#)
+        .flags(&["--group", "-g"])
+        .differs("defaults to the group of `user`")
+        .doc("Group of the front and of workers", ""),
+    row(Section::Process, "initgroups", Kind::Flag, "false")
+        .flags(&["--initgroups"])
+        .same()
+        .doc("Give workers the supplementary groups of `user`", ""),
+    row(Section::Process, "umask", Kind::Octal, "0o000")
+        .flags(&["--umask", "-m"])
+        .differs("a text is always octal")
+        .doc("Permission bits that new unix sockets do not get",
+             "0 lets every local user connect; 0o007 only user and group."),
+    row(Section::Process, "pidfile", path("a file; empty = none"), r#""""#)
+        .flags(&["--pid", "-p", "--pidfile"])
+        .same()
+        .doc("File that holds the arbiter's process id", ""),
+    row(Section::Process, "proc_name", text("a name; empty = the program's"), r#""""#)
+        .flags(&["--name", "-n"])
+        .same()
+        .doc("Name shown by ps", ""),
+    row(Section::Process, "runtime_dir", path("a directory"), r#""""#)
+        .flags(&["--runtime-dir"])
+        .variable("XDG_RUNTIME_DIR", "{}")
+        .at_start()
+        .doc("Directory in which the private one for worker sockets is made",
+             "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR."),
+    row(Section::Process, "daemon", Kind::Flag, "false")
+        .flags(&["--daemon", "-D"])
+        .same()
+        .at_start()
+        .doc("Detach from the terminal and run in the background", ""),
+    row(Section::Process, "enable_stdio_inheritance", Kind::Flag, "false")
+        .flags(&["--enable-stdio-inheritance", "-R"])
+        .same()
+        .at_start()
+        .doc("With `daemon`: keep standard output and error",
+             "Unless they are terminals."),
+];
