@@ -127,6 +127,13 @@ fn what_is_wrong_gets_its_status_and_a_closed_connection_and_no_app_sees_it() {
         client.send(bytes);
         let response = client.response("GET");
         assert_eq!(response.status, *status, "{bytes:?}: {}", response.text());
+        let phrase = match status {
+            417 => "Expectation Failed",
+            501 => "Not Implemented",
+            505 => "HTTP Version Not Supported",
+            _ => "Bad Request",
+        };
+        assert_eq!(response.reason, phrase, "{bytes:?}");
         assert!(!response.keeps_alive(), "{bytes:?} keeps the connection");
         assert!(
             response.field("date").is_some() && response.field("server").is_some(),

@@ -51,13 +51,6 @@ impl Response {
         let connection = self.field("connection").unwrap_or("").to_ascii_lowercase();
         !connection.contains("close") && (self.version == "HTTP/1.1" || connection.contains("keep-alive"))
     }
-
-    /// The number after `NAME=` in a body of NAME=VALUE lines.
-    pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        let text = self.text();
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        found.map(str::to_owned)
-    }
 }
 
 /// One connection. Reads give up after 30 s unless told otherwise.
@@ -160,15 +153,6 @@ impl Client {
             searched = self.ahead.len().saturating_sub(1);
             self.need_more()?;
         }
-    }
-
-    /// Some bytes, at most `limit`.
-    pub(crate) fn some(&mut self, limit: usize) -> io::Result<Vec<u8>> {
-        if self.ahead.is_empty() {
-            self.need_more()?;
-        }
-        let count = self.ahead.len().min(limit);
-        Ok(self.ahead.drain(..count).collect())
     }
 
     fn exactly(&mut self, count: usize, into: &mut Vec<u8>) -> io::Result<()> {

@@ -34,7 +34,6 @@ pub(crate) struct Setup {
     dir: TempDir,
     settings: BTreeMap<String, String>,
     args: Vec<String>,
-    env: Vec<(String, String)>,
     mark: String,
     allowed: Vec<String>,
     log: &'static str,
@@ -56,7 +55,6 @@ impl Setup {
             dir,
             settings: BTreeMap::new(),
             args: Vec::new(),
-            env: Vec::new(),
             mark,
             allowed: Vec::new(),
             log: "stderr.log",
@@ -118,6 +116,7 @@ impl Setup {
     }
 
     /// Sets a setting to a TOML value.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts are given as they are")]
     pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
         self.settings.insert(name.to_owned(), value.to_string());
     }
@@ -133,21 +132,9 @@ impl Setup {
         self.with(name, quoted(text))
     }
 
-    /// Leaves a setting to its default.
-    pub(crate) fn without(mut self, name: &str) -> Self {
-        self.settings.remove(name);
-        self
-    }
-
     /// Adds an argument.
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
-        self
-    }
-
-    /// Adds an environment variable.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -186,7 +173,6 @@ impl Setup {
             .env_remove("WEB_CONCURRENCY")
             .env_remove("FORWARDED_ALLOW_IPS")
             .env(name, value)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file("stdout.log"))
             .stderr(file("stderr.log"))
