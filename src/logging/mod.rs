@@ -243,3 +243,93 @@ pub fn render(
     }
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::LocalTime;
+
+    const TIME: LocalTime = LocalTime {
+        year: 2026,
+        month: 11,
+        day: 20,
+        hour: 9,
+        minute: 9,
+        second: 28,
+        offset: -210,
+    };
+
+    fn line(context: &Context<'_>, message: fmt::Arguments<'_>) -> String {
+        let mut out = b"before\n".to_vec();
+        render(TIME, 42, Level::Warning, context, message, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("before\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn lines_have_gunicorns_form_and_one_order_of_context() {
+        let context = Context {
+            pool: Some("api"),
+            worker: Some(WorkerId(3)),
+            age: Some(17),
+            pid: Some(4242),
+            request: Some(b"4f1c"),
+            client: Some("192.0.2.1"),
+        };
+        assert_eq!(
+            line(&context, format_args!("it is {}", "late")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] it is late \
+             pool=api worker=3 age=17 pid=4242 request=4f1c client=192.0.2.1\n"
+        );
+        assert_eq!(
+            line(&NONE, format_args!("x")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] x\n"
+        );
+        let unix = Context {
+            client: Some(""),
+            request: Some(b"a\nb"),
+            ..NONE
+        };
+        assert!(line(&unix, format_args!("x")).ends_with(" x request=a\\x0ab client=unix\n"));
+    }
+
+    #[test]
+    fn further_lines_are_indented_and_controls_replaced() {
+        let context = Context { pid: Some(7), ..NONE };
+        assert_eq!(
+            line(&context, format_args!("Traceback\r\n[2026\x1b\n\n")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] Traceback? pid=7\n  [2026?\n"
+        );
+        assert!(line(&context, format_args!("")).ends_with("[WARNING]  pid=7\n"));
+    }
+
+    #[test]
+    fn json_and_access_times() {
+        let mut out = Vec::new();
+        time::push_json_time(TIME, &mut out);
+        time::push_access_time(TIME, &mut out);
+        time::push_access_time(
+            LocalTime {
+                offset: 330,
+                month: 1,
+                ..TIME
+            },
+            &mut out,
+        );
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2026-11-20T09:09:28-03:30[20/Nov/2026:09:09:28 -0330][20/Jan/2026:09:09:28 +0530]"
+        );
+    }
+
+    #[test]
+    fn the_threshold_can_change() {
+        let log = Logger::new(Level::Warning, Flush::OnDemand);
+        let other = log.clone();
+        log.info(&NONE, format_args!("dropped"));
+        assert!(!log.has_waiting());
+        other.set_level(Level::Debug);
+        log.debug(&NONE, format_args!("kept"));
+        assert!(other.has_waiting(), "clones share one buffer");
+    }
+}

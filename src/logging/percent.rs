@@ -18,7 +18,7 @@ pub enum FormatError {
     #[error("the conversion at byte {0} has no name; write %(name)s, or %% for a percent sign")]
     NoName(usize),
     /// A letter that is no conversion.
-    #[error("the conversion at byte {at} ends in {found:?}, which is none of d i o u x X e E f F g G r s a %")]
+    #[error("the conversion at byte {at} ends in {found:?}, which is none of d i o u x X e E f F g G r s a")]
     Unknown {
         /// Where the conversion starts.
         at: usize,
@@ -274,6 +274,11 @@ pub(super) fn compile(format: &str, is_number: impl Fn(&str) -> bool) -> Result<
             parts.push(Part::Literal(literal));
         }
         let at = format.len() - tail.len();
+        if let Some(after) = tail.strip_prefix("%%") {
+            parts.push(Part::Literal("%"));
+            rest = after;
+            continue;
+        }
         let mut reader = Reader {
             format,
             at,
@@ -281,14 +286,13 @@ pub(super) fn compile(format: &str, is_number: impl Fn(&str) -> bool) -> Result<
         };
         let name = reader.name()?;
         let spec = reader.spec()?;
-        match (spec.conversion, name) {
-            (b'%', _) => parts.push(Part::Literal("%")),
-            (_, None) => return Err(FormatError::NoName(at)),
-            (_, Some(name)) if spec.wants_number() && !is_number(name) => {
+        match name {
+            None => return Err(FormatError::NoName(at)),
+            Some(name) if spec.wants_number() && !is_number(name) => {
                 let (name, conversion) = (name.to_owned(), spec.letter());
                 return Err(FormatError::NotANumber { name, conversion });
             }
-            (_, Some(name)) => parts.push(Part::Value { name, spec }),
+            Some(name) => parts.push(Part::Value { name, spec }),
         }
         rest = reader.rest;
     }
@@ -360,7 +364,7 @@ impl<'f> Reader<'f> {
         }
         let letter = u8::try_from(c)
             .ok()
-            .filter(|letter| b"diouxXeEfFgGrsa%".contains(letter));
+            .filter(|letter| b"diouxXeEfFgGrsa".contains(letter));
         spec.conversion = letter.ok_or(FormatError::Unknown { at: self.at, found: c })?;
         Ok(spec)
     }
@@ -379,5 +383,143 @@ impl<'f> Reader<'f> {
             return Err(FormatError::Size(self.at.min(self.format.len())));
         }
         Ok((size, c))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    use std::process::{Command, Stdio};
+
+    /// Formats with a number under `n` and a text under `t`.
+    fn format_with(format: &str, number: u64, text: &str) -> Result<String, FormatError> {
+        let mut out = Vec::new();
+        for part in compile(format, |name| name == "n")? {
+            match part {
+                Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
+                Part::Value { name: "n", spec } => spec.push_number(number, &mut out),
+                Part::Value { spec, .. } => {
+                    let start = out.len();
+                    out.extend_from_slice(text.as_bytes());
+                    spec.finish_text(start, &mut out);
+                }
+            }
+        }
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// What Python makes of the same: `None` where it raises.
+    fn python(cases: &[(String, u64, String)]) -> Vec<Option<String>> {
+        let script = "
+import json, sys
+for line in sys.stdin:
+    form, number, text = json.loads(line)
+    try:
+        print('=' + form % {'n': number, 't': text})
+    except (TypeError, ValueError, KeyError, OverflowError):
+        print('!')
+";
+        let mut input = Vec::new();
+        for (format, number, text) in cases {
+            input.push(b'[');
+            crate::logging::escape::push_json(format.as_bytes(), &mut input);
+            write!(input, ",{number},").unwrap();
+            crate::logging::escape::push_json(text.as_bytes(), &mut input);
+            input.extend_from_slice(b"]\n");
+        }
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tests need python3");
+        let mut stdin = child.stdin.take().unwrap();
+        let feeder = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines
+            .lines()
+            .map(|line| line.strip_prefix('=').map(str::to_owned))
+            .collect()
+    }
+
+    fn conversion() -> impl Strategy<Value = String> {
+        let size = |dot: &'static str| prop_oneof![3 => Just(String::new()), 2 => (0..30_u32).prop_map(move |n| format!("{dot}{n}")), 1 => Just(dot.to_owned())];
+        let name = prop_oneof![4 => Just("(n)"), 4 => Just("(t)"), 1 => Just("")];
+        let letter =
+            prop_oneof![20 => "[diouxXeEfFgGrsa]", 2 => Just("%".to_owned()), 1 => "[a-z]", 1 => Just(String::new())];
+        let modifier = prop_oneof![8 => Just(""), 1 => Just("l"), 1 => Just("ll")];
+        (name, "[-+ #0]{0,3}", size(""), size("."), modifier, letter)
+            .prop_map(|(name, flags, width, precision, modifier, letter)| {
+                // Without a name Python formats the whole mapping, which nobody can mean.
+                if name.is_empty() {
+                    "%%".to_owned()
+                } else {
+                    format!("%{name}{flags}{width}{precision}{modifier}{letter}")
+                }
+            })
+            .prop_filter("%c makes no sense for either value", |text| !text.ends_with('c'))
+    }
+
+    #[test]
+    fn formats_as_python_does() {
+        let number = prop_oneof![
+            0..2000_u64,
+            any::<u64>(),
+            (0..20_u32).prop_map(|n| 10_u64.pow(n.min(19)))
+        ];
+        let case = (
+            prop::collection::vec(conversion(), 1..3),
+            "[ |x(]{0,2}",
+            number,
+            "[ -~]{0,12}",
+        );
+        let mut runner = TestRunner::deterministic();
+        let cases: Vec<(String, u64, String)> = (0..4000)
+            .map(|_| case.new_tree(&mut runner).unwrap().current())
+            .map(|(parts, between, number, text)| (parts.join(&between), number, text))
+            .collect();
+        let expected = python(&cases);
+        assert_eq!(expected.len(), cases.len());
+        assert!(expected.iter().flatten().count() > 1000, "most cases are valid");
+        assert!(expected.iter().filter(|e| e.is_none()).count() > 200, "many are not");
+        for ((format, number, text), expected) in cases.iter().zip(expected) {
+            let found = format_with(format, *number, text);
+            assert_eq!(
+                found.clone().ok(),
+                expected,
+                "{format:?} % ({number}, {text:?}): {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        for (format, expected) in [
+            ("a %", FormatError::Incomplete(2)),
+            ("%(h", FormatError::Incomplete(0)),
+            ("%(h)", FormatError::Incomplete(0)),
+            ("%(h)5.", FormatError::Incomplete(0)),
+            ("é %s", FormatError::NoName(3)),
+            ("%(h)y", FormatError::Unknown { at: 0, found: 'y' }),
+            ("%(h)é", FormatError::Unknown { at: 0, found: 'é' }),
+            (
+                "%(t).3f",
+                FormatError::NotANumber {
+                    name: "t".to_owned(),
+                    conversion: 'f',
+                },
+            ),
+            ("%(n)*d", FormatError::Size(0)),
+            ("%(n)1001d", FormatError::Size(0)),
+            ("%(n)99999999999999999999999d", FormatError::Size(0)),
+        ] {
+            assert_eq!(compile(format, |name| name == "n").unwrap_err(), expected, "{format}");
+        }
+        assert!(compile("%(n)1000d", |_| true).is_ok());
     }
 }

@@ -112,3 +112,81 @@ fn next_part(waiting: &[u8], limit: usize) -> &[u8] {
     let end = memchr::memrchr(b'\n', start).map_or(limit, |place| place + 1);
     start.get(..end).unwrap_or(start)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn push(sink: &mut Sink, text: &str) {
+        sink.push(|out| out.extend_from_slice(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_full_buffer_drops_whole_lines_and_counts_them() {
+        let mut sink = Sink::new(8);
+        for text in ["abc\n", "defg\n", "hij\n", "k\n"] {
+            push(&mut sink, text);
+        }
+        assert_eq!((sink.waiting(), sink.take_dropped(), sink.take_dropped()), (8, 2, 0));
+        let file = tempfile::tempfile().unwrap();
+        sink.write_to(file.as_fd());
+        assert_eq!(sink.waiting(), 0);
+        assert_eq!(read_back(file), "abc\nhij\n");
+    }
+
+    fn read_back(mut file: std::fs::File) -> String {
+        use std::io::Seek;
+        file.rewind().unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_slow_reader_gets_everything_in_order_and_never_blocks_the_writer() {
+        let (read, write) = fd::pipe().unwrap();
+        let mut read = std::fs::File::from(read);
+        let mut sink = Sink::new(1 << 20);
+        let mut expected = String::new();
+        for number in 0..30_000 {
+            let line = format!("line {number}\n");
+            push(&mut sink, &line);
+            expected.push_str(&line);
+        }
+        let mut found = Vec::new();
+        let mut part = [0; 10_000];
+        while found.len() < expected.len() {
+            sink.write_to(write.as_fd());
+            let count = read.read(&mut part).unwrap();
+            found.extend_from_slice(&part[..count]);
+        }
+        assert_eq!(String::from_utf8(found).unwrap(), expected);
+        assert_eq!(sink.take_dropped(), 0);
+    }
+
+    #[test]
+    fn drops_are_reported_only_when_writing_works_again() {
+        let mut sink = Sink::new(100);
+        let (read, write) = fd::pipe().unwrap();
+        drop(read);
+        push(&mut sink, "a\nb\n");
+        sink.write_to(write.as_fd());
+        assert_eq!((sink.waiting(), sink.take_dropped()), (0, 0));
+        let file = tempfile::tempfile().unwrap();
+        push(&mut sink, "c\n");
+        sink.write_to(file.as_fd());
+        assert_eq!((sink.waiting(), sink.take_dropped()), (0, 2));
+        assert_eq!(read_back(file), "c\n");
+    }
+
+    #[test]
+    fn parts_end_with_a_line_where_they_can() {
+        assert_eq!(next_part(b"ab\ncd\n", 6), b"ab\ncd\n");
+        assert_eq!(next_part(b"ab\ncd\n", 5), b"ab\n");
+        assert_eq!(next_part(b"abcdef\n", 5), b"abcde");
+        assert_eq!(next_part(b"", 5), b"");
+    }
+}
