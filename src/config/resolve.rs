@@ -248,7 +248,7 @@ impl Resolver<'_> {
             self.values.text("user").to_owned(),
             self.values.text("group").to_owned(),
         );
-        let (identity, refusals) = Identity::find(&user, &group, self.around.look);
+        let (identity, refusals) = Identity::find(&user, &group, !self.around.look || identity::is_root());
         for (name, why, advice) in refusals {
             self.refuse(name, 0, &why, advice);
         }
