@@ -63,6 +63,9 @@ fn run(asked: Asked) -> ExitCode {
         print(&loaded.text);
     }
     if asked.print_config || asked.check_config {
+        for warning in &loaded.warnings {
+            complain(&format!("rgunicorn: warning: {warning}\n"));
+        }
         return Exit::Ok.into();
     }
     crate::arbiter::main(reloader, loaded)

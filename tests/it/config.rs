@@ -223,6 +223,17 @@ fn exit_codes_tell_usage_from_bad_values() {
 }
 
 #[test]
+fn a_check_shows_warnings_and_succeeds() {
+    let args = ["--exec", "/bin/true", "--max-requests-jitter", "5", "--check-config"];
+    let said = run(Path::new("/"), &[], &args);
+    assert_eq!(said.code, 0);
+    assert_eq!(
+        said.err,
+        "rgunicorn: warning: max_requests_jitter does nothing while max_requests is 0\n"
+    );
+}
+
+#[test]
 fn the_command_lines_choice_of_program_wins_over_the_files() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("a.toml"), "exec = \"/bin/true\"\n").unwrap();
