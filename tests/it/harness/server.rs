@@ -547,9 +547,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log ---\n{}", self.log());
             self.kill_everything();
-            self.keep_directory();
+            if !self.done {
+                eprintln!("--- log ---\n{}", self.log());
+                self.keep_directory();
+            }
         } else if !self.done {
             self.finish(Some(0));
         }
