@@ -1,9 +1,209 @@
-//! Placeholder.
+//! The arbiter: owns configuration, listeners, signals and children; never sees a byte of a request.
+//!
+//! `start` makes one, `run` gathers what happened, asks the plan, and does what it says (`perform`).
+//! Never here: a decision about who lives (`plan`), bytes of clients.
 
-use crate::config::{Loaded, Reloader};
+mod control;
+mod facts;
+mod generation;
+mod listeners;
+mod log;
+mod messages;
+mod output;
+mod perform;
+mod pidfile;
+mod reap;
+mod runtime_dir;
+mod spawn;
+mod start;
 
-/// Runs the arbiter.
+use crate::base::exit::Exit;
+use crate::base::ids::WorkerId;
+use crate::config::{Bind, Loaded, Reloader};
+use crate::plan::arbiter::{Action, Asked, Input, Plan};
+use crate::plan::generation::{FrontId, GenerationId};
+use crate::sys::signals::{self, Signals};
+use crate::sys::{clock, notify::Notifier, poll};
+use generation::Generation;
+use listeners::Listener;
+use log::Log;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations.
+///
+/// The working directory and the signal mask of this process are changed, descriptor 2 becomes the error log, and with
+/// `daemon` the calling process ends before this returns.
 #[must_use]
-pub fn main(_reloader: Reloader, _loaded: Loaded) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+pub fn main(reloader: Reloader, loaded: Loaded) -> ExitCode {
+    match start::start(reloader, loaded) {
+        Ok(mut arbiter) => ExitCode::from(arbiter.run()),
+        Err(start::Stopped::Asked) => Exit::Ok.into(),
+        Err(start::Stopped::Refused(text)) => {
+            use std::io::Write;
+            let _ = std::io::stderr().write_all(format!("rgunicorn: {text}\n").as_bytes());
+            Exit::Config.into()
+        }
+    }
+}
+
+/// An arbiter with everything it owns.
+struct Arbiter {
+    reloader: Reloader,
+    plan: Plan,
+    log: Log,
+    signals: Signals,
+    notifier: Notifier,
+    watchdog: Option<Watchdog>,
+    /// Configurations in use, oldest first.
+    generations: BTreeMap<GenerationId, Generation>,
+    /// What the next generation will be made of.
+    pending: Option<Generation>,
+    fronts: BTreeMap<FrontId, spawn::FrontProcess>,
+    workers: BTreeMap<WorkerId, spawn::WorkerProcess>,
+    /// The listeners of the generation that serves, for the next one to take over.
+    listeners: Vec<Rc<Listener>>,
+    /// Passed by systemd instead of `bind`.
+    passed: Vec<Bind>,
+    runtime_dir: runtime_dir::RuntimeDir,
+    pidfile: Option<pidfile::Pidfile>,
+    memory_kills: facts::MemoryKills,
+    null: File,
+    is_daemon: bool,
+    /// What happened and was not handled yet.
+    inputs: VecDeque<Input>,
+    exit: Option<u8>,
+}
+
+/// When systemd wants to hear from us.
+struct Watchdog {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Arbiter {
+    /// Turns until all is done; returns the exit code.
+    fn run(&mut self) -> u8 {
+        self.inputs.push_back(Input::Tick);
+        loop {
+            self.decide();
+            if let Some(code) = self.exit {
+                return code;
+            }
+            self.gather();
+            self.inputs.push_back(Input::Tick);
+        }
+    }
+
+    /// Lets the plan handle everything that happened, and does what it says.
+    fn decide(&mut self) {
+        let mut actions: Vec<Action> = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            self.plan.handle(clock::now(), input, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+        }
+    }
+
+    /// Waits until something happens or is due, and notes what.
+    fn gather(&mut self) {
+        let now = clock::now();
+        let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
+        let due = self.plan.next_deadline().into_iter().chain(feeding).min();
+        let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
+        let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
+        let mut set = vec![(self.signals.as_fd(), false)];
+        set.extend(
+            fronts
+                .iter()
+                .map(|(_, one)| (one.channel.as_fd(), one.channel.is_waiting())),
+        );
+        set.extend(printing.iter().map(|(_, one)| (one.output.as_fd(), false)));
+        let time = due.map(|due| due.saturating_duration_since(now));
+        let ready = match poll::wait(&set, time) {
+            Ok(ready) => ready,
+            Err(error) => {
+                // Without descriptors to wait for this can only fail for want of memory, and it is tried again.
+                self.log.error(&format!("cannot wait for events: {error}"));
+                let _ = poll::wait(&[], Some(Duration::from_secs(1)));
+                return;
+            }
+        };
+        let mut ready = ready.into_iter();
+        let has_signals = ready.next().unwrap_or(false);
+        let fronts: Vec<_> = fronts.into_iter().map(|(id, _)| *id).collect();
+        let printing: Vec<_> = printing.into_iter().map(|(id, _)| *id).collect();
+        let fronts: Vec<_> = fronts.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
+        let printing: Vec<_> = printing.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
+        // What fronts said comes before the exits that signals announce, so that nothing they said last is lost.
+        for front in fronts {
+            self.hear(front);
+        }
+        for worker in printing {
+            self.read_output(worker);
+        }
+        if has_signals {
+            self.take_signals();
+        }
+        self.feed_watchdog();
+    }
+
+    fn take_signals(&mut self) {
+        loop {
+            match self.signals.arrived() {
+                Ok(Some(signals::CHLD)) => {
+                    self.log.debug("Handling signal: chld");
+                    self.reap_all();
+                }
+                Ok(Some(number)) => self.take_signal(number),
+                Ok(None) => return,
+                Err(error) => {
+                    self.log.error(&format!("cannot read signals: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The table of signals; `docs/signals.md` explains it to users.
+    fn take_signal(&mut self, number: i32) {
+        let name = signals::name(number);
+        let name = name.strip_prefix("SIG").unwrap_or(&name).to_ascii_lowercase();
+        self.log.info(&format!("Handling signal: {name}"));
+        let asked = match number {
+            signals::TERM => Asked::Stop,
+            signals::INT | signals::QUIT => Asked::Interrupt,
+            signals::HUP => Asked::Reload,
+            signals::TTIN => Asked::MoreWorkers,
+            signals::TTOU => Asked::FewerWorkers,
+            signals::WINCH if self.is_daemon => {
+                self.log.info("graceful stop of workers");
+                Asked::Park
+            }
+            signals::WINCH => return self.log.debug("SIGWINCH ignored. Not daemonized"),
+            signals::USR1 => return self.reopen_logs(),
+            signals::USR2 => {
+                return self
+                    .log
+                    .warning("SIGUSR2 ignored: this version cannot hand over to a new binary yet");
+            }
+            _ => return,
+        };
+        self.inputs.push_back(Input::Asked(asked));
+    }
+
+    fn feed_watchdog(&mut self) {
+        let now = clock::now();
+        if let Some(watchdog) = &mut self.watchdog
+            && watchdog.next <= now
+        {
+            watchdog.next = now + watchdog.interval;
+            self.notifier.send("WATCHDOG=1");
+        }
+    }
 }

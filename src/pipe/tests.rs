@@ -339,8 +339,11 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
     (out, seen)
 }
 
+/// A request at the worker's end: id, block, body, and a letter for how it ended.
+type Received = (u16, Vec<u8>, Vec<u8>, u8);
+
 /// What the worker's end makes of bytes from the front, fed in pieces.
-fn worker_sees(input: &[u8], cuts: &[usize]) -> Result<Vec<(u16, Vec<u8>, Vec<u8>, u8)>, Error> {
+fn worker_sees(input: &[u8], cuts: &[usize]) -> Result<Vec<Received>, Error> {
     let (mut conn, mut block, mut requests) = (WorkerConn::new(1 << 16), Vec::new(), Vec::new());
     let (mut kept, mut rest, mut cuts) = (Vec::new(), input, cuts.iter().copied().cycle());
     while !rest.is_empty() {
@@ -351,9 +354,7 @@ fn worker_sees(input: &[u8], cuts: &[usize]) -> Result<Vec<(u16, Vec<u8>, Vec<u8
         loop {
             let (used, event) = conn.step(&kept[at..], &mut block)?;
             at += used;
-            let find = |requests: &mut Vec<(u16, Vec<u8>, Vec<u8>, u8)>, id| {
-                requests.iter().rposition(|request| request.0 == id)
-            };
+            let find = |requests: &mut Vec<Received>, id| requests.iter().rposition(|request| request.0 == id);
             match event {
                 WorkerEvent::NeedData => break,
                 WorkerEvent::Request { id } => requests.push((id, block.clone(), Vec::new(), b'?')),
@@ -429,6 +430,9 @@ proptest! {
         FrontConn::window(2, 65_536, &mut out);
         FrontConn::abort(3, &mut out);
         FrontConn::abort(77, &mut out);
+        // Numbers are used again.
+        FrontConn::request(2, &block, first, true, &mut out);
+        FrontConn::request(3, &block, second, true, &mut out);
         FrontConn::drain(&mut out);
         let request = |id, body: &[u8], end| (id, block.clone(), body.to_vec(), end);
         let expected = vec![
@@ -436,6 +440,8 @@ proptest! {
             request(2, &body, b'E'),
             request(3, b"", b'A'),
             (2, 65_536_u32.to_be_bytes().into(), Vec::new(), b'W'),
+            request(2, first, b'E'),
+            request(3, second, b'E'),
             (0, Vec::new(), Vec::new(), b'D'),
         ];
         prop_assert_eq!(worker_sees(&out, &cuts), Ok(expected));

@@ -16,6 +16,16 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// The monotonic clock in microseconds, as systemd wants it.
+#[must_use]
+pub fn monotonic_microseconds() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    time.map_or(0, |time| {
+        let since = Duration::from(time);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
+}
+
 /// A broken-down local time with its offset from UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {

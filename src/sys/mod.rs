@@ -5,5 +5,13 @@
 pub mod board;
 pub mod clock;
 pub mod fd;
+pub mod listen;
+pub mod notify;
 pub mod output;
+pub mod poll;
+pub mod privilege;
+pub mod process;
+pub mod process_state;
+pub mod signals;
 pub mod socket;
+pub mod title;

@@ -1,6 +1,7 @@
 //! The example workers of docs/examples, each started on a socketpair and held to docs/protocols/pipe.md.
 //!
 //! Every language must reproduce the same conversations, tests/data/pipe/talks. No front takes part.
+#![allow(clippy::unwrap_used)] // A helper of tests fails as a test does.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -221,10 +222,10 @@ impl Drop for Worker {
 
 /// `\x20` and its like, and `3*x`.
 fn unescape(word: &str) -> Vec<u8> {
-    if let Some((count, text)) = word.split_once('*').filter(|(count, _)| !count.is_empty()) {
-        if let Ok(count) = count.parse() {
-            return text.as_bytes().repeat(count);
-        }
+    if let Some((count, text)) = word.split_once('*')
+        && let Ok(count) = count.parse()
+    {
+        return text.as_bytes().repeat(count);
     }
     let (mut out, mut bytes) = (Vec::new(), word.bytes());
     while let Some(byte) = bytes.next() {

@@ -1,0 +1,139 @@
+//! One configuration in use, with what was opened for it.
+
+use super::listeners::Listener;
+use super::spawn::{self, Queue};
+use crate::config::{AccessLog, Config, Loaded, Program};
+use crate::control::Protocol;
+use crate::plan::generation::Terms;
+use crate::plan::pool::Policy;
+use crate::sys::privilege::Identity;
+use crate::sys::socket;
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+/// A configuration and its resources.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) config: Config,
+    /// What its fronts read.
+    pub(super) text: String,
+    /// Who its fronts and workers are; `None` = who we are.
+    pub(super) identity: Option<Identity>,
+    /// Empty once it drains.
+    pub(super) listeners: Vec<Rc<Listener>>,
+    pub(super) access_log: Option<OwnedFd>,
+    pub(super) pools: Vec<PoolState>,
+}
+
+/// What the arbiter keeps for a pool.
+#[derive(Debug)]
+pub(super) struct PoolState {
+    pub(super) queue: Option<Queue>,
+    /// How its workers are spoken to, as far as is known.
+    pub(super) protocol: Protocol,
+}
+
+impl Generation {
+    /// Opens what a configuration needs, listeners aside. The reason for a failure is for the user.
+    pub(super) fn prepare(loaded: Loaded) -> Result<Self, String> {
+        let Loaded { config, text, .. } = loaded;
+        let process = &config.process;
+        let identity =
+            Identity::resolve(process.user, process.group, process.initgroups).map_err(|error| chain(&error))?;
+        let access_log = open_access_log(&config.logs.accesslog)?;
+        let pools: io::Result<_> = config.pools.iter().map(PoolState::new).collect();
+        let pools = pools.map_err(|error| format!("cannot make a pool's queue: {error}"))?;
+        Ok(Self {
+            text,
+            identity,
+            listeners: Vec::new(),
+            access_log,
+            pools,
+            config,
+        })
+    }
+
+    /// What a plan needs to know of it.
+    pub(super) fn terms(&self) -> Terms {
+        let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
+            workers: match &pool.program {
+                Program::Exec(_) => usize::try_from(pool.workers).unwrap_or(usize::MAX),
+                Program::Connect(_) => 0,
+            },
+            boot_timeout: pool.boot_timeout,
+            is_probing: state.protocol == Protocol::Auto,
+        });
+        Terms {
+            pools: policies.collect(),
+            grace: self.config.process.graceful_timeout,
+        }
+    }
+
+    /// User and group of what its fronts must reach.
+    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+        self.identity.as_ref().map(|identity| (identity.uid(), identity.gid()))
+    }
+
+    /// The access log, as a descriptor to pass on.
+    pub(super) fn access_log(&self) -> Option<BorrowedFd<'_>> {
+        self.access_log.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the banner says it runs.
+    pub(super) fn runs(&self) -> String {
+        let name = |program: &Program| match program {
+            Program::Exec(words) => words.first().cloned().unwrap_or_default(),
+            Program::Connect(_) => "connect".to_owned(),
+        };
+        let names: Vec<_> = self.config.pools.iter().map(|pool| name(&pool.program)).collect();
+        names.join(",")
+    }
+}
+
+impl PoolState {
+    fn new(pool: &crate::config::Pool) -> io::Result<Self> {
+        let protocol = spawn::protocol_of(pool);
+        let queue = if spawn::may_pull(pool, protocol) {
+            let (send, receive) = socket::packet_pair()?;
+            Some(Queue { send, receive })
+        } else {
+            None
+        };
+        Ok(Self { queue, protocol })
+    }
+}
+
+/// Opens a log file for appending.
+pub(super) fn open_log(path: &Path) -> Result<OwnedFd, String> {
+    let file = File::options().append(true).create(true).open(path);
+    file.map(OwnedFd::from)
+        .map_err(|error| format!("cannot open log file {}: {error}", path.display()))
+}
+
+pub(super) fn open_access_log(log: &AccessLog) -> Result<Option<OwnedFd>, String> {
+    match log {
+        AccessLog::Off => Ok(None),
+        AccessLog::File(path) => open_log(path).map(Some),
+        AccessLog::Stdout => {
+            let copy = std::io::stdout().as_fd().try_clone_to_owned();
+            copy.map(Some)
+                .map_err(|error| format!("cannot log to standard output: {error}"))
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,179 @@
+//! Listening sockets: bound once, kept across reloads and front restarts so that the kernel's backlog survives.
+
+use crate::config::{Bind, Config};
+use crate::sys::listen::{self, Bound};
+use crate::sys::process::set_umask;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A bound listener. Its unix socket file is removed with it, unless somebody else has put another one there.
+#[derive(Debug)]
+pub(super) struct Listener {
+    bind: Bind,
+    socket: OwnedFd,
+    name: String,
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Why a listener cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", reason(.source))]
+pub(super) struct BindError {
+    /// Its place in `bind`.
+    pub(super) index: usize,
+    /// As printed.
+    pub(super) address: String,
+    /// What the system said.
+    pub(super) source: io::Error,
+}
+
+impl BindError {
+    /// Gunicorn's line for an address that somebody else has, which may be leaving; `None` for other reasons.
+    pub(super) fn in_use(&self) -> Option<String> {
+        (self.source.kind() == io::ErrorKind::AddrInUse).then(|| format!("Connection in use: {}", self.address))
+    }
+
+    /// What to do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => "stop the process that has it, or choose another address",
+            io::ErrorKind::PermissionDenied => {
+                "start as root with `user` set, grant CAP_NET_BIND_SERVICE, or choose a port above 1023"
+            }
+            io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+            _ => "choose another address",
+        }
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "no such address on this machine".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Binds all of `binds`, keeping those of `existing` that are bound the same way. All or nothing.
+pub(super) fn open(
+    binds: &[Bind],
+    config: &Config,
+    existing: &[Rc<Listener>],
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<Rc<Listener>>, BindError> {
+    let mut opened = Vec::with_capacity(binds.len());
+    for (index, bind) in binds.iter().enumerate() {
+        let same = |listener: &&Rc<Listener>| listener.bind == *bind;
+        if let Some(listener) = existing.iter().find(same) {
+            opened.push(Rc::clone(listener));
+            continue;
+        }
+        let listener = Listener::open(bind, config, owner).map_err(|source| BindError {
+            index,
+            address: shown(bind),
+            source,
+        })?;
+        opened.push(Rc::new(listener));
+    }
+    Ok(opened)
+}
+
+/// As Gunicorn prints an address in its complaints.
+fn shown(bind: &Bind) -> String {
+    match bind {
+        Bind::Tcp(address) => format!("('{}', {})", address.ip(), address.port()),
+        Bind::Unix(path) => path.display().to_string(),
+        Bind::Fd(number) => format!("fd://{number}"),
+    }
+}
+
+impl Listener {
+    fn open(bind: &Bind, config: &Config, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        let (socket, file) = match bind {
+            Bind::Tcp(address) => (listen::tcp(*address, config.backlog, config.reuse_port)?, None),
+            Bind::Unix(path) => {
+                let (socket, file) = open_unix(path, config, owner)?;
+                (socket, Some(file))
+            }
+            Bind::Fd(number) => (crate::sys::fd::adopt(*number)?, None),
+        };
+        let name = match listen::bound(&socket)? {
+            Bound::Tcp(address) => format!("http://{address}"),
+            Bound::Unix(path) => format!("unix:{}", path.display()),
+            Bound::Other => shown(bind),
+        };
+        crate::sys::fd::set_cloexec(&socket, true)?;
+        crate::sys::fd::set_nonblocking(&socket, true)?;
+        Ok(Self {
+            bind: bind.clone(),
+            socket,
+            name,
+            file,
+        })
+    }
+
+    /// `http://127.0.0.1:8000` with the real port, `unix:/run/x.sock`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        if identity(&file.path).is_ok_and(|identity| identity == file.identity) {
+            let _ = std::fs::remove_file(&file.path);
+        }
+    }
+}
+
+fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, SocketFile)> {
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        // Only what the dead left is removed, and never a file that is no socket.
+        if !meta.file_type().is_socket() || listen::is_answered(path) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let before = set_umask(config.process.umask);
+    let socket = listen::unix(path, config.backlog);
+    set_umask(before);
+    let socket = socket?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::chown(path, Some(user), Some(group))?;
+    }
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: identity(path)?,
+    };
+    Ok((socket, file))
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// The names, as the banner lists them.
+pub(super) fn names(listeners: &[Rc<Listener>]) -> String {
+    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
+    names.join(",")
+}

@@ -1,0 +1,295 @@
+//! What comes in: messages of fronts, output of workers that are not ready, and the end of children.
+
+use super::Arbiter;
+use super::facts;
+use super::reap::{cause, level};
+use super::spawn::WorkerProcess;
+use crate::base::ids::WorkerId;
+use crate::config::Level;
+use crate::control::{Protocol, Ready, ToArbiter, ToFront};
+use crate::plan::arbiter::{Death, Input};
+use crate::plan::generation::FrontId;
+use crate::sys::process::{self, End};
+use crate::sys::signals::KILL;
+use std::os::fd::AsFd;
+
+impl WorkerProcess {
+    /// Whether the arbiter reads what it prints: until it is ready.
+    pub(super) fn is_read_by_us(&self) -> bool {
+        self.ready.is_none() && !self.printed.is_closed
+    }
+}
+
+impl Arbiter {
+    /// Takes everything a front said.
+    pub(super) fn hear(&mut self, id: FrontId) {
+        let Some(front) = self.fronts.get_mut(&id) else {
+            return;
+        };
+        front.channel.flush();
+        let (messages, error) = front.channel.receive();
+        if let Some(error) = error {
+            self.log.error(&format!("Front (pid:{}): {error}", front.pid));
+            self.kill_front(id);
+        }
+        for message in messages {
+            self.heard(id, message);
+        }
+    }
+
+    fn heard(&mut self, id: FrontId, message: ToArbiter) {
+        let input = match message {
+            ToArbiter::Configured => Input::FrontConfigured(id),
+            ToArbiter::Heartbeat => Input::FrontHeard(id),
+            ToArbiter::Finished => {
+                self.log.debug("The front has finished");
+                Input::FrontHeard(id)
+            }
+            ToArbiter::Refused { reason } => {
+                self.log.error(&format!("The front cannot start: {reason}"));
+                Input::FrontHeard(id)
+            }
+            ToArbiter::WorkerReady { worker, ready } => {
+                self.worker_is_ready(worker, ready);
+                Input::WorkerReady(worker)
+            }
+            ToArbiter::Drained { worker } => Input::WorkerDrained(worker),
+            ToArbiter::Overdue { worker } => {
+                self.explain_overdue(worker);
+                Input::WorkerOverdue(worker)
+            }
+            ToArbiter::Faulty { worker, reason } => {
+                if let Some(process) = self.workers.get(&worker) {
+                    let reason = super::log::escape(reason.as_bytes());
+                    self.log.error(&format!(
+                        "Worker (pid:{}) is replaced: {reason} {}",
+                        process.pid, process.name
+                    ));
+                }
+                Input::WorkerFaulty(worker)
+            }
+            ToArbiter::Spent { worker } => {
+                if let Some(process) = self.workers.get(&worker) {
+                    self.log.info(&format!(
+                        "Autorestarting worker after its share of requests. {}",
+                        process.name
+                    ));
+                }
+                Input::WorkerSpent(worker)
+            }
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// Tells the front what an overdue worker is doing, before anything disturbs it.
+    fn explain_overdue(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let text = facts::doing(worker.pid);
+        self.log
+            .critical(&format!("WORKER TIMEOUT (pid:{}) {} {text}", worker.pid, worker.name));
+        self.tell_front_of(id, &ToFront::Facts { worker: id, text });
+    }
+
+    /// Sends a message without descriptors to the front of a worker's generation.
+    pub(super) fn tell_front_of(&mut self, worker: WorkerId, message: &ToFront) {
+        let Some(generation) = self.workers.get(&worker).map(|worker| worker.generation) else {
+            return;
+        };
+        let mut fronts = self.fronts.values_mut();
+        if let Some(front) = fronts.find(|front| front.generation == generation) {
+            // Nothing is copied without descriptors, so nothing can fail.
+            let _ = front.channel.send(message, &[]);
+        }
+    }
+
+    /// The front reads its output from here on, and its pool's protocol is known.
+    fn worker_is_ready(&mut self, id: WorkerId, ready: Ready) {
+        self.read_output(id);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.ready.is_some() {
+            return;
+        }
+        worker.ready = Some(ready);
+        worker.protocol = ready.protocol;
+        let (log, name) = (self.log, worker.name.clone());
+        worker.printed.flush(|line| log.info(&format!("{name}: {line}")));
+        log.debug(&format!("Worker is ready: {name} slots={}", ready.slots));
+        let generation = self.generations.get_mut(&worker.generation);
+        let pool = generation.and_then(|one| one.pools.get_mut(usize::from(worker.pool.0)));
+        if let Some(pool) = pool.filter(|pool| pool.protocol == Protocol::Auto) {
+            pool.protocol = ready.protocol;
+            let spoken = match ready.protocol {
+                Protocol::Pipe => "the pipe protocol",
+                Protocol::FastCgi | Protocol::Auto => "FastCGI",
+            };
+            log.info(&format!("Found out that the app speaks {spoken}"));
+        }
+        self.hand_over_output(id);
+    }
+
+    /// Gives the read end of a ready worker's output to its front.
+    pub(super) fn hand_over_output(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let mut fronts = self.fronts.values_mut();
+        if let Some(front) = fronts.find(|front| front.generation == worker.generation) {
+            let sent = front
+                .channel
+                .send(&ToFront::Output { worker: id }, &[worker.output.as_fd()]);
+            if let Err(error) = sent {
+                self.log
+                    .error(&format!("cannot hand over the output of {}: {error}", worker.name));
+            }
+        }
+    }
+
+    /// Reads and logs what a worker printed.
+    pub(super) fn read_output(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.is_read_by_us()
+        {
+            let (log, name) = (self.log, &worker.name);
+            worker
+                .printed
+                .read(&worker.output, |line| log.info(&format!("{name}: {line}")));
+        }
+    }
+
+    /// Reaps every child that has ended: workers, fronts, and whoever was orphaned onto us, silently.
+    pub(super) fn reap_all(&mut self) {
+        loop {
+            let pid = match process::ended_child() {
+                Ok(Some(pid)) => pid,
+                Ok(None) => return,
+                Err(error) => return self.log.error(&format!("cannot wait for children: {error}")),
+            };
+            let worker = self
+                .workers
+                .iter()
+                .find(|(_, worker)| worker.pid == pid)
+                .map(|(id, _)| *id);
+            let front = self
+                .fronts
+                .iter()
+                .find(|(_, front)| front.pid == pid)
+                .map(|(id, _)| *id);
+            if worker.is_some() || front.is_some() {
+                // Its number cannot be anybody else's until it is reaped, so this reaches its own leftovers only.
+                let _ = process::signal_group(pid, KILL);
+            }
+            let end = match process::reap(pid) {
+                Ok(end) => end,
+                Err(error) => return self.log.error(&format!("cannot reap {pid}: {error}")),
+            };
+            match (worker, front) {
+                (Some(worker), _) => self.worker_ended(worker, end),
+                (None, Some(front)) => self.front_ended(front, end),
+                (None, None) => self.log.debug(&format!("Reaped {pid}, not one of ours")),
+            }
+        }
+    }
+
+    fn worker_ended(&mut self, id: WorkerId, end: End) {
+        self.read_output(id);
+        let memory_kill = self.memory_kills.has_risen();
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let (log, name) = (self.log, worker.name.clone());
+        worker.printed.flush(|line| log.info(&format!("{name}: {line}")));
+        let words = cause(end, worker.sent, memory_kill);
+        if process::is_group_alive(worker.pid) {
+            log.info(&format!("Killed what worker (pid:{}) left running {name}", worker.pid));
+        }
+        let death = death(worker, end);
+        report(log, worker, end, death, &words);
+        let message = ToFront::Exited {
+            worker: id,
+            cause: words,
+        };
+        self.tell_front_of(id, &message);
+        if let Some(path) = self.workers.remove(&id).and_then(|worker| worker.path) {
+            let _ = std::fs::remove_file(path);
+        }
+        self.inputs.push_back(Input::WorkerGone { worker: id, death });
+    }
+
+    fn front_ended(&mut self, id: FrontId, end: End) {
+        // What it said before its end counts.
+        self.hear(id);
+        let Some(front) = self.fronts.remove(&id) else {
+            return;
+        };
+        let words = match end {
+            End::Signal { number: KILL, .. } if front.sent_kill => {
+                "was killed by SIGKILL (sent by the arbiter)".to_owned()
+            }
+            _ => cause(end, None, self.memory_kills.has_risen()),
+        };
+        let line = format!("Front (pid:{}) {words}", front.pid);
+        match end {
+            End::Code(0) => self.log.debug(&line),
+            _ if front.sent_kill => self.log.info(&line),
+            _ => self.log.error(&line),
+        }
+        let theirs = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.generation == front.generation);
+        let busy = theirs.filter(|(_, worker)| worker.board.in_flight() > 0);
+        self.inputs.push_back(Input::FrontGone {
+            front: id,
+            busy: busy.map(|(id, _)| *id).collect(),
+        });
+    }
+}
+
+fn death(worker: &WorkerProcess, end: End) -> Death {
+    match end {
+        End::Code(0) if worker.ready.is_none() && worker.sent.is_none() && worker.printed.is_cgi_response() => {
+            Death::NotAWorker
+        }
+        End::Code(code) => Death::Code(code),
+        End::Signal { .. } => Death::Signal,
+    }
+}
+
+/// Logs the end of a worker.
+fn report(log: super::log::Log, worker: &WorkerProcess, end: End, death: Death, words: &str) {
+    let (pid, name) = (worker.pid, &worker.name);
+    let is_asked = match (end, worker.sent) {
+        (End::Signal { number, .. }, Some((ours, _))) => number == ours,
+        (End::Code(code), Some(_)) => code == 0,
+        (_, None) => false,
+    };
+    if worker.ready.is_none() && worker.sent.is_none() {
+        let printed = worker.printed.quote();
+        log.error(&format!(
+            "Worker (pid:{pid}) {words} before it was ready; {printed} ({name})"
+        ));
+        if death == Death::NotAWorker {
+            log.error(CGI_ADVICE);
+        } else if worker.protocol == Protocol::Auto {
+            log.error(PROTOCOL_ADVICE);
+        }
+    } else if end == End::Code(0) || (is_asked && level(end, worker.sent) == Level::Info) {
+        log.info(&format!("Worker exiting (pid: {pid})"));
+    } else {
+        log.write(level(end, worker.sent), &format!("Worker (pid:{pid}) {words} {name}"));
+    }
+}
+
+/// What to do about a plain CGI program.
+const CGI_ADVICE: &str = "It answered like a plain CGI program, which this version does not run: \
+    let it serve FastCGI on descriptor 0 or the pipe protocol on descriptor 3 in a loop, \
+    or put it behind a FastCGI wrapper such as fcgiwrap and use `connect`";
+
+/// What to do about a program of which nobody knows what it speaks.
+pub(super) const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
+    on descriptor 3 (pipe protocol). Set `protocol` to \"fastcgi\" or \"pipe\" if it speaks one of them; \
+    make it speak one of them if it does not (docs/protocols/pipe.md); raise `boot_timeout` if it needs more time";

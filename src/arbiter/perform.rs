@@ -1,0 +1,421 @@
+//! Doing what the plan says.
+
+use super::generation::{Generation, open_access_log};
+use super::messages::PROTOCOL_ADVICE;
+use super::start::{announce, complaint, own_pid, replace_standard_error};
+use super::{Arbiter, generation, listeners, pidfile, spawn};
+use crate::base::ids::{PoolId, WorkerId};
+use crate::control::{Protocol, ToFront};
+use crate::plan::arbiter::{Action, Death, Input, Note, Verdict};
+use crate::plan::generation::{FrontId, GenerationId};
+use crate::plan::worker::{Step, Why};
+use crate::sys::{clock, fd, process, signals};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+impl Arbiter {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Begin(id) => self.begin(id),
+            Action::SpawnFront {
+                front,
+                generation,
+                keep,
+            } => self.spawn_front(front, generation, &keep),
+            Action::SpawnWorker {
+                worker,
+                generation,
+                pool,
+            } => self.spawn_worker(worker, generation, pool),
+            Action::Serve(front) => self.tell_front(front, &ToFront::Serve),
+            Action::Promoted(id) => self.promoted(id),
+            Action::Drain { front, grace } => self.drain(front, grace),
+            Action::KillFront(front) => self.kill_front(front),
+            Action::Worker { worker, step, why } => self.step_worker(worker, step, why),
+            Action::Forget(id) => drop(self.generations.remove(&id)),
+            Action::Load => self.load(),
+            Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
+            Action::CloseListeners => {
+                self.notifier.send("STOPPING=1");
+                self.pending = None;
+                self.listeners.clear();
+                for generation in self.generations.values_mut() {
+                    generation.listeners.clear();
+                }
+            }
+            Action::Exit { code, verdict } => self.end(code, verdict),
+            Action::Note(note) => self.note(note),
+        }
+    }
+
+    fn end(&mut self, code: u8, verdict: Option<Verdict>) {
+        match verdict {
+            None => self.log.info("Shutting down: Master"),
+            Some(verdict) => {
+                self.log.error("Shutting down: Master");
+                self.log.error(&format!("Reason: {}", verdict.reason()));
+            }
+        }
+        self.exit = Some(code);
+    }
+
+    fn note(&self, note: Note) {
+        let seconds = |wait: Duration| format!("{:.1} s", wait.as_secs_f64());
+        match note {
+            Note::WorkerRetry { pool, wait, failures } => {
+                let times = if failures == 1 { "time" } else { "times" };
+                self.log.warning(&format!(
+                    "A worker of pool {} failed {failures} {times} in a row; the next one starts in {}",
+                    pool.0,
+                    seconds(wait)
+                ));
+            }
+            Note::FrontRetry { wait, failures } if wait.is_zero() => {
+                self.log
+                    .debug(&format!("Starting another front (failures: {failures})"));
+            }
+            Note::FrontRetry { wait, failures } => self.log.warning(&format!(
+                "The front failed {failures} times in a row; the next one starts in {}",
+                seconds(wait)
+            )),
+            Note::FrontSilent => self
+                .log
+                .critical("The front gave no sign of life for 30 s and is killed"),
+            Note::FrontSlow => self.log.warning("The front did not finish in time and is killed"),
+            Note::ReloadWaits => self.log.info("The reload waits for an earlier one to end"),
+            Note::QuickShutdown => self.log.info("Quick shutdown requested"),
+            Note::Scaled { pool, wanted } => self.log.info(&format!("Workers wanted in pool {}: {wanted}", pool.0)),
+            Note::LeftBehind { processes } => self.log.error(&format!(
+                "{processes} processes were killed but did not end; leaving them behind"
+            )),
+        }
+    }
+
+    /// The pending configuration becomes a generation's: from here on its settings of the arbiter itself apply.
+    fn begin(&mut self, id: GenerationId) {
+        let Some(generation) = self.pending.take() else {
+            return;
+        };
+        self.log.threshold = generation.config.logs.loglevel;
+        self.generations.insert(id, generation);
+    }
+
+    fn spawn_front(&mut self, id: FrontId, generation_id: GenerationId, keep: &[WorkerId]) {
+        let Some(generation) = self.generations.get(&generation_id) else {
+            return;
+        };
+        let process = &generation.config.process;
+        let identity = generation.identity.as_ref();
+        match spawn::front(generation_id, process, identity, self.null.as_fd()) {
+            Ok(front) => {
+                self.log.debug(&format!("Booting front with pid: {}", front.pid));
+                self.fronts.insert(id, front);
+                if let Err(error) = self.introduce_generation(id, generation_id) {
+                    self.log.error(&format!("cannot configure the front: {error}"));
+                    return self.kill_front(id);
+                }
+                for worker in keep {
+                    self.introduce_worker(*worker);
+                }
+            }
+            Err(error) => {
+                self.log.error(&format!("cannot start the front: {error}"));
+                self.inputs.push_back(Input::FrontGone {
+                    front: id,
+                    busy: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// Sends a new front everything but workers.
+    fn introduce_generation(&mut self, id: FrontId, generation: GenerationId) -> io::Result<()> {
+        let (Some(front), Some(generation)) = (self.fronts.get_mut(&id), self.generations.get(&generation)) else {
+            return Ok(());
+        };
+        let mut text = File::from(fd::memory_file("rgunicorn-configuration")?);
+        text.write_all(generation.text.as_bytes())?;
+        text.rewind()?;
+        let access_log = generation.access_log();
+        let message = ToFront::Configure {
+            access_log: access_log.is_some(),
+        };
+        let descriptors: Vec<_> = std::iter::once(text.as_fd()).chain(access_log).collect();
+        front.channel.send(&message, &descriptors)?;
+        for (index, listener) in (0..).zip(&generation.listeners) {
+            let name = listener.name().to_owned();
+            front
+                .channel
+                .send(&ToFront::Listener { index, name }, &[listener.as_fd()])?;
+        }
+        for (index, pool) in (0..).zip(&generation.pools) {
+            if let Some(queue) = &pool.queue {
+                let pool = PoolId(index);
+                let ends = [queue.send.as_fd(), queue.receive.as_fd()];
+                front.channel.send(&ToFront::Queue { pool }, &ends)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn_worker(&mut self, id: WorkerId, generation_id: GenerationId, pool_id: PoolId) {
+        let place = usize::from(pool_id.0);
+        let Some(generation) = self.generations.get(&generation_id) else {
+            return;
+        };
+        let (Some(pool), Some(state)) = (generation.config.pools.get(place), generation.pools.get(place)) else {
+            return;
+        };
+        let queue = state.queue.as_ref();
+        let started = spawn::worker(&spawn::Order {
+            worker: id,
+            generation: generation_id,
+            pool_id,
+            pool,
+            protocol: state.protocol,
+            queue: queue.filter(|_| spawn::may_pull(pool, state.protocol)),
+            directory: self.runtime_dir.path(),
+            identity: generation.identity.as_ref(),
+            null: self.null.as_fd(),
+        });
+        match started {
+            Ok(worker) => {
+                self.log.info(&format!("Booting worker with pid: {}", worker.pid));
+                self.workers.insert(id, worker);
+                self.introduce_worker(id);
+            }
+            Err(error) => {
+                let name = format!("pool={} worker={} age={}", pool.name, id.0, id.0);
+                self.log.error(&format!("cannot start a worker: {error} ({name})"));
+                let death = if error.is_lasting() {
+                    Death::Impossible
+                } else {
+                    Death::NotStarted
+                };
+                self.inputs.push_back(Input::WorkerGone { worker: id, death });
+            }
+        }
+    }
+
+    /// Makes a worker known to the front of its generation, if there is one.
+    fn introduce_worker(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let mut fronts = self.fronts.values_mut();
+        let Some(front) = fronts.find(|front| front.generation == worker.generation) else {
+            return;
+        };
+        let channel = worker.channel.as_ref().filter(|_| worker.protocol != Protocol::FastCgi);
+        let path = worker.path.as_ref().filter(|_| worker.protocol != Protocol::Pipe);
+        let message = ToFront::Worker {
+            pool: worker.pool,
+            worker: id,
+            age: id.0,
+            pid: worker.pid,
+            protocol: worker.protocol,
+            path: path.map(|path| path.display().to_string()).unwrap_or_default(),
+            channel: channel.is_some(),
+            ready: worker.ready,
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(worker.board_file.as_fd())
+            .chain(channel.map(AsFd::as_fd))
+            .collect();
+        if let Err(error) = front.channel.send(&message, &descriptors) {
+            self.log
+                .error(&format!("cannot make {} known to the front: {error}", worker.name));
+        }
+        if worker.ready.is_some() {
+            self.hand_over_output(id);
+        }
+    }
+
+    /// Sends a message without descriptors to a front.
+    fn tell_front(&mut self, id: FrontId, message: &ToFront) {
+        if let Some(front) = self.fronts.get_mut(&id) {
+            // Nothing is copied without descriptors, so nothing can fail.
+            let _ = front.channel.send(message, &[]);
+        }
+    }
+
+    fn drain(&mut self, id: FrontId, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.tell_front(id, &ToFront::Drain { grace_ms });
+        let generation = self.fronts.get(&id).map(|front| front.generation);
+        if let Some(generation) = generation.and_then(|id| self.generations.get_mut(&id)) {
+            generation.listeners.clear();
+        }
+    }
+
+    pub(super) fn kill_front(&mut self, id: FrontId) {
+        if let Some(front) = self.fronts.get_mut(&id) {
+            front.sent_kill = true;
+            if let Err(error) = process::signal_group(front.pid, signals::KILL) {
+                self.log
+                    .error(&format!("cannot kill the front (pid:{}): {error}", front.pid));
+            }
+        }
+    }
+
+    fn step_worker(&mut self, id: WorkerId, step: Step, why: Why) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let stop_signal = || {
+            let generation = self.generations.get(&worker.generation)?;
+            let pool = generation.config.pools.get(usize::from(worker.pool.0))?;
+            Some(pool.stop_signal)
+        };
+        let (pid, name) = (worker.pid, &worker.name);
+        let (number, sent) = match step {
+            Step::TellRetire => return self.tell_front_of(id, &ToFront::Retire { worker: id }),
+            Step::SendStop => {
+                let number = stop_signal().unwrap_or(signals::TERM);
+                (number, process::signal(pid, number))
+            }
+            Step::SendAbort => (signals::ABRT, process::signal(pid, signals::ABRT)),
+            Step::SendKill => (signals::KILL, process::signal_group(pid, signals::KILL)),
+        };
+        self.log
+            .debug(&format!("{} to {name}: {}", signals::name(number), why.words()));
+        if let Err(error) = sent {
+            self.log
+                .error(&format!("cannot send {} to {name}: {error}", signals::name(number)));
+        }
+        if why == Why::BootTimeout {
+            let printed = worker.printed.quote();
+            self.log
+                .error(&format!("Worker (pid:{pid}) was not ready in time; {printed} ({name})"));
+            if worker.protocol == Protocol::Auto {
+                self.log.error(PROTOCOL_ADVICE);
+            }
+        }
+        worker.sent = Some((number, why));
+        // A worker that ignores its signal may still notice that nobody speaks to it any more.
+        worker.channel = None;
+    }
+
+    /// Reads the configuration again. Nothing of the old one changes until the new one is known to be good.
+    fn load(&mut self) {
+        self.log.info("Hang up: Master");
+        let time = clock::monotonic_microseconds();
+        self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
+        match self.prepare() {
+            Ok(generation) => {
+                self.inputs.push_back(Input::Loaded(generation.terms()));
+                self.pending = Some(generation);
+            }
+            Err(reasons) => {
+                for reason in reasons {
+                    self.log.error(&reason);
+                }
+                self.reload_failed("The new configuration is refused.");
+                self.inputs.push_back(Input::LoadRefused);
+            }
+        }
+    }
+
+    fn prepare(&self) -> Result<Generation, Vec<String>> {
+        let loaded = self.reloader.load().map_err(|problems| {
+            let texts = problems.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>()
+        })?;
+        let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
+        let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
+        for warning in warnings {
+            self.log.warning(&warning);
+        }
+        if let Some(path) = &generation.config.process.pidfile {
+            pidfile::check(path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
+        }
+        if let Some(path) = &generation.config.logs.errorlog {
+            generation::open_log(path).map_err(|reason| vec![reason])?;
+        }
+        let binds = if self.passed.is_empty() {
+            &generation.config.bind
+        } else {
+            &self.passed
+        };
+        let opened = listeners::open(binds, &generation.config, &self.listeners, generation.owner());
+        generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
+        Ok(generation)
+    }
+
+    fn reload_failed(&self, reason: &str) {
+        self.log
+            .error(&format!("Reload failed, the old generation goes on. Reason: {reason}"));
+        self.notifier.send("READY=1\nSTATUS=Reload failed");
+    }
+
+    /// A generation serves: what the arbiter itself takes from its configuration applies now.
+    fn promoted(&mut self, id: GenerationId) {
+        let Some(generation) = self.generations.get(&id) else {
+            return;
+        };
+        let before = listeners::names(&self.listeners);
+        self.listeners.clone_from(&generation.listeners);
+        if id != crate::plan::arbiter::Plan::FIRST {
+            if let Some(path) = &generation.config.logs.errorlog
+                && let Err(reason) = replace_standard_error(path)
+            {
+                self.log.error(&reason);
+            }
+            if before != listeners::names(&self.listeners) {
+                announce(&self.log, &self.listeners, generation);
+            }
+            let wanted = generation.config.process.pidfile.clone();
+            self.move_pidfile(wanted.as_deref());
+        }
+        let pid = self.log.pid;
+        self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
+    }
+
+    fn move_pidfile(&mut self, wanted: Option<&std::path::Path>) {
+        if self.pidfile.as_ref().map(pidfile::Pidfile::path) == wanted {
+            return;
+        }
+        self.pidfile = None;
+        let Some(path) = wanted else {
+            return;
+        };
+        match pidfile::Pidfile::create(path, own_pid()) {
+            Ok(pidfile) => self.pidfile = Some(pidfile),
+            Err(error) => self.log.error(&generation::chain(&error)),
+        }
+    }
+
+    /// Opens log files anew after they were renamed, and hands them to every front.
+    pub(super) fn reopen_logs(&mut self) {
+        for (id, generation) in &mut self.generations {
+            let mut error_log: Option<OwnedFd> = None;
+            if let Some(path) = &generation.config.logs.errorlog {
+                let opened = replace_standard_error(path).and_then(|()| generation::open_log(path));
+                match opened {
+                    Ok(file) => error_log = Some(file),
+                    Err(reason) => self.log.error(&reason),
+                }
+            }
+            let mut is_new = false;
+            match open_access_log(&generation.config.logs.accesslog) {
+                Ok(file) => {
+                    is_new = file.is_some();
+                    generation.access_log = file;
+                }
+                Err(reason) => self.log.error(&reason),
+            }
+            let access_log = generation.access_log().filter(|_| is_new);
+            let message = ToFront::Reopen {
+                error_log: error_log.is_some(),
+                access_log: access_log.is_some(),
+            };
+            let descriptors: Vec<_> = error_log.iter().map(AsFd::as_fd).chain(access_log).collect();
+            for front in self.fronts.values_mut().filter(|front| front.generation == *id) {
+                if let Err(error) = front.channel.send(&message, &descriptors) {
+                    self.log.error(&format!("cannot hand over log files: {error}"));
+                }
+            }
+        }
+    }
+}

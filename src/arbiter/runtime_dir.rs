@@ -1,0 +1,159 @@
+//! The private directory of worker sockets, `rgunicorn-<pid>-<random>`, and what dead arbiters left of theirs.
+//!
+//! A lock on a file in it tells the living from the dead: unlike a pid it means the same in every container.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "rgunicorn-";
+const LOCK: &str = "lock";
+
+/// A directory that is ours until dropped.
+#[derive(Debug)]
+pub(super) struct RuntimeDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RuntimeDir {
+    /// Makes a directory with mode 0700 for `owner` (user and group), after removing what the dead left in `parent`.
+    pub(super) fn create(parent: &Path, pid: u32, seed: u64, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        remove_stale(parent, owner);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut attempts = 0;
+        let path = loop {
+            let tail: String = std::iter::repeat_with(|| random.alphanumeric()).take(4).collect();
+            let path = parent.join(format!("{PREFIX}{pid}-{tail}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => break path,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < 16 => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let lock = lock_file(&path.join(LOCK))?;
+        lock.lock()?;
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(&path, Some(user), Some(group))?;
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Removes directories of our form that belong to us and that no living arbiter holds.
+fn remove_stale(parent: &Path, owner: Option<(u32, u32)>) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    let ours = [Some(crate::sys::process::own_user()), owner.map(|(user, _)| user)];
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let has_form = name.to_str().and_then(pid_of).is_some();
+        // The entry's own metadata, not that of what a link points to.
+        let is_ours = entry
+            .metadata()
+            .is_ok_and(|meta| meta.is_dir() && ours.contains(&Some(meta.uid())));
+        if has_form && is_ours && is_abandoned(&entry.path()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn pid_of(name: &str) -> Option<i32> {
+    let (pid, tail) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let pid = pid.parse().ok()?;
+    (tail.len() == 4).then_some(pid)
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    match File::options().write(true).open(path.join(LOCK)) {
+        Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+        // Its maker is about to lock it, or died before it could.
+        Err(_) => {
+            let pid = path.file_name().and_then(|name| name.to_str()).and_then(pid_of);
+            pid.is_some_and(|pid| !crate::sys::process::is_alive(pid))
+        }
+    }
+}
+
+/// Removes what arbiters put there, and the directory if nothing else is in it.
+fn remove(path: &Path) {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_socket = name.starts_with('w') && name.ends_with(".sock");
+        if is_socket || name == LOCK {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_is_private_and_leaves_nothing_behind() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = RuntimeDir::create(parent.path(), 7, 1, None).unwrap();
+        let mode = std::fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        std::fs::write(dir.path().join("w3.sock"), "").unwrap();
+        drop(dir);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_living_keep_theirs_and_the_dead_lose_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = RuntimeDir::create(parent.path(), 999_999_999, 1, None).unwrap();
+        let dead = parent.path().join("rgunicorn-999999998-abcd");
+        let unrelated = parent.path().join("rgunicorn-abcd");
+        let unlocked = parent.path().join(format!("rgunicorn-{}-abcd", std::process::id()));
+        for path in [&dead, &unrelated, &unlocked] {
+            std::fs::create_dir(path).unwrap();
+        }
+        std::fs::write(dead.join(LOCK), "").unwrap();
+        std::fs::write(dead.join("w1.sock"), "").unwrap();
+        let _second = RuntimeDir::create(parent.path(), 7, 2, None).unwrap();
+        assert!(living.path().exists());
+        assert!(unrelated.exists() && unlocked.exists());
+        assert!(!dead.exists());
+    }
+
+    #[test]
+    fn what_others_put_there_is_never_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let dead = parent.path().join("rgunicorn-999999999-abcd");
+        std::fs::create_dir(&dead).unwrap();
+        std::fs::write(dead.join("precious"), "").unwrap();
+        let _dir = RuntimeDir::create(parent.path(), 7, 1, None).unwrap();
+        assert!(dead.join("precious").exists());
+    }
+}

@@ -1,0 +1,318 @@
+//! What a front or a worker is started with: program, environment, descriptors, user.
+//!
+//! Never here: whether and when to start one (`plan`).
+
+use super::control::Channel;
+use super::output::Output;
+use crate::base::ids::{PoolId, WorkerId};
+use crate::config::{Pool, Process, Program, WorkerProtocol};
+use crate::control::{Protocol, Ready};
+use crate::plan::generation::GenerationId;
+use crate::plan::worker::Why;
+use crate::sys::board::{self, Board};
+use crate::sys::privilege::Identity;
+use crate::sys::process::{Launch, LaunchError, Stage, launch};
+use crate::sys::{fd, listen, socket};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Connections that may wait at a FastCGI worker: more than a front ever opens to one.
+const WORKER_BACKLOG: i32 = 511;
+
+/// Variables that speak to the arbiter, not to apps.
+const OURS: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// The pull queue of a pool: sending end, receiving end. Kept so that it outlives a front.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) send: OwnedFd,
+    pub(super) receive: OwnedFd,
+}
+
+/// A running front.
+#[derive(Debug)]
+pub(super) struct FrontProcess {
+    pub(super) generation: GenerationId,
+    pub(super) pid: i32,
+    pub(super) channel: Channel,
+    /// It may receive workers: it has been sent its configuration.
+    pub(super) sent_kill: bool,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(super) struct WorkerProcess {
+    pub(super) generation: GenerationId,
+    pub(super) pool: PoolId,
+    pub(super) pid: i32,
+    /// `pool=api worker=3 age=17 pid=4242`
+    pub(super) name: String,
+    pub(super) protocol: Protocol,
+    pub(super) path: Option<PathBuf>,
+    pub(super) board: Board,
+    pub(super) board_file: OwnedFd,
+    /// The front's end of its channel; let go when the worker shall leave, so that it sees the end of it.
+    pub(super) channel: Option<OwnedFd>,
+    pub(super) output: File,
+    pub(super) printed: Output,
+    pub(super) ready: Option<Ready>,
+    /// The last signal we sent, and why.
+    pub(super) sent: Option<(i32, Why)>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SpawnError {
+    /// Its sockets, pipes or board could not be made.
+    #[error("cannot make the worker's descriptors: {0}")]
+    Resources(#[from] io::Error),
+    /// The process could not be launched.
+    #[error("{0}: {source}", source = .0.source)]
+    Launch(LaunchError),
+}
+
+impl SpawnError {
+    /// Whether another try cannot go better.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Resources(_) => false,
+            Self::Launch(error) => error.stage == Stage::Execute && !error.is_passing(),
+        }
+    }
+}
+
+/// How a pool is spoken to, before anything is found out: by its settings, else by the name of its program.
+pub(super) fn protocol_of(pool: &Pool) -> Protocol {
+    match pool.protocol {
+        WorkerProtocol::FastCgi => Protocol::FastCgi,
+        WorkerProtocol::Pipe => Protocol::Pipe,
+        WorkerProtocol::Auto if pool.pipe_stdio => Protocol::Pipe,
+        WorkerProtocol::Auto => match &pool.program {
+            Program::Exec(words) if is_fastcgi_name(words) => Protocol::FastCgi,
+            Program::Exec(_) => Protocol::Auto,
+            Program::Connect(_) => Protocol::FastCgi,
+        },
+    }
+}
+
+fn is_fastcgi_name(words: &[String]) -> bool {
+    let program = words.first().map(Path::new).and_then(Path::file_name);
+    program.and_then(|name| name.to_str()).is_some_and(|name| {
+        let extension = Path::new(name).extension();
+        name.starts_with("php-cgi") || extension.is_some_and(|extension| extension == "fcgi")
+    })
+}
+
+/// Whether workers of a pool may be handed its pull queue.
+pub(super) fn may_pull(pool: &Pool, protocol: Protocol) -> bool {
+    pool.pull && protocol != Protocol::FastCgi
+}
+
+/// Everything a worker's start needs besides its number.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
+    pub(super) worker: WorkerId,
+    pub(super) generation: GenerationId,
+    pub(super) pool_id: PoolId,
+    pub(super) pool: &'a Pool,
+    pub(super) protocol: Protocol,
+    pub(super) queue: Option<&'a Queue>,
+    pub(super) directory: &'a Path,
+    pub(super) identity: Option<&'a Identity>,
+    pub(super) null: BorrowedFd<'a>,
+}
+
+/// Starts a worker.
+pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
+    let Program::Exec(words) = &order.pool.program else {
+        return Err(SpawnError::Resources(io::ErrorKind::Unsupported.into()));
+    };
+    let board_file = board::create()?;
+    let (output, printing) = fd::pipe()?;
+    fd::set_nonblocking(&output, true)?;
+    let listener = match order.protocol {
+        Protocol::Pipe => None,
+        Protocol::Auto | Protocol::FastCgi => Some(worker_listener(order)?),
+    };
+    let channel = match order.protocol {
+        Protocol::FastCgi => None,
+        Protocol::Auto | Protocol::Pipe => Some(socket::stream_pair()?),
+    };
+    let theirs = Theirs {
+        listener: listener.as_ref().map(|(socket, _)| socket.as_fd()),
+        channel: channel.as_ref().map(|(_, theirs)| theirs.as_fd()),
+        queue: order.queue.map(|queue| queue.receive.as_fd()),
+        board: board_file.as_fd(),
+        printing: printing.as_fd(),
+        null: order.null,
+    };
+    let launched = launch(&Launch {
+        program: words.first().map(OsString::from).unwrap_or_default(),
+        args: words.iter().map(OsString::from).collect(),
+        env: environment(order.pool, order.protocol, order.queue.is_some()),
+        directory: order.pool.chdir.clone(),
+        descriptors: descriptors(order.pool, &theirs),
+        identity: order.identity,
+        umask: None,
+        no_new_privileges: false,
+        many_descriptors: false,
+    });
+    let path = listener.map(|(_, path)| path);
+    let pid = launched.map_err(|error| {
+        if let Some(path) = &path {
+            let _ = std::fs::remove_file(path);
+        }
+        SpawnError::Launch(error)
+    })?;
+    let number = order.worker.0;
+    Ok(WorkerProcess {
+        generation: order.generation,
+        pool: order.pool_id,
+        pid,
+        name: format!("pool={} worker={number} age={number} pid={pid}", order.pool.name),
+        protocol: order.protocol,
+        path,
+        board: Board::map(&board_file)?,
+        board_file,
+        channel: channel.map(|(ours, _)| ours),
+        output: File::from(output),
+        printed: Output::default(),
+        ready: None,
+        sent: None,
+    })
+}
+
+/// Its listening socket: in the private directory, for the front's user only.
+fn worker_listener(order: &Order<'_>) -> io::Result<(OwnedFd, PathBuf)> {
+    let path = order.directory.join(format!("w{}.sock", order.worker.0));
+    let socket = listen::unix(&path, WORKER_BACKLOG)?;
+    if let Some(identity) = order.identity {
+        std::os::unix::fs::chown(&path, Some(identity.uid()), Some(identity.gid()))?;
+    }
+    Ok((socket, path))
+}
+
+/// What a worker's descriptors refer to.
+struct Theirs<'a> {
+    listener: Option<BorrowedFd<'a>>,
+    channel: Option<BorrowedFd<'a>>,
+    queue: Option<BorrowedFd<'a>>,
+    board: BorrowedFd<'a>,
+    printing: BorrowedFd<'a>,
+    null: BorrowedFd<'a>,
+}
+
+/// FastCGI on 0, the pipe protocol on 3 to 5, both while nobody knows; 1 and 2 are for printing.
+fn descriptors<'a>(pool: &Pool, theirs: &Theirs<'a>) -> Vec<(i32, BorrowedFd<'a>)> {
+    let mut list = Vec::with_capacity(6);
+    match theirs.channel {
+        Some(channel) if pool.pipe_stdio => {
+            list.extend([(0, channel), (1, channel), (2, theirs.printing)]);
+        }
+        _ => {
+            let input = theirs.listener.unwrap_or(theirs.null);
+            list.extend([(0, input), (1, theirs.printing), (2, theirs.printing)]);
+            list.extend(theirs.channel.map(|channel| (3, channel)));
+        }
+    }
+    if theirs.channel.is_some() {
+        list.extend(theirs.queue.map(|queue| (4, queue)));
+        list.push((5, theirs.board));
+    }
+    list
+}
+
+fn environment(pool: &Pool, protocol: Protocol, has_queue: bool) -> Vec<(OsString, OsString)> {
+    let theirs = pool.env.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+    let mut env: Vec<(OsString, OsString)> = theirs.map(|(name, value)| (name.into(), value.into())).collect();
+    let has = |name: &str| pool.env.iter().any(|(known, _)| known == name);
+    if protocol != Protocol::Pipe {
+        // Recycling and concurrency are ours: php-cgi must neither fork nor leave by itself.
+        for name in ["PHP_FCGI_CHILDREN", "PHP_FCGI_MAX_REQUESTS"] {
+            if !has(name) {
+                env.push((name.into(), "0".into()));
+            }
+        }
+    }
+    if protocol != Protocol::FastCgi {
+        let channel = if pool.pipe_stdio { "0" } else { "3" };
+        env.push(("RGUNICORN_FD".into(), channel.into()));
+        if has_queue {
+            env.push(("RGUNICORN_QUEUE_FD".into(), "4".into()));
+        }
+        env.push(("RGUNICORN_BOARD_FD".into(), "5".into()));
+        env.push(("RGUNICORN_SLOTS".into(), pool.threads.to_string().into()));
+    }
+    env
+}
+
+/// Starts a front: this program again, unprivileged, with its control channel on descriptor 3 and our standard error.
+pub(super) fn front(
+    generation: GenerationId,
+    process: &Process,
+    identity: Option<&Identity>,
+    null: BorrowedFd<'_>,
+) -> Result<FrontProcess, SpawnError> {
+    let (ours, theirs) = socket::packet_pair()?;
+    let errors = std::io::stderr();
+    // The time zone for its log lines; nothing else of our environment is its business.
+    let kept = ["TZ", "RUST_BACKTRACE"];
+    let env = kept
+        .iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    let pid = launch(&Launch {
+        program: "/proc/self/exe".into(),
+        args: vec![title("front", &process.proc_name).into(), "__front".into()],
+        env: env.collect(),
+        directory: "/".into(),
+        descriptors: vec![(0, null), (1, null), (2, errors.as_fd()), (3, theirs.as_fd())],
+        identity,
+        umask: Some(0o077),
+        no_new_privileges: true,
+        many_descriptors: true,
+    })
+    .map_err(SpawnError::Launch)?;
+    Ok(FrontProcess {
+        generation,
+        pid,
+        channel: Channel::new(ours)?,
+        sent_kill: false,
+    })
+}
+
+/// What `ps` shows for one of our processes.
+pub(super) fn title(role: &str, name: &str) -> String {
+    if name.is_empty() {
+        return format!("rgunicorn: {role}");
+    }
+    format!("rgunicorn: {role} [{name}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_can_only_mean_fastcgi() {
+        let case = |word: &str| is_fastcgi_name(&[word.to_owned()]);
+        assert!(case("php-cgi") && case("/usr/bin/php-cgi8.2") && case("./site.fcgi"));
+        assert!(!case("php") && !case("./app.py") && !case("fcgi") && !case("./a.fcgi/app"));
+        assert!(!is_fastcgi_name(&[]));
+    }
+
+    #[test]
+    fn titles_name_the_role_and_the_service() {
+        assert_eq!(title("arbiter", ""), "rgunicorn: arbiter");
+        assert_eq!(title("front", "shop"), "rgunicorn: front [shop]");
+    }
+}

@@ -1,0 +1,217 @@
+//! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
+
+use super::generation::{Generation, chain, open_log};
+use super::listeners::{self, BindError, Listener};
+use super::log::Log;
+use super::pidfile::{self, Pidfile};
+use super::runtime_dir::RuntimeDir;
+use super::{Arbiter, Watchdog, facts, spawn};
+use crate::config::{Bind, Config, Loaded, Origins, Reloader};
+use crate::plan::arbiter::Plan;
+use crate::sys::notify::{Notifier, passed_descriptors, watchdog_interval};
+use crate::sys::signals::{self, Signals};
+use crate::sys::{clock, fd, poll, process, title};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often an address in use is tried, a second apart: its holder may be leaving.
+const ATTEMPTS: u32 = 5;
+
+/// Why no arbiter runs.
+pub(super) enum Stopped {
+    /// A signal asked for it during the start.
+    Asked,
+    /// Something was refused; the text is for the user.
+    Refused(String),
+}
+
+impl From<String> for Stopped {
+    fn from(text: String) -> Self {
+        Self::Refused(text)
+    }
+}
+
+/// Makes an arbiter that has bound its listeners and has not started anything.
+pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopped> {
+    let refused = |what: &str, error: std::io::Error| Stopped::Refused(format!("{what}: {error}"));
+    let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
+    let mut generation = Generation::prepare(loaded)?;
+    let process = generation.config.process.clone();
+    open_error_log(&generation.config)?;
+    if let Some(path) = &process.pidfile {
+        pidfile::check(path, own_pid()).map_err(|error| chain(&error))?;
+    }
+    let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
+    let mut log = Log {
+        threshold: generation.config.logs.loglevel,
+        pid: std::process::id(),
+    };
+    log.info(&format!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
+    for warning in &warnings {
+        log.warning(warning);
+    }
+    let passed = passed_by_systemd();
+    let binds = if passed.is_empty() {
+        &generation.config.bind
+    } else {
+        &passed
+    };
+    let listeners = bind(binds, &generation, &origins, &log, &mut signals)?;
+    if process.daemon {
+        // After binding, so that a refusal is still seen where the command was typed.
+        process::detach().map_err(|error| refused("cannot detach", error))?;
+        detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
+        log.pid = std::process::id();
+    }
+    let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
+    let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
+    process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
+    let seed = fastrand::u64(..);
+    let parent = &process.runtime_dir;
+    let runtime_dir = RuntimeDir::create(parent, log.pid, seed, generation.owner()).map_err(|error| {
+        let what = format!("cannot make a runtime directory in {}", parent.display());
+        let advice = "set runtime_dir to a directory that this user may write to";
+        Stopped::Refused(format!("{what}: {error}\n  {advice}"))
+    })?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    title::set_name("rgunicorn");
+    title::set(&spawn::title("arbiter", &process.proc_name));
+    announce(&log, &listeners, &generation);
+    let plan = Plan::new(&generation.terms(), seed);
+    generation.listeners.clone_from(&listeners);
+    let interval = watchdog_interval(log.pid, env("WATCHDOG_PID").as_deref(), env("WATCHDOG_USEC").as_deref());
+    Ok(Arbiter {
+        reloader,
+        plan,
+        log,
+        signals,
+        notifier: Notifier::connect(env("NOTIFY_SOCKET").as_deref()).unwrap_or_default(),
+        watchdog: interval.map(|interval| Watchdog {
+            interval,
+            next: clock::now(),
+        }),
+        generations: BTreeMap::from([(Plan::FIRST, generation)]),
+        pending: None,
+        fronts: BTreeMap::new(),
+        workers: BTreeMap::new(),
+        listeners,
+        passed,
+        runtime_dir,
+        pidfile,
+        memory_kills: facts::MemoryKills::find(),
+        null: null.map_err(|error| refused("cannot open /dev/null", error))?,
+        is_daemon: process.daemon,
+        inputs: VecDeque::new(),
+        exit: None,
+    })
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+pub(super) fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+fn passed_by_systemd() -> Vec<Bind> {
+    let pid = std::process::id();
+    let numbers = passed_descriptors(pid, env("LISTEN_PID").as_deref(), env("LISTEN_FDS").as_deref());
+    numbers.into_iter().map(Bind::Fd).collect()
+}
+
+/// The lines that scripts wait for.
+pub(super) fn announce(log: &Log, listeners: &[Rc<Listener>], generation: &Generation) {
+    log.info(&format!("Listening at: {} ({})", listeners::names(listeners), log.pid));
+    log.info(&format!("Using worker: {}", generation.runs()));
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let limit: Option<i32> = limit.ok().and_then(|text| text.trim().parse().ok());
+    let backlog = generation.config.backlog;
+    if let Some(limit) = limit.filter(|limit| *limit < backlog) {
+        log.info(&format!(
+            "The kernel cuts the backlog of {backlog} to {limit} (net.core.somaxconn)"
+        ));
+    }
+}
+
+/// Makes the error log descriptor 2, so that everything that is printed there ends up in it.
+pub(super) fn open_error_log(config: &Config) -> Result<(), String> {
+    let Some(path) = &config.logs.errorlog else {
+        return Ok(());
+    };
+    replace_standard_error(path)
+}
+
+pub(super) fn replace_standard_error(path: &Path) -> Result<(), String> {
+    let file = open_log(path)?;
+    fd::replace_standard(2, &file).map_err(|error| format!("cannot log to {}: {error}", path.display()))
+}
+
+fn bind(
+    binds: &[Bind],
+    generation: &Generation,
+    origins: &Origins,
+    log: &Log,
+    signals: &mut Signals,
+) -> Result<Vec<Rc<Listener>>, Stopped> {
+    let mut attempt = 1;
+    loop {
+        let error = match listeners::open(binds, &generation.config, &[], generation.owner()) {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) => error,
+        };
+        let Some(line) = error.in_use() else {
+            return Err(Stopped::Refused(complaint(&error, origins)));
+        };
+        log.error(&line);
+        if attempt == ATTEMPTS {
+            return Err(Stopped::Refused(complaint(&error, origins)));
+        }
+        log.error("Retrying in 1 second.");
+        attempt += 1;
+        if is_stopped_within(signals, Duration::from_secs(1)) {
+            return Err(Stopped::Asked);
+        }
+    }
+}
+
+/// What failed, where it was set, what to do.
+pub(super) fn complaint(error: &BindError, origins: &Origins) -> String {
+    let origin = origins.of("bind", error.index);
+    format!("{error}\n  {origin}\n  {}", error.advice())
+}
+
+fn is_stopped_within(signals: &mut Signals, time: Duration) -> bool {
+    let until = clock::now() + time;
+    loop {
+        let left = until.saturating_duration_since(clock::now());
+        if left.is_zero() || poll::wait(&[(signals.as_fd(), false)], Some(left)).is_err() {
+            return false;
+        }
+        while let Ok(Some(number)) = signals.arrived() {
+            if matches!(number, signals::TERM | signals::INT | signals::QUIT) {
+                return true;
+            }
+        }
+    }
+}
+
+/// Lets go of the terminal: a daemon keeps standard output and error only where it was told to, and no terminal ever.
+fn detach_descriptors(config: &Config) -> std::io::Result<()> {
+    use std::io::IsTerminal;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    fd::replace_standard(0, &null)?;
+    let keeps = config.process.enable_stdio_inheritance;
+    if !keeps || std::io::stdout().is_terminal() {
+        fd::replace_standard(1, &null)?;
+    }
+    let has_log = config.logs.errorlog.is_some();
+    if !has_log && (!keeps || std::io::stderr().is_terminal()) {
+        fd::replace_standard(2, &null)?;
+    }
+    Ok(())
+}

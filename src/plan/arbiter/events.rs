@@ -1,0 +1,399 @@
+//! What each event changes at once. What follows from the new state is in `settle`.
+
+use super::{ATTEMPTS, Action, Asked, Death, Note, Plan, Stop, Verdict};
+use crate::base::ids::{PoolId, WorkerId};
+use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, Terms};
+use crate::plan::pacing::mix;
+use crate::plan::pool::Pool;
+use crate::plan::worker::{Event, KILL_AFTER, State, Why};
+use std::time::{Duration, Instant};
+
+impl Plan {
+    pub(super) fn add_generation(&mut self, terms: &Terms) -> GenerationId {
+        self.last_generation += 1;
+        self.seed = mix(self.seed);
+        let id = GenerationId(self.last_generation);
+        self.generations.push(Generation::new(id, terms, self.seed));
+        id
+    }
+
+    pub(super) fn find_front(&mut self, id: FrontId) -> Option<(GenerationId, &mut Front)> {
+        self.generations.iter_mut().find_map(|generation| {
+            let front = generation.front.as_mut()?;
+            (front.id == id).then_some((generation.id, front))
+        })
+    }
+
+    pub(super) fn find_generation(&mut self, id: GenerationId) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|generation| generation.id == id)
+    }
+
+    pub(super) fn pool_of(&mut self, worker: WorkerId) -> Option<&mut Pool> {
+        let worker = *self.workers.get(&worker)?;
+        self.find_generation(worker.generation)?.pools.get_mut(worker.pool)
+    }
+
+    pub(super) fn asked(&mut self, now: Instant, asked: Asked, out: &mut Vec<Action>) {
+        if let Some(stop) = self.stop {
+            // Nothing else has a meaning once the end has begun.
+            if asked == Asked::Interrupt && !stop.is_quick {
+                self.quicken(now, out);
+            }
+            return;
+        }
+        match asked {
+            Asked::Stop | Asked::Interrupt => self.begin_stop(now, 0, None, out),
+            Asked::Reload => {
+                self.parked = self.parked.map(|_| 0);
+                self.want_reload(out);
+            }
+            Asked::MoreWorkers => match self.parked {
+                None => self.scale(now, true, out),
+                Some(count) => {
+                    self.parked = Some(count.saturating_add(1));
+                    self.want_reload(out);
+                }
+            },
+            Asked::FewerWorkers => self.scale(now, false, out),
+            Asked::Park => self.park(now, out),
+        }
+    }
+
+    fn want_reload(&mut self, out: &mut Vec<Action>) {
+        self.wants_reload = true;
+        if !self.can_load() {
+            out.push(Action::Note(Note::ReloadWaits));
+        }
+    }
+
+    pub(super) fn loaded(&mut self, mut terms: Terms, out: &mut Vec<Action>) {
+        self.is_loading = false;
+        if self.stop.is_some() {
+            return;
+        }
+        if let Some(count @ 1..) = self.parked {
+            let spawning = terms.pools.iter_mut().filter(|pool| pool.workers > 0);
+            spawning.for_each(|pool| pool.workers = count);
+        }
+        let id = self.add_generation(&terms);
+        out.push(Action::Begin(id));
+    }
+
+    /// One worker more or fewer in every pool that has workers, never fewer than one.
+    fn scale(&mut self, now: Instant, is_more: bool, out: &mut Vec<Action>) {
+        let mut surplus = Vec::new();
+        for generation in self.generations.iter_mut().filter(|one| one.is_staying()) {
+            for (index, pool) in generation.pools.iter_mut().enumerate() {
+                let before = pool.wanted();
+                if before == 0 {
+                    continue;
+                }
+                if is_more {
+                    pool.grow_to(before.saturating_add(1));
+                } else if before > 1 {
+                    let is_ready = |id| {
+                        self.workers
+                            .get(&id)
+                            .is_some_and(|worker| matches!(worker.state, State::Ready { .. }))
+                    };
+                    surplus.extend(pool.shrink(is_ready));
+                }
+                out.push(Action::Note(Note::Scaled {
+                    pool: pool_id(index),
+                    wanted: pool.wanted(),
+                }));
+            }
+        }
+        for worker in surplus {
+            self.retire(now, worker, Why::Scaled, out);
+        }
+    }
+
+    fn park(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.parked = Some(0);
+        self.wants_reload = false;
+        self.end_all(now, None, out);
+    }
+
+    /// Begins the end of everything; `verdict` says why, unless it was asked for.
+    pub(super) fn begin_stop(&mut self, now: Instant, code: u8, verdict: Option<Verdict>, out: &mut Vec<Action>) {
+        if self.stop.is_some() {
+            return;
+        }
+        let grace = self.generations.iter().map(|generation| generation.grace).max();
+        let until = now + grace.unwrap_or(Duration::ZERO);
+        self.stop = Some(Stop {
+            code,
+            verdict,
+            until,
+            is_quick: false,
+        });
+        self.wants_reload = false;
+        out.push(Action::CloseListeners);
+        self.end_all(now, Some(until), out);
+    }
+
+    /// What serves drains, what is starting is dismissed, what drains has until `limit` at most.
+    fn end_all(&mut self, now: Instant, limit: Option<Instant>, out: &mut Vec<Action>) {
+        for generation in &mut self.generations {
+            match generation.phase {
+                Phase::Starting => generation.phase = Phase::Dismissed,
+                Phase::Serving => drain(now, generation, out),
+                Phase::Draining { until } => {
+                    let until = limit.map_or(until, |limit| until.min(limit));
+                    generation.phase = Phase::Draining { until };
+                }
+                Phase::Cut { .. } | Phase::Dismissed => {}
+            }
+        }
+    }
+
+    fn quicken(&mut self, now: Instant, out: &mut Vec<Action>) {
+        out.push(Action::Note(Note::QuickShutdown));
+        let until = now + KILL_AFTER;
+        if let Some(stop) = &mut self.stop {
+            stop.is_quick = true;
+            stop.until = stop.until.min(until);
+        }
+        for generation in &mut self.generations {
+            if let Phase::Draining { until: before } = generation.phase {
+                generation.phase = Phase::Cut {
+                    until: until.min(before + KILL_AFTER),
+                };
+                if let Some(front) = generation.front.filter(|front| !front.is_killed) {
+                    out.push(Action::Drain {
+                        front: front.id,
+                        grace: Duration::ZERO,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn front_configured(&mut self, now: Instant, id: FrontId, out: &mut Vec<Action>) {
+        let Some((generation, front)) = self.find_front(id) else {
+            return;
+        };
+        front.heard = now;
+        front.up = front.up.or(Some(now));
+        let Some(generation) = self.find_generation(generation) else {
+            return;
+        };
+        // A front that replaces a dead one serves at once; a first front waits for its generation.
+        if generation.phase == Phase::Serving {
+            out.push(Action::Serve(id));
+        }
+    }
+
+    pub(super) fn front_gone(&mut self, now: Instant, id: FrontId, busy: &[WorkerId], out: &mut Vec<Action>) {
+        let Some((generation, front)) = self.find_front(id) else {
+            return;
+        };
+        let healthy = front.up.map_or(Duration::ZERO, |up| now.saturating_duration_since(up));
+        let Some(found) = self.find_generation(generation) else {
+            return;
+        };
+        found.front = None;
+        let is_starting = found.phase == Phase::Starting;
+        if found.is_staying() {
+            let wait = found.pacing.failed(healthy);
+            let failures = found.pacing.failures();
+            found.resume = Some(now + wait);
+            out.push(Action::Note(Note::FrontRetry { wait, failures }));
+            if is_starting && failures >= ATTEMPTS {
+                self.give_up(now, generation, Verdict::FrontFailed, out);
+            }
+        }
+        self.release_workers(now, generation, busy, out);
+    }
+
+    /// Workers whose requests died with the front leave, and so do those that only the front could call drained.
+    fn release_workers(&mut self, now: Instant, generation: GenerationId, busy: &[WorkerId], out: &mut Vec<Action>) {
+        let until = now + KILL_AFTER;
+        let leaves = |id: &WorkerId, state: State| {
+            matches!(state, State::Retiring { .. }) || (state.is_staying() && busy.contains(id))
+        };
+        let theirs = self.workers.iter().filter(|(_, one)| one.generation == generation);
+        let leaving: Vec<_> = theirs
+            .filter(|(id, worker)| leaves(id, worker.state))
+            .map(|(id, _)| *id)
+            .collect();
+        for worker in leaving {
+            self.step(now, worker, Event::Stop { until }, Some(Why::FrontDied), out);
+        }
+    }
+
+    pub(super) fn worker_ready(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let is_booting = |worker: &super::Worker| matches!(worker.state, State::Booting { .. });
+        if !self.workers.get(&id).is_some_and(is_booting) {
+            return;
+        }
+        self.step(now, id, Event::Ready, None, out);
+        let predecessor = self.pool_of(id).and_then(|pool| pool.ready(id));
+        if let Some(predecessor) = predecessor {
+            self.retire(now, predecessor, Why::Spent, out);
+        }
+    }
+
+    /// A worker whose replacement need not wait for its end.
+    pub(super) fn worker_failed(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        event: Event,
+        why: Why,
+        out: &mut Vec<Action>,
+    ) {
+        self.step(now, worker, event, Some(why), out);
+    }
+
+    pub(super) fn worker_gone(&mut self, now: Instant, id: WorkerId, death: Death, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
+        if !worker.state.is_staying() {
+            return;
+        }
+        self.vacate(now, id, worker, Some(healthy(now, worker.state)), out);
+        if matches!(worker.state, State::Booting { .. }) {
+            let (verdict, is_final) = match death {
+                Death::Code(4) => (Verdict::AppFailedToLoad, true),
+                Death::Code(3) | Death::Impossible | Death::NotAWorker => (Verdict::WorkerFailedToBoot, true),
+                Death::Code(_) | Death::Signal | Death::NotStarted => (Verdict::WorkerFailedToBoot, false),
+            };
+            self.boot_failed(now, worker, verdict, is_final, out);
+        }
+    }
+
+    /// Lets a worker finish what it has; it has lost its place already or loses it here.
+    pub(super) fn retire(&mut self, now: Instant, id: WorkerId, why: Why, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let generation = worker.generation;
+        let Some(generation) = self.find_generation(generation) else {
+            return;
+        };
+        let until = now + generation.grace;
+        let has_front = generation.front.is_some_and(|front| !front.is_killed);
+        let event = if has_front {
+            Event::Retire { until }
+        } else {
+            Event::Stop {
+                until: now + KILL_AFTER,
+            }
+        };
+        self.step(now, id, event, Some(why), out);
+    }
+
+    /// Moves one worker through its table and says what to do about it.
+    pub(super) fn step(&mut self, now: Instant, id: WorkerId, event: Event, why: Option<Why>, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let before = worker.state;
+        let (after, step) = before.next(event, now);
+        worker.state = after;
+        if after != before {
+            worker.why = why.unwrap_or(worker.why);
+        }
+        let worker = *worker;
+        if let Some(step) = step {
+            let why = worker.why;
+            out.push(Action::Worker { worker: id, step, why });
+        }
+        if before.is_staying() && !after.is_staying() {
+            let is_failure = matches!(worker.why, Why::Overdue | Why::Faulty | Why::BootTimeout);
+            let failed = is_failure.then(|| healthy(now, before));
+            self.vacate(now, id, worker, failed, out);
+            if worker.why == Why::BootTimeout {
+                let verdict = Verdict::WorkerFailedToBoot;
+                let is_probing = self.pool_of(id).is_some_and(|pool| pool.policy().is_probing);
+                self.boot_failed(now, worker, verdict, is_probing, out);
+            }
+        }
+    }
+
+    fn vacate(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        worker: super::Worker,
+        failed: Option<Duration>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(generation) = self.find_generation(worker.generation) else {
+            return;
+        };
+        let is_staying = generation.is_staying();
+        let Some(pool) = generation.pools.get_mut(worker.pool) else {
+            return;
+        };
+        let outcome = pool.vacate(id, now, failed);
+        if let Some((wait, failures)) = outcome.filter(|(wait, _)| is_staying && !wait.is_zero()) {
+            let pool = pool_id(worker.pool);
+            out.push(Action::Note(Note::WorkerRetry { pool, wait, failures }));
+        }
+    }
+
+    /// Counts a worker that was never ready, and gives its generation up when that is hopeless: at once for a lasting
+    /// cause, after some attempts otherwise. A first generation that has ready workers in the pool goes on without.
+    fn boot_failed(
+        &mut self,
+        now: Instant,
+        worker: super::Worker,
+        verdict: Verdict,
+        is_final: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let is_reload = self.has_served;
+        let Some(generation) = self.find_generation(worker.generation) else {
+            return;
+        };
+        let Some(pool) = generation.pools.get_mut(worker.pool) else {
+            return;
+        };
+        pool.boot_failures = pool.boot_failures.saturating_add(1);
+        let is_hopeless = is_final || pool.boot_failures >= ATTEMPTS;
+        if generation.phase == Phase::Starting && is_hopeless && (is_reload || !pool.has_been_ready) {
+            self.give_up(now, worker.generation, verdict, out);
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, id: GenerationId, verdict: Verdict, out: &mut Vec<Action>) {
+        let has_served = self.has_served;
+        let Some(generation) = self.find_generation(id) else {
+            return;
+        };
+        generation.phase = Phase::Dismissed;
+        if has_served {
+            out.push(Action::ReloadFailed(verdict));
+        } else {
+            self.begin_stop(now, verdict.exit_code(), Some(verdict), out);
+        }
+    }
+}
+
+/// Lets a serving generation finish.
+pub(super) fn drain(now: Instant, generation: &mut Generation, out: &mut Vec<Action>) {
+    let grace = generation.grace;
+    generation.phase = Phase::Draining { until: now + grace };
+    if let Some(front) = generation.front.filter(|front| !front.is_killed) {
+        out.push(Action::Drain { front: front.id, grace });
+    }
+}
+
+fn healthy(now: Instant, state: State) -> Duration {
+    match state {
+        State::Ready { since } => now.saturating_duration_since(since),
+        State::Booting { .. }
+        | State::Retiring { .. }
+        | State::Stopping { .. }
+        | State::Aborting { .. }
+        | State::Killed => Duration::ZERO,
+    }
+}
+
+pub(super) fn pool_id(index: usize) -> PoolId {
+    PoolId(u16::try_from(index).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,100 @@
+//! How long to wait before something that failed is tried again.
+//!
+//! Never here: the clock, a source of randomness (the seed is passed in).
+
+use std::time::Duration;
+
+/// The wait before the second retry; it doubles from here.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// No wait is longer.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Whatever was well for this long has recovered: its next failure counts as the first.
+pub const HEALTHY: Duration = Duration::from_secs(10);
+
+/// Consecutive failures of one thing and the wait they cost: none, 0.1 s, 0.2 s, and so on to 30 s.
+#[derive(Clone, Debug)]
+pub struct Pacing {
+    failures: u32,
+    seed: u64,
+}
+
+impl Pacing {
+    /// No failures yet. Different seeds spread waits that would otherwise coincide.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { failures: 0, seed }
+    }
+
+    /// Counts a failure of something that had been well for `healthy`; returns the wait before the next attempt, up to a
+    /// fifth shorter than the nominal one.
+    pub fn failed(&mut self, healthy: Duration) -> Duration {
+        if healthy >= HEALTHY {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let Some(doublings) = self.failures.checked_sub(2) else {
+            return Duration::ZERO;
+        };
+        let nominal = FIRST.saturating_mul(1 << doublings.min(16)).min(LONGEST);
+        self.seed = mix(self.seed);
+        let share = u32::try_from(self.seed % 200).unwrap_or(0);
+        nominal - nominal * share / 1000
+    }
+
+    /// Consecutive failures so far.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+/// The next number of a small generator (SplitMix64): good enough to spread waits, no use for secrets.
+#[must_use]
+pub fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits are at most the nominal one and at least four fifths of it.
+    fn close(wait: Duration, nominal_ms: u64) {
+        let nominal = Duration::from_millis(nominal_ms);
+        assert!(wait <= nominal && wait >= nominal * 4 / 5, "{wait:?} for {nominal:?}");
+    }
+
+    #[test]
+    fn the_first_retry_is_at_once_then_waits_double_to_their_limit() {
+        for seed in 0..50 {
+            let mut pacing = Pacing::new(seed);
+            assert_eq!(pacing.failed(Duration::ZERO), Duration::ZERO);
+            for nominal in [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
+                close(pacing.failed(Duration::ZERO), nominal);
+            }
+        }
+    }
+
+    #[test]
+    fn health_starts_the_count_again_and_less_does_not() {
+        let mut pacing = Pacing::new(1);
+        pacing.failed(Duration::ZERO);
+        pacing.failed(Duration::ZERO);
+        close(pacing.failed(HEALTHY - Duration::from_millis(1)), 200);
+        assert_eq!(pacing.failed(HEALTHY), Duration::ZERO);
+        assert_eq!(pacing.failures(), 1);
+    }
+
+    #[test]
+    fn endless_failures_never_overflow() {
+        let mut pacing = Pacing::new(7);
+        pacing.failures = u32::MAX - 1;
+        close(pacing.failed(Duration::ZERO), 30_000);
+        close(pacing.failed(Duration::ZERO), 30_000);
+    }
+}

@@ -1,0 +1,272 @@
+//! The places of one pool: who fills them, who succeeds whom, and when an empty one may be filled again.
+//!
+//! A place holds one worker, and a second one only while that one's successor boots. A worker that leaves for whatever
+//! reason gives up its place at once, so its replacement does not wait for its end.
+//! Never here: the states of workers (`worker`), processes, the clock.
+
+use super::pacing::{Pacing, mix};
+use crate::base::ids::WorkerId;
+use std::time::{Duration, Instant};
+
+/// What a plan needs to know of a pool's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Workers wanted; 0 for a pool of servers that others run.
+    pub workers: usize,
+    /// Time to become ready; `None` = no end.
+    pub boot_timeout: Option<Duration>,
+    /// Its protocol is not known yet, so a worker that never becomes ready may never have been one.
+    pub is_probing: bool,
+}
+
+/// One pool of one generation.
+#[derive(Debug)]
+pub struct Pool {
+    policy: Policy,
+    places: Vec<Place>,
+    seed: u64,
+    /// A worker of it has been ready.
+    pub has_been_ready: bool,
+    /// Workers that ended before they were ready.
+    pub boot_failures: u32,
+}
+
+#[derive(Debug)]
+struct Place {
+    current: Option<WorkerId>,
+    /// The current one is to be replaced once its successor is ready.
+    is_spent: bool,
+    successor: Option<WorkerId>,
+    pacing: Pacing,
+    /// Not filled before then.
+    resume: Option<Instant>,
+}
+
+impl Pool {
+    /// A pool with empty places.
+    #[must_use]
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        let mut pool = Self {
+            policy,
+            places: Vec::new(),
+            seed,
+            has_been_ready: false,
+            boot_failures: 0,
+        };
+        pool.grow_to(policy.workers);
+        pool
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Workers wanted now.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Adds places until there are `wanted`.
+    pub fn grow_to(&mut self, wanted: usize) {
+        while self.places.len() < wanted {
+            self.seed = mix(self.seed);
+            self.places.push(Place {
+                current: None,
+                is_spent: false,
+                successor: None,
+                pacing: Pacing::new(self.seed),
+                resume: None,
+            });
+        }
+    }
+
+    /// Removes one place and returns the workers that held it: an empty one if there is one, else one whose worker is
+    /// not ready, else that of the oldest worker, so that nothing that serves leaves before something that does not.
+    pub fn shrink(&mut self, is_ready: impl Fn(WorkerId) -> bool) -> Vec<WorkerId> {
+        let rank = |place: &Place| match place.current {
+            None => (0, 0),
+            Some(worker) if !is_ready(worker) => (1, worker.0),
+            Some(worker) => (2, worker.0),
+        };
+        let victim = (0..self.places.len()).min_by_key(|index| self.places.get(*index).map(rank));
+        let Some(victim) = victim else {
+            return Vec::new();
+        };
+        let place = self.places.remove(victim);
+        place.current.into_iter().chain(place.successor).collect()
+    }
+
+    /// Fills what may be filled now: empty places, and at most one successor at a time for a spent worker.
+    pub fn fill(&mut self, now: Instant, mut spawn: impl FnMut() -> WorkerId) {
+        let mut may_succeed = self.places.iter().all(|place| place.successor.is_none());
+        for place in &mut self.places {
+            if place.resume.is_some_and(|resume| resume > now) {
+                continue;
+            }
+            if place.current.is_none() {
+                place.current = Some(spawn());
+                place.is_spent = false;
+            } else if place.is_spent && place.successor.is_none() && may_succeed {
+                place.successor = Some(spawn());
+                may_succeed = false;
+            }
+        }
+    }
+
+    /// When a place that waits may be filled.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let waits = |place: &&Place| place.current.is_none() || (place.is_spent && place.successor.is_none());
+        self.places.iter().filter(waits).filter_map(|place| place.resume).min()
+    }
+
+    /// A worker became ready; returns the one it succeeds, which has lost its place and is to be retired.
+    pub fn ready(&mut self, worker: WorkerId) -> Option<WorkerId> {
+        self.has_been_ready = true;
+        let place = self.places.iter_mut().find(|place| place.successor == Some(worker))?;
+        place.successor = None;
+        place.is_spent = false;
+        place.current.replace(worker)
+    }
+
+    /// A worker served its share: it keeps its place until its successor is ready.
+    pub fn spent(&mut self, worker: WorkerId) {
+        if let Some(place) = self.places.iter_mut().find(|place| place.current == Some(worker)) {
+            place.is_spent = true;
+        }
+    }
+
+    /// A worker leaves its place, if it has one. `failed` = it did so unplanned after being well for that long; then
+    /// returns how long the place stays empty and after how many failures in a row.
+    pub fn vacate(&mut self, worker: WorkerId, now: Instant, failed: Option<Duration>) -> Option<(Duration, u32)> {
+        let holds = |place: &&mut Place| place.current == Some(worker) || place.successor == Some(worker);
+        let place = self.places.iter_mut().find(holds)?;
+        if place.successor == Some(worker) {
+            place.successor = None;
+        } else {
+            place.current = place.successor.take();
+            place.is_spent = false;
+        }
+        let wait = place.pacing.failed(failed?);
+        place.resume = Some(now + wait);
+        Some((wait, place.pacing.failures()))
+    }
+
+    /// Whether every place is held by a worker that is ready.
+    #[must_use]
+    pub fn is_complete(&self, is_ready: impl Fn(WorkerId) -> bool) -> bool {
+        self.places.iter().all(|place| place.current.is_some_and(&is_ready))
+    }
+
+    /// The workers of each place, for invariants.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> impl Iterator<Item = Vec<WorkerId>> {
+        self.places
+            .iter()
+            .map(|place| place.current.into_iter().chain(place.successor).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::origin;
+
+    fn pool(workers: usize) -> (Pool, impl FnMut() -> WorkerId) {
+        let policy = Policy {
+            workers,
+            boot_timeout: None,
+            is_probing: false,
+        };
+        let mut count = 0;
+        let spawn = move || {
+            count += 1;
+            WorkerId(count)
+        };
+        (Pool::new(policy, 1), spawn)
+    }
+
+    fn held(pool: &Pool) -> Vec<Vec<u32>> {
+        let numbers = |place: Vec<WorkerId>| place.iter().map(|worker| worker.0).collect();
+        pool.held().map(numbers).collect()
+    }
+
+    #[test]
+    fn spent_workers_are_succeeded_one_at_a_time_and_keep_serving_until_then() {
+        let now = origin();
+        let (mut pool, mut spawn) = pool(3);
+        pool.fill(now, &mut spawn);
+        pool.spent(WorkerId(1));
+        pool.spent(WorkerId(3));
+        pool.fill(now, &mut spawn);
+        pool.fill(now, &mut spawn);
+        assert_eq!(held(&pool), [vec![1, 4], vec![2], vec![3]]);
+        assert_eq!(pool.ready(WorkerId(4)), Some(WorkerId(1)));
+        pool.fill(now, &mut spawn);
+        assert_eq!(held(&pool), [vec![4], vec![2], vec![3, 5]]);
+    }
+
+    #[test]
+    fn a_successor_takes_over_from_a_worker_that_dies_early() {
+        let now = origin();
+        let (mut pool, mut spawn) = pool(1);
+        pool.fill(now, &mut spawn);
+        pool.spent(WorkerId(1));
+        pool.fill(now, &mut spawn);
+        pool.vacate(WorkerId(1), now, Some(Duration::ZERO));
+        assert_eq!(held(&pool), [vec![2]]);
+        assert_eq!(pool.ready(WorkerId(2)), None);
+    }
+
+    #[test]
+    fn a_successor_that_fails_is_tried_again_and_the_old_worker_stays() {
+        let now = origin();
+        let (mut pool, mut spawn) = pool(1);
+        pool.fill(now, &mut spawn);
+        pool.spent(WorkerId(1));
+        pool.fill(now, &mut spawn);
+        assert_eq!(
+            pool.vacate(WorkerId(2), now, Some(Duration::ZERO)),
+            Some((Duration::ZERO, 1))
+        );
+        pool.fill(now, &mut spawn);
+        let (wait, failures) = pool.vacate(WorkerId(3), now, Some(Duration::ZERO)).unwrap();
+        assert_eq!(failures, 2);
+        pool.fill(now, &mut spawn);
+        assert_eq!(held(&pool), [vec![1]]);
+        assert_eq!(pool.next_deadline(), Some(now + wait));
+        pool.fill(now + wait, &mut spawn);
+        assert_eq!(held(&pool), [vec![1, 4]]);
+    }
+
+    #[test]
+    fn one_crashing_place_does_not_hold_up_the_others() {
+        let now = origin();
+        let (mut pool, mut spawn) = pool(2);
+        pool.fill(now, &mut spawn);
+        for _ in 0..5 {
+            let worker = WorkerId(held(&pool)[0][0]);
+            pool.vacate(worker, now, Some(Duration::ZERO));
+            pool.fill(now + Duration::from_secs(60), &mut spawn);
+        }
+        pool.vacate(WorkerId(2), now, Some(Duration::ZERO));
+        pool.fill(now, &mut spawn);
+        assert_eq!(held(&pool)[1].len(), 1);
+    }
+
+    #[test]
+    fn fewer_places_cost_idle_ones_first_and_then_the_oldest() {
+        let now = origin();
+        let (mut pool, mut spawn) = pool(4);
+        pool.fill(now, &mut spawn);
+        pool.vacate(WorkerId(4), now, None);
+        let is_ready = |worker: WorkerId| worker.0 != 3;
+        assert_eq!(pool.shrink(is_ready), []);
+        assert_eq!(pool.shrink(is_ready), [WorkerId(3)]);
+        assert_eq!(pool.shrink(is_ready), [WorkerId(1)]);
+        assert_eq!((pool.wanted(), held(&pool)), (1, vec![vec![2]]));
+    }
+}

@@ -1,0 +1,268 @@
+//! The states of one worker and its legal transitions.
+//!
+//! spawn -> booting -> ready -> retiring -> stopping -> killed; an overdue one is aborted first. Whatever the state, the
+//! process is only gone when it was reaped, which the owner of this state says by dropping it.
+//! Never here: places and replacements (`pool`), processes, the clock.
+
+use std::time::{Duration, Instant};
+
+/// Time between asking a worker to leave and killing its process group, unless more was promised.
+pub const KILL_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a worker is made to leave; ends up in the log and in its exit cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It served its share of requests.
+    Spent,
+    /// Fewer workers are wanted.
+    Scaled,
+    /// A newer generation serves instead.
+    Replaced,
+    /// Everything stops.
+    Shutdown,
+    /// It passed the deadline of a request.
+    Overdue,
+    /// It broke its protocol or its connection.
+    Faulty,
+    /// It did not become ready in time.
+    BootTimeout,
+    /// The front died while it was working.
+    FrontDied,
+}
+
+impl Why {
+    /// For sentences like `sent by the arbiter: overdue`.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Spent => "served its share of requests",
+            Self::Scaled => "fewer workers wanted",
+            Self::Replaced => "replaced by a reload",
+            Self::Shutdown => "shutting down",
+            Self::Overdue => "overdue",
+            Self::Faulty => "broke its protocol",
+            Self::BootTimeout => "not ready in time",
+            Self::FrontDied => "was busy when the front died",
+        }
+    }
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Spawned, not ready.
+    Booting {
+        /// When it must be ready.
+        until: Option<Instant>,
+    },
+    /// Serves requests.
+    Ready {
+        /// Since when.
+        since: Instant,
+    },
+    /// Gets no new requests; the front says when the last one ended.
+    Retiring {
+        /// When its time to finish is over.
+        until: Instant,
+    },
+    /// Was asked to end by its stop signal.
+    Stopping {
+        /// When it is killed.
+        until: Instant,
+    },
+    /// Was sent SIGABRT, so that it can say where it hung.
+    Aborting {
+        /// When it is killed.
+        until: Instant,
+    },
+    /// Its process group was sent SIGKILL; it remains to be reaped.
+    Killed,
+}
+
+/// What happens to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The front found it ready.
+    Ready,
+    /// It shall finish its requests and leave, in the time until `until`.
+    Retire {
+        /// When it is asked to end whatever it does.
+        until: Instant,
+    },
+    /// Its last request ended.
+    Drained,
+    /// It shall end now and is killed at `until`.
+    Stop {
+        /// When it is killed.
+        until: Instant,
+    },
+    /// A request took too long.
+    Overdue,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Tell the front to give it nothing more.
+    TellRetire,
+    /// Send its stop signal.
+    SendStop,
+    /// Send SIGABRT.
+    SendAbort,
+    /// Send SIGKILL to its process group.
+    SendKill,
+}
+
+impl State {
+    /// When `Event::Tick` is due.
+    #[must_use]
+    pub fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Booting { until } => until,
+            Self::Ready { .. } | Self::Killed => None,
+            Self::Retiring { until } | Self::Stopping { until } | Self::Aborting { until } => Some(until),
+        }
+    }
+
+    /// Whether it serves, or will.
+    #[must_use]
+    pub fn is_staying(self) -> bool {
+        matches!(self, Self::Booting { .. } | Self::Ready { .. })
+    }
+
+    /// The next state and what to do; the table of everything that can happen to a worker.
+    #[must_use]
+    pub fn next(self, event: Event, now: Instant) -> (Self, Option<Step>) {
+        let stop = |until: Instant| (Self::Stopping { until }, Some(Step::SendStop));
+        let kill = (Self::Killed, Some(Step::SendKill));
+        let abort = |until: Instant| (Self::Aborting { until }, Some(Step::SendAbort));
+        let soon = now + KILL_AFTER;
+        match (self, event) {
+            (Self::Booting { .. }, Event::Ready) => (Self::Ready { since: now }, None),
+            // It has no request, so there is nothing to drain.
+            (Self::Booting { .. }, Event::Retire { .. }) => stop(soon),
+            (Self::Booting { .. }, Event::Stop { until }) => stop(until),
+            (Self::Booting { until }, Event::Tick) if until.is_some_and(|until| until <= now) => kill,
+
+            (Self::Ready { .. }, Event::Retire { until }) => (Self::Retiring { until }, Some(Step::TellRetire)),
+            (Self::Ready { .. }, Event::Stop { until }) => stop(until),
+            (Self::Ready { .. }, Event::Overdue) => abort(soon),
+
+            (Self::Retiring { until }, Event::Drained) => stop(until.max(soon)),
+            (Self::Retiring { .. }, Event::Stop { until }) => stop(until),
+            (Self::Retiring { .. }, Event::Overdue) => abort(soon),
+            (Self::Retiring { until }, Event::Tick) if until <= now => stop(soon),
+            // A second retirement can shorten the time, never lengthen it.
+            (Self::Retiring { until }, Event::Retire { until: sooner }) => {
+                let until = until.min(sooner);
+                (Self::Retiring { until }, None)
+            }
+
+            // The same for a second stop; the signal is not repeated.
+            (Self::Stopping { until }, Event::Stop { until: sooner }) => {
+                let until = until.min(sooner);
+                (Self::Stopping { until }, None)
+            }
+            (Self::Stopping { until }, Event::Tick) if until <= now => kill,
+            (Self::Aborting { until }, Event::Tick) if until <= now => kill,
+
+            // Nothing is due yet.
+            (
+                Self::Booting { .. }
+                | Self::Ready { .. }
+                | Self::Retiring { .. }
+                | Self::Stopping { .. }
+                | Self::Aborting { .. },
+                Event::Tick,
+            )
+            // Said twice, or too late to matter: a message and a decision crossed on their way.
+            | (
+                Self::Ready { .. } | Self::Retiring { .. } | Self::Stopping { .. } | Self::Aborting { .. } | Self::Killed,
+                Event::Ready,
+            )
+            | (Self::Booting { .. } | Self::Ready { .. } | Self::Stopping { .. } | Self::Aborting { .. }, Event::Drained)
+            | (Self::Booting { .. } | Self::Stopping { .. } | Self::Aborting { .. }, Event::Overdue)
+            | (Self::Stopping { .. } | Self::Aborting { .. }, Event::Retire { .. })
+            | (Self::Aborting { .. }, Event::Stop { .. })
+            // SIGKILL was sent; nothing more can be done.
+            | (
+                Self::Killed,
+                Event::Retire { .. } | Event::Drained | Event::Stop { .. } | Event::Overdue | Event::Tick,
+            ) => (self, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::origin;
+
+    #[test]
+    fn a_retired_worker_finishes_is_asked_to_stop_and_is_killed_at_last() {
+        let start = origin();
+        let until = start + Duration::from_secs(30);
+        let state = State::Ready { since: start };
+        let (state, step) = state.next(Event::Retire { until }, start);
+        assert_eq!(step, Some(Step::TellRetire));
+        let (state, step) = state.next(Event::Drained, start + Duration::from_secs(1));
+        assert_eq!((state, step), (State::Stopping { until }, Some(Step::SendStop)));
+        let (state, step) = state.next(Event::Tick, until - Duration::from_millis(1));
+        assert_eq!((state, step), (State::Stopping { until }, None));
+        assert_eq!(state.next(Event::Tick, until), (State::Killed, Some(Step::SendKill)));
+    }
+
+    #[test]
+    fn a_worker_that_drains_late_still_has_time_to_leave() {
+        let start = origin();
+        let until = start + Duration::from_secs(30);
+        let (state, step) = State::Retiring { until }.next(Event::Drained, until);
+        assert_eq!(step, Some(Step::SendStop));
+        assert_eq!(state.deadline(), Some(until + KILL_AFTER));
+        let (state, step) = State::Retiring { until }.next(Event::Tick, until);
+        assert_eq!(step, Some(Step::SendStop));
+        assert_eq!(state.deadline(), Some(until + KILL_AFTER));
+    }
+
+    #[test]
+    fn an_overdue_worker_is_aborted_then_killed_and_nothing_delays_that() {
+        let start = origin();
+        let (state, step) = State::Ready { since: start }.next(Event::Overdue, start);
+        assert_eq!(step, Some(Step::SendAbort));
+        let late = start + KILL_AFTER;
+        for event in [
+            Event::Ready,
+            Event::Drained,
+            Event::Overdue,
+            Event::Retire { until: late },
+            Event::Stop {
+                until: late + KILL_AFTER,
+            },
+        ] {
+            assert_eq!(state.next(event, start), (state, None), "{event:?}");
+        }
+        assert_eq!(state.next(Event::Tick, late), (State::Killed, Some(Step::SendKill)));
+    }
+
+    #[test]
+    fn a_worker_that_does_not_boot_in_time_is_killed() {
+        let start = origin();
+        let state = State::Booting { until: Some(start) };
+        assert_eq!(state.next(Event::Tick, start), (State::Killed, Some(Step::SendKill)));
+        let endless = State::Booting { until: None };
+        assert_eq!(endless.next(Event::Tick, start), (endless, None));
+    }
+
+    #[test]
+    fn promised_times_only_get_shorter() {
+        let start = origin();
+        let (near, far) = (start + Duration::from_secs(1), start + Duration::from_secs(9));
+        let stopping = State::Stopping { until: near };
+        assert_eq!(stopping.next(Event::Stop { until: far }, start), (stopping, None));
+        let retiring = State::Retiring { until: far };
+        let (state, step) = retiring.next(Event::Retire { until: near }, start);
+        assert_eq!((state.deadline(), step), (Some(near), None));
+    }
+}

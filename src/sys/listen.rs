@@ -1,0 +1,104 @@
+//! Listening sockets: made, inherited, and named.
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where a listening socket is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A unix socket with a name in the file system.
+    Unix(PathBuf),
+    /// Anything else.
+    Other,
+}
+
+/// A TCP listener: non-blocking, close-on-exec, SO_REUSEADDR, TCP_NODELAY for the connections it accepts.
+pub fn tcp(address: SocketAddr, backlog: i32, reuse_port: bool) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// A unix listener: close-on-exec. Fails if `path` exists.
+pub fn unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Where a descriptor is bound; an error unless it is a listening socket.
+pub fn bound(descriptor: impl AsFd) -> io::Result<Bound> {
+    let socket = socket2::SockRef::from(&descriptor);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening socket"));
+    }
+    let address = socket.local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(Bound::Tcp(address));
+    }
+    Ok(address
+        .as_pathname()
+        .map_or(Bound::Other, |path| Bound::Unix(path.to_owned())))
+}
+
+/// Whether somebody accepts at the unix socket `path`. A file left behind by the dead refuses.
+#[must_use]
+pub fn is_answered(path: &Path) -> bool {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => true,
+        // A full backlog and a lack of permission are signs of life.
+        Err(error) => !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_know_where_they_are_bound() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let listener = tcp(any, 16, true).unwrap();
+        let Bound::Tcp(address) = bound(&listener).unwrap() else {
+            panic!("a TCP listener has an address");
+        };
+        assert_ne!(address.port(), 0);
+        std::net::TcpStream::connect(address).unwrap();
+        let taken = tcp(address, 16, false).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn unix_sockets_of_the_living_and_the_dead_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        assert!(!is_answered(&path));
+        let listener = unix(&path, 16).unwrap();
+        assert_eq!(bound(&listener).unwrap(), Bound::Unix(path.clone()));
+        assert!(is_answered(&path));
+        drop(listener);
+        assert!(!is_answered(&path));
+        assert_eq!(unix(&path, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn only_listening_sockets_are_listeners() {
+        let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(bound(&one).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(bound(&file).is_err());
+    }
+}
