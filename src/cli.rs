@@ -7,6 +7,7 @@ use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
 use crate::config::settings::{Section, Setting};
 use crate::config::{Problem, Problems, Reloader};
+use crate::logging::access::AccessFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::io::Write;
@@ -45,7 +46,11 @@ fn run(asked: Asked) -> ExitCode {
         flags: asked.flags,
         env: environment(),
         start: start_directory(),
-        check_format: |_| Ok(()),
+        check_format: |format| {
+            AccessFormat::compile(format)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        },
     };
     let loaded = match reloader.load() {
         Err(problems) => return refuse(&problems),

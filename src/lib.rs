@@ -23,3 +23,6 @@ pub mod metrics;
 pub mod pipe;
 pub mod plan;
 pub mod sys;
+
+/// What SERVER_SOFTWARE says to apps.
+pub const SERVER_SOFTWARE: &str = concat!("rgunicorn/", env!("CARGO_PKG_VERSION"));

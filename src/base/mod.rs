@@ -5,5 +5,6 @@
 pub mod exit;
 pub mod fault;
 pub mod ids;
+pub mod level;
 pub mod message;
 pub mod units;

@@ -18,6 +18,7 @@ mod resolve;
 pub mod settings;
 mod table;
 
+pub use crate::base::level::Level;
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use problem::{Problem, Problems};
 
@@ -64,22 +65,6 @@ pub enum HeaderMap {
     Refuse,
     /// Let them through.
     Dangerous,
-}
-
-/// Severity threshold of the error log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Per request.
-    Debug,
-    /// Lifecycle.
-    #[default]
-    Info,
-    /// We coped.
-    Warning,
-    /// Someone must act.
-    Error,
-    /// The service is at stake.
-    Critical,
 }
 
 /// How workers are spoken to, as configured.

@@ -1,7 +1,102 @@
-//! Placeholder.
+//! The front: one loop for all bytes of clients and workers.
+//!
+//! It is unprivileged, never forks, reads no configuration file, and ends when its arbiter does.
 
-/// Runs the front.
+mod accept;
+mod client;
+mod control;
+mod event_loop;
+mod exchange;
+mod link;
+mod output;
+mod probe;
+mod pull;
+mod report;
+mod spool;
+mod tokens;
+mod workers;
+
+use crate::base::exit::Exit;
+use crate::config::{self, Config};
+use crate::control::{ToArbiter, ToFront, codec};
+use crate::logging::{Flush, Logger, access};
+use crate::sys::{fd, socket};
+use control::Control;
+use event_loop::Front;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+/// The descriptor of the control channel.
+const CONTROL: i32 = 3;
+
+/// Runs the front: the hidden role in which the arbiter starts this program.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    let log = Logger::new(crate::base::level::Level::Info, Flush::OnDemand);
+    let result = fd::adopt(CONTROL).and_then(|control| run(control, &log));
+    let code = match result {
+        Ok(()) => Exit::Ok,
+        // The arbiter is gone: so are we, without a word, as it has none to hear it.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Exit::Internal,
+        Err(error) => {
+            log.critical(&crate::logging::NONE, format_args!("the front cannot go on: {error}"));
+            Exit::Internal
+        }
+    };
+    log.flush();
+    code.into()
+}
+
+fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
+    fd::set_cloexec(&control, true)?;
+    fd::raise_limit();
+    let (config, access) = match configure(&control) {
+        Ok(configured) => configured,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
+        Err(error) => {
+            let reason = error.to_string();
+            socket::send_packet(&control, &codec::encode(&ToArbiter::Refused { reason }), &[])?;
+            return Err(error);
+        }
+    };
+    log.set_level(config.logs.loglevel);
+    let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
+    front.send_control(&ToArbiter::Configured);
+    front.run()
+}
+
+/// Waits for the first message and reads the configuration out of it.
+fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWriter>)> {
+    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+    let mut buffer = vec![0; socket::PACKET_LIMIT];
+    let mut fds = Vec::new();
+    let count = socket::receive_packet(control, &mut buffer, &mut fds)?;
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let message = codec::decode(buffer.get(..count).unwrap_or_default());
+    let message = message.map_err(|error| invalid(&error.to_string()))?;
+    if !matches!(message, ToFront::Configure { .. }) || fds.len() != codec::fds(&message) {
+        return Err(invalid("the first control message is not a configuration"));
+    }
+    let mut fds = fds.into_iter();
+    let mut text = String::new();
+    if let Some(file) = fds.next() {
+        let mut file = File::from(file);
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+    }
+    let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
+    let Some(file) = fds.next() else {
+        return Ok((config, None));
+    };
+    let format = match &config.logs.access_log_format {
+        config::AccessFormat::Json => access::AccessFormat::json(),
+        config::AccessFormat::Text(text) => {
+            access::AccessFormat::compile(text).map_err(|error| invalid(&error.to_string()))?
+        }
+    };
+    Ok((config, Some(access::AccessWriter::new(format, file))))
 }

@@ -1,1 +1,335 @@
-//! Placeholder.
+//! Error log and access log: rendering is pure, writing never waits.
+//!
+//! - [`Logger`]: the error log, lines in Gunicorn's form, always on descriptor 2
+//! - [`access`]: the access log
+//! - [`escape`]: outside bytes made printable
+//!
+//! Never here: what is worth logging.
+
+pub mod access;
+pub mod escape;
+mod json;
+mod percent;
+pub mod sink;
+pub mod time;
+
+use crate::base::ids::WorkerId;
+use crate::base::level::Level;
+use crate::sys::{clock, output};
+use sink::Sink;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// Bytes of error log lines that may wait for a slow reader.
+const BUFFER_LIMIT: usize = 256 * 1024;
+
+/// What a line is about, as far as it is known. Printed after the message in one fixed order:
+/// `pool=api worker=3 age=17 pid=4242 request=4f1c client=192.0.2.1`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// The pool's name.
+    pub pool: Option<&'a str>,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+    /// The worker's age: its place in the order of spawning.
+    pub age: Option<u32>,
+    /// The worker's process.
+    pub pid: Option<i32>,
+    /// The request's identifier, printable.
+    pub request: Option<&'a [u8]>,
+    /// The client's address.
+    pub client: Option<&'a str>,
+}
+
+/// No context.
+pub const NONE: Context<'static> = Context {
+    pool: None,
+    worker: None,
+    age: None,
+    pid: None,
+    request: None,
+    client: None,
+};
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(pool) = self.pool {
+            write!(f, " pool={pool}")?;
+        }
+        if let Some(worker) = self.worker {
+            write!(f, " worker={}", worker.0)?;
+        }
+        if let Some(age) = self.age {
+            write!(f, " age={age}")?;
+        }
+        if let Some(pid) = self.pid {
+            write!(f, " pid={pid}")?;
+        }
+        if let Some(request) = self.request {
+            write!(f, " request={}", escape::cut(request, 64))?;
+        }
+        if let Some(client) = self.client {
+            write!(f, " client={}", if client.is_empty() { "unix" } else { client })?;
+        }
+        Ok(())
+    }
+}
+
+/// When lines go from memory to descriptor 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// As each line is logged.
+    EachLine,
+    /// When [`Logger::flush`] is called.
+    OnDemand,
+}
+
+/// The error log of one process. Clones share one buffer; it is for one thread.
+///
+/// Lines are kept in memory (256 KiB) and written to descriptor 2 as it takes them, so a stuck reader never stops the
+/// caller; lines that do not fit are dropped, counted, and the count is logged when there is room again.
+#[derive(Clone, Debug)]
+pub struct Logger {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    level: Cell<Level>,
+    pid: u32,
+    flush: Flush,
+    sink: RefCell<Sink>,
+}
+
+impl Logger {
+    /// A log of this process that keeps lines of at least `level`.
+    #[must_use]
+    pub fn new(level: Level, flush: Flush) -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                level: Cell::new(level),
+                pid: std::process::id(),
+                flush,
+                sink: RefCell::new(Sink::new(BUFFER_LIMIT)),
+            }),
+        }
+    }
+
+    /// Changes the threshold, after a reload.
+    pub fn set_level(&self, level: Level) {
+        self.shared.level.set(level);
+    }
+
+    /// True if lines of this level are kept; for callers whose message costs something to prepare.
+    #[must_use]
+    pub fn keeps(&self, level: Level) -> bool {
+        level >= self.shared.level.get()
+    }
+
+    /// Per request.
+    pub fn debug(&self, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        self.log(Level::Debug, context, message);
+    }
+
+    /// Lifecycle.
+    pub fn info(&self, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        self.log(Level::Info, context, message);
+    }
+
+    /// We coped.
+    pub fn warning(&self, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        self.log(Level::Warning, context, message);
+    }
+
+    /// Someone must act.
+    pub fn error(&self, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        self.log(Level::Error, context, message);
+    }
+
+    /// The service is at stake.
+    pub fn critical(&self, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        self.log(Level::Critical, context, message);
+    }
+
+    /// One line of this level. Outside bytes in the message must have gone through [`escape::cut`].
+    pub fn log(&self, level: Level, context: &Context<'_>, message: fmt::Arguments<'_>) {
+        if !self.keeps(level) {
+            return;
+        }
+        let time = clock::local(clock::wall());
+        let pid = self.shared.pid;
+        let push = |out: &mut Vec<u8>| render(time, pid, level, context, message, out);
+        self.shared.sink.borrow_mut().push(push);
+        if self.shared.flush == Flush::EachLine {
+            self.flush();
+        }
+    }
+
+    /// What an app wrote to its standard error or output, as it is; a missing line end is added.
+    pub fn app_output(&self, bytes: &[u8]) {
+        self.shared.sink.borrow_mut().push(|out| {
+            out.extend_from_slice(bytes);
+            if !bytes.ends_with(b"\n") {
+                out.push(b'\n');
+            }
+        });
+        if self.shared.flush == Flush::EachLine {
+            self.flush();
+        }
+    }
+
+    /// Writes what descriptor 2 takes without waiting. Call it once per turn of an event loop, and before exit.
+    pub fn flush(&self) {
+        let stderr = io::stderr();
+        let mut sink = self.shared.sink.borrow_mut();
+        sink.write_to(stderr.as_fd());
+        if sink.waiting() > 0 {
+            return;
+        }
+        let dropped = sink.take_dropped();
+        if dropped > 0 {
+            let time = clock::local(clock::wall());
+            let message = format_args!("{dropped} lines of this log were dropped, because its reader was too slow");
+            sink.push(|out| render(time, self.shared.pid, Level::Warning, &NONE, message, out));
+            sink.write_to(stderr.as_fd());
+        }
+    }
+
+    /// True if lines still wait, so that an idle loop knows to come back.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.shared.sink.borrow().waiting() > 0
+    }
+
+    /// Writes what waits to the old file as far as it goes, then makes `fd` descriptor 2.
+    pub fn replace(&self, fd: impl AsFd) -> io::Result<()> {
+        self.flush();
+        output::replace_stderr(fd)
+    }
+}
+
+/// One line in Gunicorn's form: `[2026-11-20 09:09:28 +0000] [pid] [LEVEL] message pool=api worker=3`.
+///
+/// The context follows the first line of the message. Further lines (tracebacks) are indented, so that none can pass
+/// for a line of ours; control characters are replaced by `?`.
+pub fn render(
+    time: clock::LocalTime,
+    pid: u32,
+    level: Level,
+    context: &Context<'_>,
+    message: fmt::Arguments<'_>,
+    out: &mut Vec<u8>,
+) {
+    time::push_log_time(time, out);
+    let start = out.len();
+    // Writing to a vector does not fail.
+    let _ = write!(out, " [{pid}] [{}] {message}", level.as_str());
+    while out.last() == Some(&b'\n') {
+        out.pop();
+    }
+    for byte in out.iter_mut().skip(start) {
+        if byte.is_ascii_control() && !b"\n\t".contains(byte) {
+            *byte = b'?';
+        }
+    }
+    let rest = memchr::memchr(b'\n', out.get(start..).unwrap_or_default()).map(|at| out.split_off(start + at));
+    let _ = write!(out, "{context}");
+    for line in rest.iter().flat_map(|rest| rest.split(|byte| *byte == b'\n').skip(1)) {
+        out.extend_from_slice(b"\n  ");
+        out.extend_from_slice(line);
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::LocalTime;
+
+    const TIME: LocalTime = LocalTime {
+        year: 2026,
+        month: 11,
+        day: 20,
+        hour: 9,
+        minute: 9,
+        second: 28,
+        offset: -210,
+    };
+
+    fn line(context: &Context<'_>, message: fmt::Arguments<'_>) -> String {
+        let mut out = b"before\n".to_vec();
+        render(TIME, 42, Level::Warning, context, message, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("before\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn lines_have_gunicorns_form_and_one_order_of_context() {
+        let context = Context {
+            pool: Some("api"),
+            worker: Some(WorkerId(3)),
+            age: Some(17),
+            pid: Some(4242),
+            request: Some(b"4f1c"),
+            client: Some("192.0.2.1"),
+        };
+        assert_eq!(
+            line(&context, format_args!("it is {}", "late")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] it is late \
+             pool=api worker=3 age=17 pid=4242 request=4f1c client=192.0.2.1\n"
+        );
+        assert_eq!(
+            line(&NONE, format_args!("x")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] x\n"
+        );
+        let unix = Context {
+            client: Some(""),
+            request: Some(b"a\nb"),
+            ..NONE
+        };
+        assert!(line(&unix, format_args!("x")).ends_with(" x request=a\\x0ab client=unix\n"));
+    }
+
+    #[test]
+    fn further_lines_are_indented_and_controls_replaced() {
+        let context = Context { pid: Some(7), ..NONE };
+        assert_eq!(
+            line(&context, format_args!("Traceback\r\n[2026\x1b\n\n")),
+            "[2026-11-20 09:09:28 -0330] [42] [WARNING] Traceback? pid=7\n  [2026?\n"
+        );
+        assert!(line(&context, format_args!("")).ends_with("[WARNING]  pid=7\n"));
+    }
+
+    #[test]
+    fn json_and_access_times() {
+        let mut out = Vec::new();
+        time::push_json_time(TIME, &mut out);
+        time::push_access_time(TIME, &mut out);
+        time::push_access_time(
+            LocalTime {
+                offset: 330,
+                month: 1,
+                ..TIME
+            },
+            &mut out,
+        );
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2026-11-20T09:09:28-03:30[20/Nov/2026:09:09:28 -0330][20/Jan/2026:09:09:28 +0530]"
+        );
+    }
+
+    #[test]
+    fn the_threshold_can_change() {
+        let log = Logger::new(Level::Warning, Flush::OnDemand);
+        let other = log.clone();
+        log.info(&NONE, format_args!("dropped"));
+        assert!(!log.has_waiting());
+        other.set_level(Level::Debug);
+        log.debug(&NONE, format_args!("kept"));
+        assert!(other.has_waiting(), "clones share one buffer");
+    }
+}

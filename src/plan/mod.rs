@@ -8,9 +8,11 @@
 )]
 
 pub mod arbiter;
+pub mod dispatch;
 pub mod generation;
 pub mod pacing;
 pub mod pool;
+pub mod timers;
 pub mod worker;
 
 #[cfg(test)]

@@ -46,9 +46,10 @@ impl Board {
     #[allow(unsafe_code)]
     fn cell(&self, place: usize) -> &AtomicU64 {
         debug_assert!(place <= SLOTS);
-        // SAFETY: place is clamped inside the page, which is mapped as long as self lives; AtomicU64 tolerates
-        // concurrent stores of other processes.
-        unsafe { self.page.add(place.min(SLOTS)).as_ref() }
+        // SAFETY: place is clamped inside the page, which is mapped as long as self lives.
+        let cell = unsafe { self.page.add(place.min(SLOTS)) };
+        // SAFETY: the cell is mapped and aligned; AtomicU64 tolerates concurrent stores of other processes.
+        unsafe { cell.as_ref() }
     }
 
     /// Requests in the worker's hands, as last written by a front.

@@ -46,6 +46,34 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
+/// A file without a name in `directory`: gone when its last descriptor is.
+pub fn unlinked_file(directory: &std::path::Path) -> io::Result<std::fs::File> {
+    use nix::errno::Errno;
+    use nix::sys::stat::Mode;
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(directory, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(file) => Ok(file.into()),
+        // The file system has no O_TMPFILE: a name for a moment, then none.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
+            let (file, path) = nix::unistd::mkstemp(&directory.join("rgunicorn-spool-XXXXXX"))?;
+            nix::unistd::unlink(&path)?;
+            set_cloexec(&file, true)?;
+            Ok(file.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one. What the kernel refuses stays as it was.
+pub fn raise_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// Makes descriptor 0, 1 or 2 refer to what `source` does.
 pub fn replace_standard(number: RawFd, source: impl AsFd) -> io::Result<()> {
     match number {

@@ -59,11 +59,20 @@ pub fn send_packet(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
 ///
 /// Returns the packet's length; 0 means the other end is closed. A packet longer than the buffer is an error.
 pub fn receive_packet(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    receive(socket.as_fd(), buffer, fds, MsgFlags::MSG_CMSG_CLOEXEC)
+}
+
+/// As [`receive_packet`], but `WouldBlock` if there is none, whatever the descriptor's own mode.
+pub fn try_receive_packet(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    receive(socket.as_fd(), buffer, fds, flags)
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, flags: MsgFlags) -> io::Result<usize> {
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = loop {
-        match recvmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
             Ok(message) => break message,

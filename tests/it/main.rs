@@ -1,1 +1,33 @@
-//! Tests of the real binary.
+//! Tests of the real binary, one module per behaviour.
+//!
+//! Each test starts the program in a directory of its own, on a port or socket of its own, and when it stops it the
+//! harness checks that nothing is left: no process, no file, no line in the log that the test did not expect.
+//! Nothing sleeps to let something happen; everything is waited for with a deadline.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should stop there, and show the log"
+)]
+
+mod harness;
+
+mod access_log;
+mod bad_start;
+mod bad_worker;
+mod connect_upstreams;
+mod http_rules;
+mod kill_workers;
+mod leaks;
+mod limits;
+mod overdue_worker;
+mod pipe_examples;
+mod pull_queue;
+mod queue;
+mod real_apps;
+mod reload;
+mod signals;
+mod slow_client;
+mod sudden_death;
+mod tidy;

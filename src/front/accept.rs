@@ -1,0 +1,230 @@
+//! Listeners: accepting within a budget, the limits on connections, and pausing when descriptors run out.
+
+use super::client::{Client, Peer, Stream, unmapped};
+use super::event_loop::Front;
+use super::tokens::{Key, Kind};
+use crate::base::level::Level;
+use crate::base::message::{BodyLength, ResponseHead};
+use crate::http1;
+use mio::Interest;
+use mio::net::{TcpListener, UnixListener};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Connections accepted from one listener in one turn.
+const TURN: usize = 64;
+
+/// How long accepting rests when the process or the machine is out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp {
+        socket: TcpListener,
+        /// Our address, unless it listens on all.
+        local: Option<SocketAddr>,
+    },
+    Unix(UnixListener),
+}
+
+impl Front {
+    /// Takes a listening socket from the arbiter; nothing is accepted before `serve`.
+    pub(super) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<()> {
+        crate::sys::fd::set_nonblocking(&socket, true)?;
+        let socket = socket2::Socket::from(socket);
+        let address = socket.local_addr()?;
+        let listener = if address.is_unix() {
+            Listener::Unix(UnixListener::from_std(OwnedFd::from(socket).into()))
+        } else {
+            // Accepted sockets inherit it: small responses must not wait for acknowledgements.
+            socket.set_tcp_nodelay(true)?;
+            let local = address.as_socket().filter(|local| !local.ip().is_unspecified());
+            let socket = TcpListener::from_std(OwnedFd::from(socket).into());
+            Listener::Tcp { socket, local }
+        };
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    /// Starts accepting.
+    pub(super) fn serve(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.accepting, true) {
+            return Ok(());
+        }
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Key::fixed(u32::try_from(index).unwrap_or(u32::MAX)).token(Kind::Listener);
+            let registry = self.poll.registry();
+            match listener {
+                Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE)?,
+                Listener::Unix(socket) => registry.register(socket, token, Interest::READABLE)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what waits in the backlogs and closes our copies of the listeners.
+    pub(super) fn stop_accepting(&mut self) {
+        if !std::mem::replace(&mut self.accepting, false) {
+            self.listeners.clear();
+            return;
+        }
+        for index in 0..self.listeners.len() {
+            for _ in 0..64 {
+                self.more_to_accept.clear();
+                self.accept(index);
+                if self.more_to_accept.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.more_to_accept.clear();
+        for mut listener in std::mem::take(&mut self.listeners) {
+            let _ = match &mut listener {
+                Listener::Tcp { socket, .. } => self.poll.registry().deregister(socket),
+                Listener::Unix(socket) => self.poll.registry().deregister(socket),
+            };
+        }
+    }
+
+    /// Accepts connections, within this turn's budget.
+    pub(super) fn accept(&mut self, index: usize) {
+        if self.accept_pause.is_some_and(|until| self.now < until) {
+            return;
+        }
+        self.accept_pause = None;
+        for _ in 0..TURN {
+            match self.accept_one(index) {
+                Ok((stream, peer)) => self.welcome(stream, peer),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.pressed(&format!("cannot accept: {error}; resting for 0.1 s"));
+                        self.accept_pause = Some(self.now + PAUSE);
+                        self.more_to_accept.push(index);
+                        return;
+                    }
+                },
+            }
+        }
+        self.more_to_accept.push(index);
+    }
+
+    fn accept_one(&mut self, index: usize) -> io::Result<(Stream, Peer)> {
+        match self.listeners.get(index) {
+            Some(Listener::Tcp { socket, local }) => {
+                let (stream, address) = socket.accept()?;
+                let local = local.or_else(|| stream.local_addr().ok());
+                let address = unmapped(address);
+                let peer = Peer {
+                    address: Some(address),
+                    local: local.map(unmapped),
+                    trusted: self.config.http.forwarded_allow_ips.contains(address.ip()),
+                };
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Some(Listener::Unix(socket)) => {
+                let (stream, _) = socket.accept()?;
+                let peer = Peer {
+                    trusted: true,
+                    ..Peer::default()
+                };
+                Ok((Stream::Unix(stream), peer))
+            }
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn welcome(&mut self, mut stream: Stream, peer: Peer) {
+        let http = &self.config.http;
+        let crowded = self.clients.len() >= http.max_connections;
+        let known = peer
+            .address
+            .and_then(|address| self.per_address.get(&address.ip()))
+            .copied()
+            .unwrap_or(0);
+        let greedy = known as usize >= http.max_connections_per_address;
+        if crowded || greedy {
+            let limit = if crowded {
+                "max_connections"
+            } else {
+                "max_connections_per_address"
+            };
+            self.pressed(&format!("too many connections ({limit})"));
+            self.turn_away(stream);
+            return;
+        }
+        if let Some(address) = peer.address {
+            self.count_address(address.ip(), true);
+        }
+        let client = Client::new(stream, peer);
+        let key = self.clients.insert(Box::new(client));
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
+        stream = match self.register_client(key, &mut client) {
+            Ok(()) => {
+                let limit = self.config.http.header_timeout;
+                self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                self.clients.put(key, client);
+                // A request is often there already.
+                self.read_client(key);
+                return;
+            }
+            Err(error) => {
+                self.say(Level::Error, None, format_args!("cannot watch a connection: {error}"));
+                self.clients.free(key);
+                client.stream
+            }
+        };
+        drop(stream);
+        if let Some(address) = peer.address {
+            self.count_address(address.ip(), false);
+        }
+    }
+
+    fn register_client(&mut self, key: Key, client: &mut Client) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(client.stream.source(), key.token(Kind::Client), interest)
+    }
+
+    /// Answers 503 as far as the socket takes it at once, and closes.
+    fn turn_away(&mut self, mut stream: Stream) {
+        let mut conn = http1::conn::Conn::new();
+        conn.close_after();
+        let (mut head, mut page, mut out) = (ResponseHead::default(), Vec::new(), Vec::new());
+        http1::response::error_page(503, "too many connections", &mut head, &mut page);
+        head.push(b"Retry-After", b"1");
+        let common = http1::response::Common {
+            server: &self.config.http.server_header,
+            date: &self.date,
+            request_id: None,
+        };
+        let length = BodyLength::Known(page.len() as u64);
+        conn.send_head(&head, length, &common, &mut out);
+        conn.send_data(&page, &mut out);
+        // The client is turned away whether it learns why or not.
+        let _ = stream.write(&out);
+    }
+
+    /// Counts connections per client address, if there is a limit.
+    pub(super) fn count_address(&mut self, address: IpAddr, opened: bool) {
+        if self.config.http.max_connections_per_address == usize::MAX {
+            return;
+        }
+        let count = self.per_address.entry(address).or_insert(0);
+        if opened {
+            *count += 1;
+        } else {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+    }
+}

@@ -1,0 +1,827 @@
+//! One client connection: its socket, its HTTP/1 conversation, its buffers, and when it closes.
+
+use super::event_loop::Front;
+use super::exchange::{Exchange, Place, Stage};
+use super::spool::OutBuffer;
+use super::tokens::Key;
+use crate::base::ids::RequestId;
+use crate::base::level::Level;
+use crate::base::message::{BodyLength, RequestHead, ResponseHead};
+use crate::cgi::vars;
+use crate::http1::{self, conn::Event};
+use crate::plan::dispatch::Verdict;
+use crate::sys;
+use mio::net::{TcpStream, UnixStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::Duration;
+
+/// Bytes read from or written to one client in one turn of the loop.
+const TURN: usize = 256 * 1024;
+
+/// Bytes and time for what a client still sends after the last response; closing at once would reset the connection
+/// and could destroy the response on its way.
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Buffers larger than this are not kept.
+const KEEP: usize = 64 * 1024;
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+
+    pub(super) fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(from),
+            Self::Unix(stream) => stream.write(from),
+        }
+    }
+
+    fn shutdown_write(&self) {
+        // A connection that is already gone needs no FIN.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn mio::event::Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peer {
+    /// `None` for unix sockets. v4-mapped addresses are v4 here.
+    pub(super) address: Option<SocketAddr>,
+    /// Our end.
+    pub(super) local: Option<SocketAddr>,
+    /// In `forwarded_allow_ips`, or over a unix socket.
+    pub(super) trusted: bool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing of a next request has come.
+    Idle,
+    /// Part of a head has come.
+    Head,
+    /// A body is coming.
+    Body,
+    /// The request is complete and the response is not.
+    Answering,
+    /// The last response is out; what still comes is thrown away.
+    Lingering,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: Stream,
+    pub(super) conn: http1::conn::Conn,
+    /// Bytes read and not yet understood.
+    input: Vec<u8>,
+    pub(super) out: OutBuffer,
+    pub(super) peer: Peer,
+    pub(super) exchange: Option<Key>,
+    phase: Phase,
+    readable: bool,
+    writable: bool,
+    /// The client has sent FIN.
+    eof: bool,
+    /// Close once `out` is sent.
+    close: bool,
+    /// A request was served on this connection.
+    served: bool,
+    lingered: usize,
+}
+
+impl Client {
+    pub(super) fn new(stream: Stream, peer: Peer) -> Self {
+        Self {
+            stream,
+            conn: http1::conn::Conn::new(),
+            input: Vec::new(),
+            out: OutBuffer::default(),
+            peer,
+            exchange: None,
+            phase: Phase::Idle,
+            readable: true,
+            writable: true,
+            eof: false,
+            close: false,
+            served: false,
+            lingered: 0,
+        }
+    }
+
+    /// True if the connection can be closed without losing anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle && self.out.is_empty() && self.exchange.is_none()
+    }
+
+    /// The reader has been told to stop: the exchange's link is slower than the client.
+    fn may_read(&self, exchange: Option<&Exchange>, pause_at: u64) -> bool {
+        match self.phase {
+            Phase::Answering => false,
+            Phase::Body => exchange.is_none_or(|exchange| {
+                !exchange.streams || exchange.body.len().saturating_sub(exchange.body_passed) < pause_at
+            }),
+            Phase::Idle | Phase::Head | Phase::Lingering => true,
+        }
+    }
+}
+
+/// What becomes of a connection after some work on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Keep,
+    Close,
+}
+
+impl Front {
+    /// The poll said something about a client.
+    pub(super) fn client_event(&mut self, key: Key, event: &mio::event::Event) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            client.readable = true;
+        }
+        if event.is_writable() {
+            client.writable = true;
+            if !client.out.is_empty() {
+                self.dirty_clients.push(key);
+            }
+        }
+        if event.is_read_closed() {
+            self.client_half_closed(key);
+        }
+        self.read_client(key);
+    }
+
+    /// Reads what a client has sent, within this turn's budget.
+    pub(super) fn read_client(&mut self, key: Key) {
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
+        match self.read_turn(key, &mut client) {
+            Next::Keep => self.clients.put(key, client),
+            Next::Close => self.close_client(key, client),
+        }
+    }
+
+    fn read_turn(&mut self, key: Key, client: &mut Client) -> Next {
+        let mut budget = TURN;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut next = Next::Keep;
+        while client.readable && next == Next::Keep {
+            let exchange = client.exchange.and_then(|key| self.exchanges.get(key));
+            if !client.may_read(exchange, self.config.http.body_buffer as u64) {
+                break;
+            }
+            if budget == 0 {
+                self.resume_clients.push(key);
+                break;
+            }
+            match client.stream.read(&mut scratch) {
+                Ok(0) => {
+                    client.readable = false;
+                    client.eof = true;
+                    next = self.client_eof(client);
+                }
+                Ok(count) => {
+                    budget = budget.saturating_sub(count);
+                    // A short read of a stream means that nothing is left; asking again would only say WouldBlock.
+                    client.readable = count == scratch.len();
+                    next = self.client_bytes(key, client, scratch.get(..count).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => client.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => next = Next::Close,
+            }
+        }
+        self.scratch = scratch;
+        next
+    }
+
+    fn client_eof(&mut self, client: &mut Client) -> Next {
+        match client.phase {
+            Phase::Idle | Phase::Lingering => Next::Close,
+            // Truncated: nothing of it reaches an app.
+            Phase::Head | Phase::Body => Next::Close,
+            Phase::Answering => Next::Keep,
+        }
+    }
+
+    /// The client sent FIN. A request nobody has started is dropped, as nginx does; a running one goes on.
+    fn client_half_closed(&mut self, key: Key) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else {
+            return;
+        };
+        if exchange.place == Place::Waiting
+            && let Some(client) = self.clients.take(key)
+        {
+            self.close_client(key, client);
+        }
+    }
+
+    fn client_bytes(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> Next {
+        if client.phase == Phase::Lingering {
+            client.lingered += bytes.len();
+            return if client.lingered > LINGER_BYTES {
+                Next::Close
+            } else {
+                Next::Keep
+            };
+        }
+        if client.input.is_empty() {
+            let (used, next) = self.advance(key, client, bytes);
+            client.input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            return next;
+        }
+        client.input.extend_from_slice(bytes);
+        self.advance_input(key, client)
+    }
+
+    /// Works on bytes that were read earlier.
+    fn advance_input(&mut self, key: Key, client: &mut Client) -> Next {
+        let mut input = std::mem::take(&mut client.input);
+        let (used, next) = self.advance(key, client, &input);
+        if used >= input.len() {
+            if input.capacity() <= KEEP {
+                input.clear();
+                self.spare_buffers.push(input);
+            }
+        } else {
+            input.drain(..used);
+            client.input = input;
+        }
+        next
+    }
+
+    /// Feeds the conversation until it needs more bytes or a request is complete.
+    fn advance(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> (usize, Next) {
+        let mut used = 0;
+        if client.phase == Phase::Idle && client.conn.head().bytes.capacity() == 0 {
+            *client.conn.head_mut() = self.spare_heads.pop().unwrap_or_default();
+        }
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            match client.conn.step(&self.policy, rest) {
+                Ok((count, Event::NeedData)) => {
+                    used += count;
+                    self.awaits_more(key, client, bytes.len() > used);
+                    return (used, Next::Keep);
+                }
+                Ok((count, Event::Head)) => {
+                    used += count;
+                    if let Err(next) = self.request_head(key, client) {
+                        return (used, next);
+                    }
+                }
+                Ok((count, Event::Data(data))) => {
+                    used += count;
+                    if let Err(next) = self.request_data(key, client, data) {
+                        return (used, next);
+                    }
+                }
+                Ok((count, Event::End)) => {
+                    used += count;
+                    return (used, self.request_end(key, client));
+                }
+                Err(error) => {
+                    return (
+                        bytes.len(),
+                        self.refuse(key, client, error.status(), &error.to_string()),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sets the deadline for what the client owes next.
+    fn awaits_more(&mut self, key: Key, client: &mut Client, partial: bool) {
+        let http = &self.config.http;
+        let limit = match client.phase {
+            Phase::Idle | Phase::Head if client.conn.at_request_start() && !partial => {
+                client.phase = Phase::Idle;
+                if client.served {
+                    http.keepalive
+                } else {
+                    http.header_timeout
+                }
+            }
+            Phase::Idle => {
+                client.phase = Phase::Head;
+                http.header_timeout
+            }
+            // The head's deadline stands: a byte now and then does not move it.
+            Phase::Head | Phase::Answering | Phase::Lingering => return,
+            Phase::Body => http.body_timeout,
+        };
+        self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+    }
+
+    /// A request head is complete.
+    fn request_head(&mut self, key: Key, client: &mut Client) -> Result<(), Next> {
+        let forwarded = match http1::forwarded::apply(client.conn.head_mut(), client.peer.trusted, &self.forward) {
+            Ok(forwarded) => forwarded,
+            Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
+        };
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        exchange.renew(self.now);
+        std::mem::swap(client.conn.head_mut(), &mut exchange.head);
+        exchange.client = Some(key);
+        exchange.https = forwarded.https;
+        let given = exchange.head.field("x-request-id").filter(|_| client.peer.trusted);
+        exchange.id = given
+            .and_then(RequestId::from_peer)
+            .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
+        exchange.streams = self.pools.first().is_some_and(|pool| pool.config.stream_request)
+            && client.conn.body_length() != BodyLength::None;
+        let full = self.pools.first().is_some_and(|pool| pool.dispatch.is_full());
+        client.phase = Phase::Body;
+        let exchange_key = self.add_exchange(exchange);
+        client.exchange = Some(exchange_key);
+        if full {
+            // Refused before its body is read: a client that waits for 100 Continue need not send it.
+            return Err(self.answer_full(key, client));
+        }
+        if client.conn.wants_continue() {
+            client.conn.send_continue(&mut client.out.bytes);
+            self.dirty_clients.push(key);
+        }
+        if self
+            .exchanges
+            .get(exchange_key)
+            .is_some_and(|exchange| exchange.streams)
+        {
+            let chunked = client.conn.body_length() == BodyLength::Chunked;
+            let length = if let BodyLength::Known(length) = client.conn.body_length() {
+                Some(length)
+            } else {
+                None
+            };
+            return self.enqueue(key, client, exchange_key, length.filter(|_| !chunked));
+        }
+        Ok(())
+    }
+
+    /// Body bytes arrived.
+    fn request_data(&mut self, key: Key, client: &mut Client, data: &[u8]) -> Result<(), Next> {
+        let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get_mut(key)) else {
+            return Ok(());
+        };
+        let http = &self.config.http;
+        if let Err(error) = exchange.body.push(data, http.body_buffer, &http.tmp_upload_dir) {
+            let text = format!(
+                "cannot spool a request body in {}: {error}",
+                http.tmp_upload_dir.display()
+            );
+            self.say(Level::Error, None, format_args!("{text}"));
+            return Err(self.answer_error(key, client, 500, "the request body could not be stored"));
+        }
+        if exchange.streams
+            && let Some(link) = exchange.link
+        {
+            self.dirty_links.push(link);
+        }
+        Ok(())
+    }
+
+    /// A request is complete: it enters the queue.
+    fn request_end(&mut self, key: Key, client: &mut Client) -> Next {
+        client.phase = Phase::Answering;
+        self.client_timers.set(key.place(), None);
+        let Some(exchange_key) = client.exchange else {
+            return Next::Keep;
+        };
+        let Some(exchange) = self.exchanges.get_mut(exchange_key) else {
+            return Next::Keep;
+        };
+        exchange.body_ended = true;
+        if exchange.streams {
+            self.dirty_links.extend(exchange.link);
+            return Next::Keep;
+        }
+        let has_body = client.conn.body_length() != BodyLength::None;
+        let length = has_body.then_some(exchange.body.len());
+        match self.enqueue(key, client, exchange_key, length) {
+            Ok(()) => Next::Keep,
+            Err(next) => next,
+        }
+    }
+
+    fn enqueue(&mut self, key: Key, client: &mut Client, exchange_key: Key, length: Option<u64>) -> Result<(), Next> {
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Ok(());
+        };
+        if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
+            self.exchanges.put(exchange_key, exchange);
+            return Err(self.refuse(key, client, error.status(), &error.to_string()));
+        }
+        exchange.place = Place::Waiting;
+        exchange.queued = self.now;
+        let verdict = self
+            .pools
+            .get_mut(exchange.pool)
+            .map(|pool| pool.dispatch.arrive(exchange_key.index, self.now));
+        self.exchanges.put(exchange_key, exchange);
+        match verdict {
+            Some(Verdict::Assign(_) | Verdict::Push(_)) => {
+                self.assignments.extend(verdict.map(|verdict| (exchange_key, verdict)));
+                Ok(())
+            }
+            Some(Verdict::Wait) => Ok(()),
+            Some(Verdict::Full) | None => Err(self.answer_full(key, client)),
+        }
+    }
+
+    fn write_block(
+        &mut self,
+        exchange: &mut Exchange,
+        peer: Peer,
+        content_length: Option<u64>,
+    ) -> Result<(), vars::PathError> {
+        let params = self
+            .pools
+            .get(exchange.pool)
+            .map_or(&[][..], |pool| &pool.config.params);
+        let (mut remote, mut server) = (AddressText::default(), AddressText::default());
+        self.path.clear();
+        vars::decode_path(exchange.head.path(), &mut self.path)?;
+        let context = vars::Context {
+            peer: vars::Peer {
+                remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
+                remote_port: peer.address.map(|address| address.port()),
+                server_addr: peer.local.map_or("", |address| server.of(address.ip())),
+                server_port: peer.local.map(|address| address.port()),
+            },
+            https: exchange.https,
+            content_length,
+            script: vars::Script {
+                path_info: &self.path,
+                ..vars::Script::default()
+            },
+            pass_auth: true,
+            request_id: exchange.id.as_bytes(),
+            server_software: crate::SERVER_SOFTWARE,
+            params,
+        };
+        vars::write_block(&exchange.head, &context, &mut exchange.block);
+        Ok(())
+    }
+
+    fn answer_full(&mut self, key: Key, client: &mut Client) -> Next {
+        self.pressed("the queue is full (max_queue)");
+        self.answer_error(key, client, 503, "the server is busy")
+    }
+
+    /// Answers the current exchange with an error page of ours; the connection closes unless the request was read.
+    fn answer_error(&mut self, key: Key, client: &mut Client, status: u16, detail: &str) -> Next {
+        if client.conn.is_reading() {
+            client.conn.close_after();
+        }
+        client.phase = Phase::Answering;
+        self.client_timers.set(key.place(), None);
+        let Some(exchange_key) = client.exchange else {
+            return Next::Close;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Next::Close;
+        };
+        // `fail` needs the client; it is in our hands.
+        exchange.client = None;
+        exchange.place = Place::Finished;
+        exchange.ended = true;
+        exchange.end_sent = true;
+        exchange.stage = Stage::Committed;
+        self.encode_error(client, status, detail, Some(exchange.id), &mut exchange.response);
+        exchange.client = Some(key);
+        self.exchanges.put(exchange_key, exchange);
+        self.dirty_clients.push(key);
+        Next::Keep
+    }
+
+    fn encode_error(
+        &self,
+        client: &mut Client,
+        status: u16,
+        detail: &str,
+        id: Option<RequestId>,
+        head: &mut ResponseHead,
+    ) {
+        let mut page = Vec::new();
+        http1::response::error_page(status, detail, head, &mut page);
+        if status == 503 {
+            head.push(b"Retry-After", b"1");
+        }
+        let common = http1::response::Common {
+            server: &self.config.http.server_header,
+            date: &self.date,
+            request_id: id.as_ref().map(RequestId::as_bytes),
+        };
+        let length = BodyLength::Known(page.len() as u64);
+        client.conn.send_head(head, length, &common, &mut client.out.bytes);
+        client.conn.send_data(&page, &mut client.out.bytes);
+        // The page has just the length that was announced.
+        let _ = client.conn.send_end(&mut client.out.bytes);
+    }
+
+    /// Answers a malformed request and closes. Nothing of it reaches an app.
+    fn refuse(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
+        self.log_invalid(client.peer, reason);
+        client.conn.close_after();
+        if client.exchange.is_some() {
+            return self.answer_error(key, client, status, reason);
+        }
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        exchange.renew(self.now);
+        exchange.id = RequestId::from_seed(self.random.u64(..));
+        std::mem::swap(client.conn.head_mut(), &mut exchange.head);
+        client.exchange = Some(self.add_exchange(exchange));
+        self.answer_error(key, client, status, reason)
+    }
+
+    /// Writes what is ready for a client, refills from the spool, and ends the exchange when all is out.
+    pub(super) fn flush_client(&mut self, key: Key) {
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
+        match self.flush_turn(key, &mut client) {
+            Next::Keep => self.clients.put(key, client),
+            Next::Close => self.close_client(key, client),
+        }
+    }
+
+    fn flush_turn(&mut self, key: Key, client: &mut Client) -> Next {
+        let mut budget = TURN;
+        loop {
+            self.refill(client);
+            while client.writable && !client.out.is_empty() {
+                match client.stream.write(client.out.rest()) {
+                    Ok(count) => {
+                        // A short write means that the socket is full.
+                        client.writable = count == client.out.len();
+                        client.out.advance(count, KEEP);
+                        budget = budget.saturating_sub(count);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => return Next::Close,
+                }
+            }
+            if !client.out.is_empty() {
+                let limit = self.config.http.send_timeout;
+                self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                return Next::Keep;
+            }
+            if client.phase == Phase::Answering && self.config.http.send_timeout.is_some() {
+                self.client_timers.set(key.place(), None);
+            }
+            if client.close {
+                return self.linger(key, client);
+            }
+            let Some(exchange_key) = client.exchange else {
+                return Next::Keep;
+            };
+            let Some(exchange) = self.exchanges.get(exchange_key) else {
+                return Next::Keep;
+            };
+            let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
+            if exchange.ended && (exchange.end_sent || exchange.cut) && spooled == 0 {
+                match self.conclude(key, client, exchange_key) {
+                    // A pipelined request may have been answered already.
+                    Next::Keep if !client.out.is_empty() => continue,
+                    next => return next,
+                }
+            }
+            if spooled == 0 {
+                return Next::Keep;
+            }
+            if budget == 0 {
+                self.dirty_clients.push(key);
+                return Next::Keep;
+            }
+        }
+    }
+
+    /// Encodes what the spool holds and the end of the response into an empty out-buffer.
+    fn refill(&mut self, client: &mut Client) {
+        let Some(exchange_key) = client.exchange else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        if exchange.stage == Stage::Committed {
+            if client.out.is_empty()
+                && let Some(spool) = &mut exchange.spool
+            {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                match spool.take(&mut scratch) {
+                    Ok(count) => client
+                        .conn
+                        .send_data(scratch.get(..count).unwrap_or_default(), &mut client.out.bytes),
+                    Err(_) => exchange.cut = true,
+                }
+                self.scratch = scratch;
+            }
+            let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
+            if exchange.blocked && spooled < self.config.http.response_spool / 2 {
+                exchange.blocked = false;
+                self.resume_links.extend(exchange.link);
+            }
+            if exchange.ended && spooled == 0 && !exchange.end_sent && !exchange.cut {
+                exchange.end_sent = true;
+                exchange.cut = !client.conn.send_end(&mut client.out.bytes);
+                if exchange.cut {
+                    let text = "the response is shorter than its Content-Length";
+                    self.say(Level::Warning, Some(&exchange), format_args!("{text}"));
+                }
+            }
+        }
+        self.exchanges.put(exchange_key, exchange);
+    }
+
+    /// The response is out: one access line, then the next request or the end.
+    fn conclude(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
+        client.exchange = None;
+        client.served = true;
+        let Some(exchange) = self.exchanges.free(exchange_key) else {
+            return Next::Close;
+        };
+        let status = exchange.response.status;
+        self.log_access(client.peer, &exchange, status, client.conn.body_sent());
+        let cut = exchange.cut;
+        self.retire_exchange(exchange);
+        if cut {
+            return Next::Close;
+        }
+        if !client.conn.next_request() || client.eof {
+            return self.linger(key, client);
+        }
+        client.phase = Phase::Idle;
+        if client.out.is_empty() && client.out.bytes.capacity() > 0 {
+            self.spare_buffers.push(std::mem::take(&mut client.out.bytes));
+        }
+        if client.input.is_empty() {
+            let limit = self.config.http.keepalive;
+            self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+            if client.readable {
+                self.resume_clients.push(key);
+            }
+            return Next::Keep;
+        }
+        self.advance_input(key, client)
+    }
+
+    /// Sends FIN and waits a little for the client to do the same.
+    fn linger(&mut self, key: Key, client: &mut Client) -> Next {
+        client.stream.shutdown_write();
+        if client.eof {
+            return Next::Close;
+        }
+        client.phase = Phase::Lingering;
+        client.close = false;
+        client.input = Vec::new();
+        self.client_timers.set(key.place(), Some(self.now + LINGER_TIME));
+        // Whether the client closes first is only known by reading.
+        client.readable = true;
+        self.resume_clients.push(key);
+        Next::Keep
+    }
+
+    /// A client's deadline has come.
+    pub(super) fn client_overdue(&mut self, key: Key) {
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
+        let next = match client.phase {
+            _ if !client.out.is_empty() => Next::Close,
+            Phase::Idle if client.served => Next::Close,
+            Phase::Lingering => Next::Close,
+            // Nothing was sent at all: a connection kept in reserve by a browser, closed without a word.
+            Phase::Idle => Next::Close,
+            Phase::Head => self.refuse(key, &mut client, 408, "the request head took too long"),
+            Phase::Body => self.refuse(key, &mut client, 408, "the request body took too long"),
+            Phase::Answering => Next::Keep,
+        };
+        match next {
+            Next::Keep => self.clients.put(key, client),
+            Next::Close => self.close_client(key, client),
+        }
+    }
+
+    /// Forgets a connection; what it was waiting for is dropped, let go on, or told.
+    pub(super) fn close_client(&mut self, key: Key, mut client: Box<Client>) {
+        let _ = self.poll.registry().deregister(client.stream.source());
+        self.client_timers.set(key.place(), None);
+        self.clients.free(key);
+        if let Some(address) = client.peer.address {
+            self.count_address(address.ip(), false);
+        }
+        let Some(exchange_key) = client.exchange else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        let complete = exchange.ended && exchange.stage == Stage::Committed && exchange.end_sent;
+        let status = if complete { exchange.response.status } else { 499 };
+        self.log_access(client.peer, &exchange, status, client.conn.body_sent());
+        exchange.client = None;
+        self.exchanges.put(exchange_key, exchange);
+        self.client_left(exchange_key);
+    }
+
+    /// Closes a connection that is between requests.
+    pub(super) fn close_idle(&mut self, key: Key) {
+        if self.clients.get(key).is_some_and(Client::is_idle)
+            && let Some(client) = self.clients.take(key)
+        {
+            self.close_client(key, client);
+        }
+    }
+
+    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+        let key = self.exchanges.insert(exchange);
+        if let Some(exchange) = self.exchanges.get_mut(key) {
+            exchange.slot = key.place();
+        }
+        key
+    }
+
+    /// Keeps an exchange's memory for the next one.
+    pub(super) fn retire_exchange(&mut self, mut exchange: Box<Exchange>) {
+        if self.spare_exchanges.len() < 256 {
+            let head = std::mem::take(&mut exchange.head);
+            if self.spare_heads.len() < 256 && head.bytes.capacity() <= KEEP {
+                self.spare_heads.push(cleared(head));
+            }
+            exchange.renew(self.now);
+            self.spare_exchanges.push(exchange);
+        }
+    }
+}
+
+fn cleared(mut head: RequestHead) -> RequestHead {
+    head.clear();
+    head
+}
+
+/// An address as text, without a heap allocation.
+#[derive(Debug)]
+pub(super) struct AddressText {
+    bytes: [u8; 48],
+}
+
+impl Default for AddressText {
+    fn default() -> Self {
+        Self { bytes: [0; 48] }
+    }
+}
+
+impl AddressText {
+    /// The address's text.
+    pub(super) fn of(&mut self, address: IpAddr) -> &str {
+        let mut rest = &mut self.bytes[..];
+        let room = rest.len();
+        let written = write!(rest, "{address}").map_or(0, |()| room - rest.len());
+        self.bytes
+            .get(..written)
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or("")
+    }
+}
+
+/// Unmaps v4-mapped v6 addresses.
+pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Reads the wall clock for a log line; a turn's own time may be a little old.
+pub(super) fn wall() -> std::time::SystemTime {
+    sys::clock::wall()
+}

@@ -1,0 +1,328 @@
+//! One request with its response: joins a client to a worker and holds what either side is not ready for.
+//!
+//! Never here: socket calls. The exchange outlives its client (a running request is let go on) and its worker (a slow
+//! client drains the buffers after the worker has ended).
+
+use super::event_loop::Front;
+use super::spool::{Body, Spool};
+use super::tokens::Key;
+use crate::base::ids::RequestId;
+use crate::base::level::Level;
+use crate::base::message::{BodyLength, RequestHead, ResponseHead};
+use crate::http1;
+use std::time::Instant;
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Its body is still arriving.
+    Receiving,
+    /// In its pool's queue, or about to be handed out.
+    Waiting,
+    /// With `worker`, over `link`.
+    Assigned,
+    /// In the pull queue, or taken by a worker that has not answered yet.
+    Pulled,
+    /// No worker has it any more; only the client is left.
+    Finished,
+}
+
+/// How far its response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No response head yet.
+    Awaiting,
+    /// The head is here and nothing was sent to the client: the length may still turn out to be known.
+    Held,
+    /// The head went to the client.
+    Committed,
+}
+
+/// One request with its response.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Its own place, under which its timer runs.
+    pub(super) slot: usize,
+    pub(super) client: Option<Key>,
+    pub(super) pool: usize,
+    pub(super) id: RequestId,
+    pub(super) head: RequestHead,
+    pub(super) https: bool,
+    /// Request variables, `NAME\0VALUE\0`.
+    pub(super) block: Vec<u8>,
+    pub(super) body: Body,
+    /// The body is passed on as it arrives.
+    pub(super) streams: bool,
+    /// No more body bytes will arrive.
+    pub(super) body_ended: bool,
+    /// Body bytes passed to the link.
+    pub(super) body_passed: u64,
+    pub(super) place: Place,
+    pub(super) worker: Option<Key>,
+    pub(super) link: Option<Key>,
+    /// Its number on the pipe protocol's wire; 0 = none.
+    pub(super) wire: u16,
+    /// It went through the pull queue.
+    pub(super) pulled: bool,
+    /// A slot was free when it was pushed, or a worker's board has named it.
+    pub(super) seen_running: bool,
+    /// Since when it is in no board and no socket: perhaps lost with a worker.
+    pub(super) missing_since: Option<Instant>,
+    /// When its head was complete.
+    pub(super) started: Instant,
+    /// When it entered the queue for the first time.
+    pub(super) queued: Instant,
+    /// When a worker got it, or it was pushed.
+    pub(super) dispatched: Instant,
+    /// Workers that died while they may have been running it.
+    pub(super) deaths: u8,
+    pub(super) response: ResponseHead,
+    pub(super) stage: Stage,
+    /// Response body that came before the head was committed.
+    pub(super) held: Vec<u8>,
+    pub(super) spool: Option<Spool>,
+    /// The spool is full: its link is not read.
+    pub(super) blocked: bool,
+    /// The response is complete.
+    pub(super) ended: bool,
+    /// The final chunk was encoded.
+    pub(super) end_sent: bool,
+    /// The client must see that the response is incomplete: cut the connection.
+    pub(super) cut: bool,
+    /// Response bytes read and not yet credited (workers with flow control).
+    pub(super) credit: u32,
+    /// Body bytes the worker still takes (workers with flow control).
+    pub(super) window: u64,
+    /// Process that served it, for the access log.
+    pub(super) pid: i32,
+}
+
+impl Exchange {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            slot: 0,
+            client: None,
+            pool: 0,
+            id: RequestId::from_seed(0),
+            head: RequestHead::default(),
+            https: false,
+            block: Vec::new(),
+            body: Body::default(),
+            streams: false,
+            body_ended: false,
+            body_passed: 0,
+            place: Place::Receiving,
+            worker: None,
+            link: None,
+            wire: 0,
+            pulled: false,
+            seen_running: false,
+            missing_since: None,
+            started: now,
+            queued: now,
+            dispatched: now,
+            deaths: 0,
+            response: ResponseHead::default(),
+            stage: Stage::Awaiting,
+            held: Vec::new(),
+            spool: None,
+            blocked: false,
+            ended: false,
+            end_sent: false,
+            cut: false,
+            credit: 0,
+            window: 0,
+            pid: 0,
+        }
+    }
+
+    /// Makes a used exchange new again and keeps its memory, unless that has grown large.
+    pub(super) fn renew(&mut self, now: Instant) {
+        const KEEP: usize = 64 * 1024;
+        let mut fresh = Self::new(now);
+        std::mem::swap(&mut fresh.head, &mut self.head);
+        std::mem::swap(&mut fresh.block, &mut self.block);
+        std::mem::swap(&mut fresh.body, &mut self.body);
+        std::mem::swap(&mut fresh.response, &mut self.response);
+        std::mem::swap(&mut fresh.held, &mut self.held);
+        fresh.head.clear();
+        fresh.block.clear();
+        fresh.body.clear();
+        fresh.response.clear();
+        fresh.held.clear();
+        for buffer in [
+            &mut fresh.block,
+            &mut fresh.held,
+            &mut fresh.head.bytes,
+            &mut fresh.response.bytes,
+        ] {
+            if buffer.capacity() > KEEP {
+                *buffer = Vec::new();
+            }
+        }
+        *self = fresh;
+    }
+
+    /// Forgets a try that no client has seen anything of.
+    pub(super) fn reset_response(&mut self) {
+        self.response.clear();
+        self.held.clear();
+        self.stage = Stage::Awaiting;
+        self.worker = None;
+        self.link = None;
+        self.wire = 0;
+        self.pulled = false;
+        self.seen_running = false;
+        self.missing_since = None;
+        self.body_passed = 0;
+        self.credit = 0;
+    }
+
+    /// True while the request could be sent to another worker as if for the first time.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.streams || self.body_passed == 0
+    }
+}
+
+impl Front {
+    /// A response head is complete in `exchange.response`.
+    pub(super) fn response_head(&mut self, exchange: &mut Exchange) {
+        let status = exchange.response.status;
+        if (100..200).contains(&status) {
+            if let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
+                if status != 101 {
+                    client.conn.send_interim(&exchange.response, &mut client.out.bytes);
+                }
+                self.dirty_clients.extend(exchange.client);
+            }
+            exchange.response.clear();
+            return;
+        }
+        exchange.stage = Stage::Held;
+    }
+
+    /// Response body bytes arrived from the worker.
+    pub(super) fn response_data(&mut self, exchange: &mut Exchange, data: &[u8]) {
+        match exchange.stage {
+            Stage::Awaiting => {}
+            Stage::Held => {
+                exchange.held.extend_from_slice(data);
+                if exchange.held.len() > 64 * 1024 {
+                    self.commit(exchange, BodyLength::Close);
+                }
+            }
+            Stage::Committed => self.forward(exchange, data),
+        }
+    }
+
+    /// The worker's response is complete.
+    pub(super) fn response_end(&mut self, exchange: &mut Exchange) {
+        if exchange.stage == Stage::Held {
+            let length = match exchange.held.len() as u64 {
+                0 if exchange.head.is_head() => BodyLength::Close,
+                length => BodyLength::Known(length),
+            };
+            self.commit(exchange, length);
+        }
+        exchange.ended = true;
+        self.dirty_clients.extend(exchange.client);
+    }
+
+    /// Sends the response head; `otherwise` is the body's length unless the app has named one.
+    pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
+        exchange.stage = Stage::Committed;
+        let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
+            exchange.held.clear();
+            return;
+        };
+        let length = exchange.response.content_length.map_or(otherwise, BodyLength::Known);
+        if client.out.bytes.capacity() == 0 {
+            client.out.bytes = self.spare_buffers.pop().unwrap_or_default();
+        }
+        if self.drain.is_some() {
+            client.conn.close_after();
+        }
+        let common = http1::response::Common {
+            server: &self.config.http.server_header,
+            date: &self.date,
+            request_id: Some(exchange.id.as_bytes()),
+        };
+        client
+            .conn
+            .send_head(&exchange.response, length, &common, &mut client.out.bytes);
+        self.dirty_clients.extend(exchange.client);
+        let held = std::mem::take(&mut exchange.held);
+        if !held.is_empty() {
+            self.forward(exchange, &held);
+        }
+        exchange.held = held;
+        exchange.held.clear();
+    }
+
+    /// Passes body bytes on to the client, or into the spool when the client is slower.
+    fn forward(&mut self, exchange: &mut Exchange, data: &[u8]) {
+        let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
+            return;
+        };
+        let spooled = exchange.spool.as_ref().map_or(0, Spool::len);
+        let full = client.out.len() + data.len() > self.config.http.response_buffer;
+        if spooled == 0 && (!full || client.out.is_empty()) {
+            client.conn.send_data(data, &mut client.out.bytes);
+        } else {
+            match self.spool(exchange, data) {
+                Ok(()) => {}
+                Err(error) => {
+                    let text = format!(
+                        "cannot spool a response in {}: {error}",
+                        self.config.http.tmp_upload_dir.display()
+                    );
+                    self.say(Level::Error, Some(exchange), format_args!("{text}"));
+                    exchange.cut = true;
+                    exchange.ended = true;
+                }
+            }
+        }
+        self.dirty_clients.extend(exchange.client);
+    }
+
+    fn spool(&mut self, exchange: &mut Exchange, data: &[u8]) -> std::io::Result<()> {
+        let spool = match &mut exchange.spool {
+            Some(spool) => spool,
+            None => exchange.spool.insert(Spool::new(&self.config.http.tmp_upload_dir)?),
+        };
+        spool.push(data)?;
+        if spool.len() >= self.config.http.response_spool {
+            exchange.blocked = true;
+        }
+        Ok(())
+    }
+
+    /// Ends an exchange with an error of ours: a page if nothing was sent yet, otherwise a cut connection.
+    ///
+    /// The worker's side has been dealt with by the caller.
+    pub(super) fn fail(&mut self, exchange: &mut Exchange, status: u16, detail: &str) {
+        exchange.place = Place::Finished;
+        exchange.ended = true;
+        exchange.link = None;
+        if exchange.stage == Stage::Committed {
+            exchange.cut = true;
+            self.dirty_clients.extend(exchange.client);
+            return;
+        }
+        exchange.held.clear();
+        let mut page = std::mem::take(&mut exchange.held);
+        http1::response::error_page(status, detail, &mut exchange.response, &mut page);
+        if status == 503 {
+            exchange.response.push(b"Retry-After", b"1");
+        }
+        if !exchange.body_ended
+            && let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key))
+        {
+            client.conn.close_after();
+        }
+        exchange.held = page;
+        exchange.spool = None;
+        let length = BodyLength::Known(exchange.held.len() as u64);
+        self.commit(exchange, length);
+    }
+}

@@ -1,0 +1,717 @@
+//! One connection to a worker: its socket, its protocol's conversation, its buffers.
+
+use super::client;
+use super::event_loop::Front;
+use super::exchange::{Exchange, Place, Stage};
+use super::spool::OutBuffer;
+use super::tokens::{Key, Kind};
+use super::workers::{Route, State, Worker};
+use crate::base::level::Level;
+use crate::base::message::{BodyLength, ResponseHead};
+use crate::cgi::response::{self, Parser};
+use crate::fastcgi;
+use crate::logging::escape;
+use crate::pipe::{self, FrontConn, frame};
+use mio::Interest;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+/// Bytes read from one link in one turn of the loop: small enough that what a client takes at once never has to be
+/// spooled.
+pub(super) const TURN: usize = 128 * 1024;
+
+/// Body bytes are encoded while less than this waits in a link's out-buffer.
+const LOW_WATER: usize = 64 * 1024;
+
+/// The longest response head, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// Buffers larger than this are not kept.
+const KEEP: usize = 256 * 1024;
+
+/// How a link's bytes are read.
+#[derive(Debug)]
+pub(super) enum Wire {
+    /// One request at a time.
+    FastCgi { conn: fastcgi::Conn, parser: Parser },
+    /// Many requests by number.
+    Pipe(FrontConn),
+}
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Down {
+    /// The worker closed it, having read all that was sent.
+    Eof,
+    /// The worker closed it without having read all.
+    Reset,
+    /// The other end was gone before a byte of the request could be written.
+    Unwritten,
+    /// We closed it.
+    Ours,
+    /// The worker broke the protocol; why, printable.
+    Broken(String),
+}
+
+/// One connection to a worker.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: client::Stream,
+    pub(super) worker: Key,
+    wire: Wire,
+    input: Vec<u8>,
+    pub(super) out: OutBuffer,
+    readable: bool,
+    writable: bool,
+    /// FastCGI: the request on it. Pipe: see the pool's table.
+    pub(super) exchange: Option<Key>,
+    /// Exchanges with body bytes that did not fit yet.
+    feeding: VecDeque<Key>,
+    /// Not read, since a client is slower and its spool is full.
+    paused: bool,
+    /// The exchange whose last byte is the last byte written, if that is so.
+    last_request: Option<Key>,
+    /// Some byte of the current request was written.
+    touched: bool,
+    /// Some request was served on it.
+    pub(super) used: bool,
+    /// It is in no state for another request.
+    finished: bool,
+}
+
+impl Link {
+    pub(super) fn new(stream: client::Stream, worker: Key, wire: Wire) -> Self {
+        Self {
+            stream,
+            worker,
+            wire,
+            input: Vec::new(),
+            out: OutBuffer::default(),
+            readable: false,
+            writable: true,
+            exchange: None,
+            feeding: VecDeque::new(),
+            paused: false,
+            last_request: None,
+            touched: false,
+            used: false,
+            finished: false,
+        }
+    }
+
+    pub(super) fn fastcgi() -> Wire {
+        Wire::FastCgi {
+            conn: fastcgi::Conn::new(),
+            parser: Parser::new(HEAD_LIMIT),
+        }
+    }
+
+    /// A frame about no request, or about one already answered, goes out.
+    pub(super) fn send_frame(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.out.bytes);
+        self.last_request = None;
+    }
+}
+
+impl Front {
+    /// Registers a link and gives it a key.
+    pub(super) fn add_link(&mut self, mut link: Box<Link>) -> io::Result<Key> {
+        // Registered under its key, so it must have one first.
+        let placeholder = self.links.len();
+        debug_assert!(placeholder < u32::MAX as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let key = self.links.insert(link);
+        link = match self.links.take(key) {
+            Some(link) => link,
+            None => return Err(ErrorKind::NotFound.into()),
+        };
+        let result = self
+            .poll
+            .registry()
+            .register(link.stream.source(), key.token(Kind::Link), interest);
+        match result {
+            Ok(()) => {
+                self.links.put(key, link);
+                Ok(key)
+            }
+            Err(error) => {
+                self.links.free(key);
+                Err(error)
+            }
+        }
+    }
+
+    /// The poll said something about a link.
+    pub(super) fn link_event(&mut self, key: Key, event: &mio::event::Event) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if event.is_writable() {
+            link.writable = true;
+            if !link.out.is_empty() || !link.feeding.is_empty() {
+                self.dirty_links.push(key);
+            }
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            link.readable = true;
+            self.read_link(key);
+        }
+    }
+
+    /// Starts a request on a link; its out-buffer is written at the end of the turn.
+    pub(super) fn start_request(&mut self, key: Key, exchange_key: Key, exchange: &mut Exchange) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(key) else {
+            return Err("its connection is gone".to_owned());
+        };
+        link.last_request = None;
+        link.touched = !link.out.is_empty();
+        let memory = exchange.body.in_memory().filter(|_| !exchange.streams);
+        let whole = exchange.body_ended && memory.is_some();
+        match &mut link.wire {
+            Wire::FastCgi { conn, parser } => {
+                parser.reset();
+                link.exchange = Some(exchange_key);
+                conn.begin(&exchange.block, true, &mut link.out.bytes)
+                    .map_err(|error| error.to_string())?;
+                if let Some(body) = memory {
+                    if !body.is_empty() {
+                        conn.send_stdin(body, &mut link.out.bytes);
+                    }
+                    if whole {
+                        conn.end_stdin(&mut link.out.bytes);
+                    }
+                }
+            }
+            Wire::Pipe(_) => {
+                let window = usize::try_from(exchange.window).unwrap_or(usize::MAX);
+                let body = memory
+                    .filter(|body| body.len() <= window.min(LOW_WATER * 4))
+                    .unwrap_or_default();
+                let whole = whole && body.len() as u64 == exchange.body.len();
+                FrontConn::request(exchange.wire, &exchange.block, body, whole, &mut link.out.bytes);
+                exchange.body_passed = body.len() as u64;
+                exchange.window -= body.len() as u64;
+                if !whole {
+                    link.feeding.push_back(exchange_key);
+                }
+                if whole {
+                    link.last_request = Some(exchange_key);
+                }
+                self.dirty_links.push(key);
+                return Ok(());
+            }
+        }
+        if whole {
+            exchange.body_passed = exchange.body.len();
+            link.last_request = Some(exchange_key);
+        } else {
+            link.feeding.push_back(exchange_key);
+        }
+        self.dirty_links.push(key);
+        Ok(())
+    }
+
+    /// Writes what waits for a worker and encodes more body while it takes it.
+    pub(super) fn flush_link(&mut self, key: Key) {
+        let Some(mut link) = self.links.take(key) else { return };
+        let mut down = None;
+        loop {
+            while link.writable && !link.out.is_empty() {
+                match link.stream.write(link.out.rest()) {
+                    Ok(count) => {
+                        link.touched = true;
+                        link.writable = count == link.out.len();
+                        link.out.advance(count, KEEP);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => link.writable = false,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => {
+                        // What the worker has sent before it went may still be there to read.
+                        if !link.touched {
+                            down = Some(Down::Unwritten);
+                        }
+                        link.out.clear();
+                        link.feeding.clear();
+                        link.readable = true;
+                        break;
+                    }
+                }
+            }
+            if down.is_some() || link.out.len() > LOW_WATER || !self.feed(&mut link) {
+                break;
+            }
+        }
+        let broken = link.readable;
+        self.links.put(key, link);
+        match down {
+            Some(down) => self.link_down(key, &down),
+            None if broken => self.read_link(key),
+            None => {}
+        }
+    }
+
+    /// Encodes the next part of a body; false if there is nothing to encode now.
+    fn feed(&mut self, link: &mut Link) -> bool {
+        for _ in 0..link.feeding.len() {
+            let Some(exchange_key) = link.feeding.pop_front() else {
+                return false;
+            };
+            let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                continue;
+            };
+            let fed = self.feed_one(link, exchange_key, &mut exchange);
+            self.exchanges.put(exchange_key, exchange);
+            match fed {
+                Fed::Some => {
+                    link.feeding.push_back(exchange_key);
+                    return true;
+                }
+                Fed::Nothing => link.feeding.push_back(exchange_key),
+                Fed::Last => return true,
+            }
+        }
+        false
+    }
+
+    fn feed_one(&mut self, link: &mut Link, exchange_key: Key, exchange: &mut Exchange) -> Fed {
+        if exchange.place != Place::Assigned {
+            return Fed::Last;
+        }
+        let window = usize::try_from(exchange.window).unwrap_or(usize::MAX);
+        let most = self.scratch.len().min(LOW_WATER).min(window);
+        let part = self.scratch.get_mut(..most).unwrap_or_default();
+        let count = match exchange.body.read_at(exchange.body_passed, part) {
+            Ok(count) => count,
+            Err(error) => {
+                let text = format!("cannot read a spooled request body: {error}");
+                self.say(Level::Error, Some(exchange), format_args!("{text}"));
+                return Fed::Last;
+            }
+        };
+        let data = self.scratch.get(..count).unwrap_or_default();
+        let was_full = exchange.body.len().saturating_sub(exchange.body_passed) >= self.config.http.body_buffer as u64;
+        exchange.body_passed += count as u64;
+        let last = exchange.body_ended && exchange.body_passed == exchange.body.len();
+        if count == 0 && !last {
+            return Fed::Nothing;
+        }
+        match &mut link.wire {
+            Wire::FastCgi { conn, .. } => {
+                if count > 0 {
+                    conn.send_stdin(data, &mut link.out.bytes);
+                }
+                if last {
+                    conn.end_stdin(&mut link.out.bytes);
+                }
+            }
+            Wire::Pipe(_) => {
+                exchange.window -= count as u64;
+                FrontConn::body(exchange.wire, data, last, &mut link.out.bytes);
+            }
+        }
+        if exchange.streams && was_full {
+            self.resume_clients.extend(exchange.client);
+        }
+        if last {
+            link.last_request = Some(exchange_key);
+            return Fed::Last;
+        }
+        Fed::Some
+    }
+
+    /// Reads what a worker has sent, within this turn's budget.
+    pub(super) fn read_link(&mut self, key: Key) {
+        let Some(mut link) = self.links.take(key) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut touched = std::mem::take(&mut self.touched);
+        let mut budget = TURN;
+        let mut down = None;
+        while link.readable && !link.paused && down.is_none() {
+            if budget == 0 {
+                self.resume_links.push(key);
+                break;
+            }
+            match link.stream.read(&mut scratch) {
+                Ok(0) => down = Some(Down::Eof),
+                Ok(count) => {
+                    budget = budget.saturating_sub(count);
+                    link.readable = count == scratch.len();
+                    let bytes = scratch.get(..count).unwrap_or_default();
+                    if let Err(reason) = self.link_bytes(key, &mut link, bytes, &mut touched) {
+                        down = Some(Down::Broken(reason));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => link.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => down = Some(Down::Reset),
+                Err(_) => down = Some(Down::Eof),
+            }
+        }
+        if link.finished && down.is_none() {
+            down = Some(Down::Ours);
+        }
+        self.scratch = scratch;
+        // What came whole has a length by now; for the rest the head goes out with what there is.
+        for exchange_key in touched.drain(..) {
+            if let Some(mut exchange) = self.exchanges.take(exchange_key) {
+                if exchange.stage == Stage::Held && !exchange.ended {
+                    self.commit(&mut exchange, BodyLength::Close);
+                }
+                link.paused |= exchange.blocked;
+                self.exchanges.put(exchange_key, exchange);
+            }
+        }
+        self.touched = touched;
+        self.links.put(key, link);
+        if let Some(down) = down {
+            self.link_down(key, &down);
+        }
+    }
+
+    /// A client has caught up: its link may be read again.
+    pub(super) fn resume_link(&mut self, key: Key) {
+        if let Some(link) = self.links.get_mut(key) {
+            link.paused = false;
+            self.read_link(key);
+        }
+    }
+
+    /// Reads what a dead worker has sent, then ends the link.
+    pub(super) fn drain_link(&mut self, key: Key) {
+        while let Some(link) = self.links.get_mut(key) {
+            link.paused = false;
+            link.readable = true;
+            let before = self.resume_links.len();
+            self.read_link(key);
+            if self.resume_links.len() == before {
+                break;
+            }
+            self.resume_links.truncate(before);
+        }
+        if self.links.get(key).is_some() {
+            self.link_down(key, &Down::Eof);
+        }
+    }
+
+    fn link_bytes(&mut self, key: Key, link: &mut Link, bytes: &[u8], touched: &mut Vec<Key>) -> Result<(), String> {
+        if link.input.is_empty() {
+            let used = self.link_events(key, link, bytes, touched)?;
+            link.input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            return Ok(());
+        }
+        link.input.extend_from_slice(bytes);
+        let mut input = std::mem::take(&mut link.input);
+        let used = self.link_events(key, link, &input, touched)?;
+        input.drain(..used);
+        link.input = input;
+        Ok(())
+    }
+
+    fn link_events(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<usize, String> {
+        if matches!(link.wire, Wire::Pipe(_)) {
+            self.pipe_events(key, link, bytes, touched)
+        } else {
+            self.fastcgi_events(key, link, bytes, touched)
+        }
+    }
+
+    fn fastcgi_events(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<usize, String> {
+        let Wire::FastCgi { conn, parser } = &mut link.wire else {
+            return Ok(bytes.len());
+        };
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (count, event) = conn.step(rest).map_err(|error| describe(&error, rest))?;
+            used += count;
+            match event {
+                fastcgi::Event::NeedData => return Ok(used),
+                fastcgi::Event::Stdout(data) => {
+                    let Some(exchange_key) = link.exchange else { continue };
+                    let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                        continue;
+                    };
+                    let result = self.stdout_data(parser, &mut exchange, data);
+                    self.exchanges.put(exchange_key, exchange);
+                    touched.push(exchange_key);
+                    result.map_err(|error| error.to_string())?;
+                }
+                fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
+                fastcgi::Event::End { app_status, status } => {
+                    let Some(exchange_key) = link.exchange.take() else {
+                        continue;
+                    };
+                    link.used = true;
+                    link.feeding.clear();
+                    // Bytes of STDIN the app did not read would be taken for the next request: a new connection then.
+                    link.finished = !conn.is_reusable() || !link.out.is_empty();
+                    let reusable = (!link.finished).then_some(key);
+                    self.fastcgi_end(reusable, link.worker, exchange_key, app_status, status);
+                }
+                fastcgi::Event::Values(_) | fastcgi::Event::Unknown(_) => {}
+            }
+        }
+    }
+
+    fn stdout_data(
+        &mut self,
+        parser: &mut Parser,
+        exchange: &mut Exchange,
+        data: &[u8],
+    ) -> Result<(), response::Error> {
+        self.worker_spoke(exchange);
+        let mut data = data;
+        while exchange.stage == Stage::Awaiting && !data.is_empty() {
+            let (used, event) = parser.step(data, &mut exchange.response)?;
+            data = data.get(used..).unwrap_or_default();
+            if let response::Event::Head(_) = event {
+                if exchange.response.status < 200 {
+                    parser.reset();
+                }
+                self.response_head(exchange);
+            }
+        }
+        if !data.is_empty() {
+            self.response_data(exchange, data);
+        }
+        Ok(())
+    }
+
+    fn fastcgi_end(
+        &mut self,
+        reusable: Option<Key>,
+        worker: Key,
+        exchange_key: Key,
+        app_status: u32,
+        status: fastcgi::ProtocolStatus,
+    ) {
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        self.release(&mut exchange, worker, reusable);
+        match status {
+            fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
+                self.blame(&mut exchange, 502, "it ended the request without a response head");
+            }
+            fastcgi::ProtocolStatus::Complete => {
+                if app_status != 0 {
+                    self.say(
+                        Level::Info,
+                        Some(&exchange),
+                        format_args!("the app ended with status {app_status}"),
+                    );
+                }
+                self.response_end(&mut exchange);
+            }
+            fastcgi::ProtocolStatus::UnknownRole => {
+                self.blame(&mut exchange, 500, "it does not serve the Responder role");
+            }
+            // Neither was run: another worker, or the same a little later, may have it.
+            fastcgi::ProtocolStatus::Overloaded | fastcgi::ProtocolStatus::CantMultiplex => {
+                self.try_again(exchange_key, &mut exchange);
+            }
+        }
+        self.settle(exchange_key, exchange);
+    }
+
+    fn pipe_events(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<usize, String> {
+        let Wire::Pipe(conn) = &mut link.wire else {
+            return Ok(bytes.len());
+        };
+        let mut head = std::mem::take(&mut self.scratch_head);
+        let mut used = 0;
+        let result = loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (count, event) = match conn.step(rest, &mut head) {
+                Ok(step) => step,
+                Err(error) => break Err(describe(&error, rest)),
+            };
+            used += count;
+            match event {
+                pipe::Event::NeedData => break Ok(used),
+                pipe::Event::Ready { slots, flags } => self.pipe_ready(link.worker, slots, flags),
+                pipe::Event::Heartbeat => {}
+                pipe::Event::Log { id, level, text } => {
+                    let exchange = self.by_wire(link.worker, id);
+                    self.worker_log(link.worker, exchange, level, text);
+                }
+                pipe::Event::Head { id } => {
+                    if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {
+                        touched.push(exchange_key);
+                    }
+                }
+                pipe::Event::Data { id, data } => {
+                    let credit = self.pipe_data(link.worker, id, data);
+                    if credit > 0 {
+                        FrontConn::window(id, credit, &mut link.out.bytes);
+                        link.last_request = None;
+                        self.dirty_links.push(key);
+                    }
+                }
+                pipe::Event::End { id } => {
+                    link.used = true;
+                    self.pipe_end(link.worker, id);
+                }
+                pipe::Event::Aborted { id } | pipe::Event::Refused { id } => {
+                    let refused = matches!(event, pipe::Event::Refused { .. });
+                    self.pipe_gave_up(link.worker, id, refused);
+                }
+                pipe::Event::Window { id, bytes } => {
+                    if let Some(exchange) = self
+                        .by_wire(link.worker, id)
+                        .and_then(|key| self.exchanges.get_mut(key))
+                    {
+                        exchange.window = exchange.window.saturating_add(u64::from(bytes));
+                        self.dirty_links.push(key);
+                    }
+                }
+            }
+        };
+        self.scratch_head = head;
+        result
+    }
+
+    fn pipe_head(&mut self, link: Key, worker: Key, id: u16, head: &mut ResponseHead) -> Option<Key> {
+        let exchange_key = self.by_wire(worker, id)?;
+        let mut exchange = self.exchanges.take(exchange_key)?;
+        if exchange.place == Place::Pulled {
+            self.bind(&mut exchange, worker, link);
+        }
+        std::mem::swap(&mut exchange.response, head);
+        self.worker_spoke(&exchange);
+        self.response_head(&mut exchange);
+        self.exchanges.put(exchange_key, exchange);
+        Some(exchange_key)
+    }
+
+    /// Passes body bytes on; the credit to give a worker that counts what it sends, if any is due.
+    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8]) -> u32 {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return 0;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return 0;
+        };
+        self.worker_spoke(&exchange);
+        self.response_data(&mut exchange, data);
+        let mut credit = 0;
+        if self.workers.get(worker).is_some_and(Worker::flows) {
+            exchange.credit = exchange
+                .credit
+                .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            if exchange.credit >= frame::WINDOW / 4 && !exchange.blocked {
+                credit = std::mem::take(&mut exchange.credit);
+            }
+        }
+        self.exchanges.put(exchange_key, exchange);
+        credit
+    }
+
+    fn pipe_end(&mut self, worker: Key, id: u16) {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        self.release(&mut exchange, worker, None);
+        self.response_end(&mut exchange);
+        self.settle(exchange_key, exchange);
+    }
+
+    fn pipe_gave_up(&mut self, worker: Key, id: u16, refused: bool) {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        self.release(&mut exchange, worker, None);
+        if refused && exchange.is_whole() {
+            self.try_again(exchange_key, &mut exchange);
+        } else {
+            self.blame(&mut exchange, 502, "it gave the response up");
+        }
+        self.settle(exchange_key, exchange);
+    }
+
+    /// A link ended: what becomes of its requests, and of its worker.
+    pub(super) fn link_down(&mut self, key: Key, down: &Down) {
+        let Some(mut link) = self.links.free(key) else { return };
+        let _ = self.poll.registry().deregister(link.stream.source());
+        let worker_key = link.worker;
+        if let Down::Broken(reason) = down {
+            let text = format!("broke its protocol: {reason}");
+            self.fault(worker_key, &text);
+        }
+        let is_pipe = matches!(link.wire, Wire::Pipe(_));
+        let mut lost: Vec<Key> = link.exchange.into_iter().collect();
+        if is_pipe {
+            lost = self.exchanges_on(key);
+        }
+        for exchange_key in lost {
+            let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+                continue;
+            };
+            let not_run = match down {
+                Down::Unwritten => true,
+                // The pipe protocol's loops read a whole request before they act: the last request sent was not
+                // read to its end.
+                Down::Reset => is_pipe && link.last_request == Some(exchange_key) && exchange.stage == Stage::Awaiting,
+                Down::Eof | Down::Ours | Down::Broken(_) => false,
+            };
+            self.release(&mut exchange, worker_key, None);
+            self.worker_lost(exchange_key, &mut exchange, not_run, down);
+            self.settle(exchange_key, exchange);
+        }
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
+        worker.idle_links.retain(|other| *other != key);
+        worker.open_links = worker.open_links.saturating_sub(usize::from(!is_pipe));
+        if is_pipe && worker.channel == Some(key) {
+            worker.channel = None;
+            self.channel_closed(worker_key);
+        } else if link.exchange.is_some() && *down != Down::Ours && matches!(worker.state, State::Ready) {
+            match worker.route {
+                // It may be dying, or only have closed one connection: find out before it gets another request.
+                Route::Socket(_) => self.suspect(worker_key),
+                Route::Upstream(_) if *down == Down::Unwritten && !link.used => self.upstream_down(worker_key),
+                Route::Upstream(_) | Route::Channel => {}
+            }
+        }
+    }
+}
+
+enum Fed {
+    /// Part of the body; more may come.
+    Some,
+    /// No bytes are there yet, or the worker's window is closed.
+    Nothing,
+    /// The body's last part, or nothing more will be sent.
+    Last,
+}
+
+fn describe(error: &dyn std::fmt::Display, bytes: &[u8]) -> String {
+    let text = error.to_string();
+    if text.contains('"') {
+        return text;
+    }
+    format!("{text}; its bytes begin \"{}\"", escape::cut(bytes, 64))
+}

@@ -1,0 +1,148 @@
+//! What workers print: their standard output and error, line by line into the error log.
+
+use super::event_loop::Front;
+use super::tokens::{Key, Kind};
+use crate::base::level::Level;
+use mio::Interest;
+use mio::unix::pipe::Receiver;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+
+/// Bytes read from one worker in one turn: a flood must not hold up requests.
+const TURN: usize = 64 * 1024;
+
+/// A line longer than this is logged in parts.
+const LINE: usize = 8 * 1024;
+
+/// The read end of one worker's output.
+#[derive(Debug)]
+pub(super) struct Output {
+    pipe: Receiver,
+    worker: Key,
+    /// The start of a line whose end has not come.
+    partial: Vec<u8>,
+}
+
+impl Front {
+    /// Takes over a ready worker's output from the arbiter.
+    pub(super) fn add_output(&mut self, worker: Key, pipe: OwnedFd) -> std::io::Result<()> {
+        crate::sys::fd::set_nonblocking(&pipe, true)?;
+        let pipe = Receiver::from(pipe);
+        let key = self.outputs.insert(Box::new(Output {
+            pipe,
+            worker,
+            partial: Vec::new(),
+        }));
+        if let Some(output) = self.outputs.get_mut(key) {
+            let token = key.token(Kind::Output);
+            self.poll
+                .registry()
+                .register(&mut output.pipe, token, Interest::READABLE)?;
+        }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.output = Some(key);
+        }
+        self.read_output(key);
+        Ok(())
+    }
+
+    /// Reads what a worker has printed, within this turn's budget.
+    pub(super) fn read_output(&mut self, key: Key) {
+        let Some(mut output) = self.outputs.take(key) else {
+            return;
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut budget = TURN;
+        let open = loop {
+            if budget == 0 {
+                self.resume_outputs.push(key);
+                break true;
+            }
+            let most = scratch.len().min(budget);
+            match output.pipe.read(scratch.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => break false,
+                Ok(count) => {
+                    budget = budget.saturating_sub(count);
+                    self.output_bytes(&mut output, scratch.get(..count).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break false,
+            }
+        };
+        self.scratch = scratch;
+        if open {
+            self.outputs.put(key, output);
+            return;
+        }
+        let rest = std::mem::take(&mut output.partial);
+        self.output_line(output.worker, &rest);
+        let _ = self.poll.registry().deregister(&mut output.pipe);
+        self.outputs.free(key);
+        if let Some(worker) = self.workers.get_mut(output.worker) {
+            worker.output = None;
+        }
+    }
+
+    /// Reads what a dead worker has left. A child of it may hold the pipe open: then what is there now is all.
+    pub(super) fn read_output_to_end(&mut self, worker: Key) {
+        // A pipe holds 64 KiB unless someone made it larger: a few turns empty it.
+        for _ in 0..16 {
+            let Some(key) = self.workers.get(worker).and_then(|worker| worker.output) else {
+                return;
+            };
+            let before = self.resume_outputs.len();
+            self.read_output(key);
+            if self.resume_outputs.len() == before {
+                break;
+            }
+            self.resume_outputs.truncate(before);
+        }
+        let output = self.workers.get_mut(worker).and_then(|worker| worker.output.take());
+        if let Some(mut output) = output.and_then(|key| self.outputs.free(key)) {
+            let rest = std::mem::take(&mut output.partial);
+            self.output_line(worker, &rest);
+            let _ = self.poll.registry().deregister(&mut output.pipe);
+        }
+    }
+
+    fn output_bytes(&mut self, output: &mut Output, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let line = rest.get(..end).unwrap_or_default();
+            if output.partial.is_empty() {
+                self.output_line(output.worker, line);
+            } else {
+                output.partial.extend_from_slice(line);
+                let line = std::mem::take(&mut output.partial);
+                self.output_line(output.worker, &line);
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        output.partial.extend_from_slice(rest);
+        if output.partial.len() >= LINE {
+            let line = std::mem::take(&mut output.partial);
+            self.output_line(output.worker, &line);
+        }
+    }
+
+    /// Logs a line with the request the worker runs, if that is certain: it runs only one.
+    fn output_line(&self, worker_key: Key, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
+        let running = |key: &Key| {
+            let exchange = self.exchanges.get(*key);
+            exchange.is_some_and(|exchange| exchange.worker == Some(worker_key) || worker.runs(exchange.wire))
+        };
+        let exchange = if worker.slots == 1 && (worker.in_flight == 1 || worker.board_busy()) {
+            self.exchanges.keys().find(running)
+        } else {
+            None
+        };
+        self.worker_line(Level::Info, worker_key, exchange, line);
+    }
+}

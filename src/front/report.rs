@@ -1,0 +1,159 @@
+//! What the front says in its logs: one way to name a request, a worker, a client.
+
+use super::client::{AddressText, Peer, wall};
+use super::event_loop::Front;
+use super::exchange::Exchange;
+use super::tokens::Key;
+use crate::base::level::Level;
+use crate::logging::{Context, access, escape};
+use crate::pipe::frame::level;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Lines about one kind of pressure are this far apart; what came between is counted.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Lines about a limit that is being reached, not one per refused request.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Front {
+    /// A line about an exchange, or about nothing in particular.
+    pub(super) fn say(&self, level: Level, exchange: Option<&Exchange>, message: fmt::Arguments<'_>) {
+        let Some(exchange) = exchange else {
+            self.log.log(level, &crate::logging::NONE, message);
+            return;
+        };
+        let pool = self.pools.get(exchange.pool);
+        let worker = exchange
+            .worker
+            .and_then(|key| self.workers.get(key))
+            .filter(|worker| worker.pid != 0);
+        let mut text = AddressText::default();
+        let peer = exchange
+            .client
+            .and_then(|key| self.clients.get(key))
+            .map(|client| client.peer);
+        let context = Context {
+            pool: pool.map(|pool| pool.config.name.as_str()),
+            worker: worker.map(|worker| worker.id),
+            age: worker.map(|worker| worker.age),
+            pid: worker.map(|worker| worker.pid),
+            request: Some(exchange.id.as_bytes()),
+            client: peer.map(|peer| peer.address.map_or("", |address| text.of(address.ip()))),
+        };
+        self.log.log(level, &context, message);
+    }
+
+    /// A line about what happened to a request, which names its method and target.
+    pub(super) fn say_request(&self, level: Level, exchange: &Exchange, what: &str) {
+        let method = escape::cut(exchange.head.method(), 64);
+        let target = escape::cut(exchange.head.target(), 256);
+        self.say(level, Some(exchange), format_args!("{method} {target} {what}"));
+    }
+
+    /// A request in words, for lines that are written after it is gone.
+    pub(super) fn describe_request(&self, exchange: &Exchange) -> String {
+        let method = escape::cut(exchange.head.method(), 64);
+        let target = escape::cut(exchange.head.target(), 256);
+        format!("{method} {target} request={}", exchange.id)
+    }
+
+    /// A line about a worker.
+    pub(super) fn say_worker(&self, level: Level, key: Key, message: fmt::Arguments<'_>) {
+        let worker = self.workers.get(key);
+        let pool = worker.and_then(|worker| self.pools.get(worker.pool));
+        let own = worker.filter(|worker| worker.pid != 0);
+        let context = Context {
+            pool: pool.map(|pool| pool.config.name.as_str()),
+            worker: own.map(|worker| worker.id),
+            age: own.map(|worker| worker.age),
+            pid: own.map(|worker| worker.pid),
+            ..crate::logging::NONE
+        };
+        self.log.log(level, &context, message);
+    }
+
+    /// Text a FastCGI app wrote to its error stream.
+    pub(super) fn worker_text(&self, worker: Key, exchange: Option<Key>, text: &[u8]) {
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            self.worker_line(Level::Info, worker, exchange, line);
+        }
+    }
+
+    /// A LOG frame of a pipe worker.
+    pub(super) fn worker_log(&self, worker: Key, exchange: Option<Key>, severity: u8, text: &[u8]) {
+        let severity = match severity {
+            level::DEBUG => Level::Debug,
+            level::INFO => Level::Info,
+            level::WARNING => Level::Warning,
+            level::ERROR => Level::Error,
+            _ => Level::Critical,
+        };
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            self.worker_line(severity, worker, exchange, line);
+        }
+    }
+
+    /// One line a worker wrote, whole, with what it was serving.
+    pub(super) fn worker_line(&self, level: Level, worker: Key, exchange: Option<Key>, line: &[u8]) {
+        let line = escape::cut(line, 8192);
+        match exchange.and_then(|key| self.exchanges.get(key)) {
+            Some(exchange) => self.say(level, Some(exchange), format_args!("{line}")),
+            None => self.say_worker(level, worker, format_args!("{line}")),
+        }
+    }
+
+    /// A malformed request, in Gunicorn's words.
+    pub(super) fn log_invalid(&self, peer: Peer, reason: &str) {
+        let mut text = AddressText::default();
+        let address = peer.address.map_or("unix", |address| text.of(address.ip()));
+        self.log.warning(
+            &crate::logging::NONE,
+            format_args!("Invalid request from ip={address}: {reason}"),
+        );
+    }
+
+    /// A limit was reached: said at most once a second.
+    pub(super) fn pressed(&mut self, what: &str) {
+        let due = self.pressure.last.is_none_or(|last| self.now - last >= PRESSURE_PAUSE);
+        if !due {
+            self.pressure.held_back += 1;
+            return;
+        }
+        self.pressure.last = Some(self.now);
+        let held_back = std::mem::take(&mut self.pressure.held_back);
+        if held_back == 0 {
+            self.say(Level::Warning, None, format_args!("{what}"));
+        } else {
+            self.say(
+                Level::Warning,
+                None,
+                format_args!("{what}; {held_back} more such events since the last line"),
+            );
+        }
+    }
+
+    /// The access line of an exchange.
+    pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        let Some(log) = &mut self.access else { return };
+        let mut text = AddressText::default();
+        let parsed = exchange.head.method.len > 0;
+        let record = access::Record {
+            remote_addr: peer.address.map_or("", |address| text.of(address.ip())),
+            head: parsed.then_some(&exchange.head),
+            status,
+            response: &exchange.response,
+            bytes,
+            elapsed: crate::sys::clock::now() - exchange.started,
+            time: wall(),
+            pid: exchange.pid,
+            request_id: exchange.id.as_bytes(),
+            block: &exchange.block,
+        };
+        log.log(&record);
+    }
+}

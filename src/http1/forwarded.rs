@@ -1,0 +1,181 @@
+//! What a peer's own words about a request are worth: names with `_`, and fields that give the scheme.
+//!
+//! Never here: deciding whom to trust (the caller knows the peer).
+
+use super::error::Error;
+use crate::base::message::RequestHead;
+
+/// What happens to field names with `_`, which CGI-style variables cannot tell from names with `-`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderMapKind {
+    /// The field is left out.
+    #[default]
+    Drop,
+    /// The request is refused.
+    Refuse,
+    /// The field is passed on, whatever it may be taken for.
+    Dangerous,
+}
+
+/// How peers' fields are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardPolicy {
+    /// What happens to names with `_`.
+    pub header_map: HeaderMapKind,
+    /// Names with `_`, in any case, that trusted peers may send all the same; `*` = all.
+    pub forwarder_headers: Vec<String>,
+    /// Field names in any case, each with the exact value that means https; any other value means http.
+    pub secure_scheme_headers: Vec<(String, String)>,
+}
+
+/// What a trusted peer said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The client used https.
+    pub https: bool,
+}
+
+/// Applies the policy to a request: removes fields that must not get through, and learns the scheme.
+///
+/// # Errors
+/// [`Error::Underscore`] under [`HeaderMapKind::Refuse`]; [`Error::Scheme`] if two fields of a trusted peer disagree.
+pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> Result<Forwarded, Error> {
+    let RequestHead { bytes, fields, .. } = head;
+    let mut refused = false;
+    fields.retain(|field| {
+        let name = field.name.of(bytes);
+        if memchr::memchr(b'_', name).is_none() || (trusted && policy.lets_through(name)) {
+            return true;
+        }
+        refused |= policy.header_map == HeaderMapKind::Refuse;
+        policy.header_map == HeaderMapKind::Dangerous
+    });
+    if refused {
+        return Err(Error::Underscore);
+    }
+    let https = if trusted { policy.scheme(head)? } else { None };
+    Ok(Forwarded {
+        https: https.unwrap_or(false),
+    })
+}
+
+impl ForwardPolicy {
+    fn lets_through(&self, name: &[u8]) -> bool {
+        let covers = |allowed: &String| allowed == "*" || name.eq_ignore_ascii_case(allowed.as_bytes());
+        self.forwarder_headers.iter().any(covers)
+    }
+
+    /// What the scheme fields agree on; `None` if there are none.
+    fn scheme(&self, head: &RequestHead) -> Result<Option<bool>, Error> {
+        let mut verdict = None;
+        for (secure_name, secure_value) in &self.secure_scheme_headers {
+            for (name, value) in head.fields() {
+                if !name.eq_ignore_ascii_case(secure_name.as_bytes()) {
+                    continue;
+                }
+                let vote = value == secure_value.as_bytes();
+                if verdict.replace(vote).is_some_and(|before| before != vote) {
+                    return Err(Error::Scheme);
+                }
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::message::{Field, Span};
+
+    fn head(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::default();
+        let mut store = |text: &str| {
+            let start = u32::try_from(head.bytes.len()).unwrap();
+            head.bytes.extend_from_slice(text.as_bytes());
+            Span {
+                start,
+                len: u32::try_from(text.len()).unwrap(),
+            }
+        };
+        head.fields = fields
+            .iter()
+            .map(|(name, value)| Field {
+                name: store(name),
+                value: store(value),
+            })
+            .collect();
+        head
+    }
+
+    fn policy(header_map: HeaderMapKind, forwarder_headers: &[&str]) -> ForwardPolicy {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        ForwardPolicy {
+            header_map,
+            forwarder_headers: forwarder_headers.iter().map(|name| (*name).to_owned()).collect(),
+            secure_scheme_headers: vec![
+                pair("X-FORWARDED-PROTOCOL", "ssl"),
+                pair("X-FORWARDED-PROTO", "https"),
+                pair("X-FORWARDED-SSL", "on"),
+            ],
+        }
+    }
+
+    #[test]
+    fn underscore_names() {
+        use HeaderMapKind::{Dangerous, Drop, Refuse};
+        let listed = ["SCRIPT_NAME", "PATH_INFO"];
+        let sent = [("X-A", "1"), ("Script_Name", "/a"), ("X_A", "2"), ("B", "3")];
+        for (kind, trusted, allowed, left) in [
+            (Drop, false, listed.as_slice(), Some("X-A B")),
+            (Drop, true, &listed, Some("X-A Script_Name B")),
+            (Drop, true, &["*"], Some("X-A Script_Name X_A B")),
+            (Drop, false, &["*"], Some("X-A B")),
+            (Refuse, false, &listed, None),
+            (Refuse, true, &listed, None),
+            (Refuse, true, &["*"], Some("X-A Script_Name X_A B")),
+            (Dangerous, false, &[], Some("X-A Script_Name X_A B")),
+        ] {
+            let mut head = head(&sent);
+            let result = apply(&mut head, trusted, &policy(kind, allowed));
+            let names: Vec<_> = head.fields().map(|(name, _)| String::from_utf8_lossy(name)).collect();
+            let read = result.map(|_| names.join(" "));
+            let expected = left.map(str::to_owned).ok_or(Error::Underscore);
+            assert_eq!(read, expected, "{kind:?} trusted={trusted} {allowed:?}");
+        }
+        let mut plain = head(&[("X-A", "1")]);
+        assert!(apply(&mut plain, false, &policy(Refuse, &[])).is_ok());
+    }
+
+    #[test]
+    fn schemes() {
+        for (fields, https) in [
+            ([].as_slice(), Ok(false)),
+            (&[("X-Forwarded-Proto", "https")], Ok(true)),
+            (&[("x-forwarded-ssl", "on")], Ok(true)),
+            (&[("X-Forwarded-Proto", "HTTPS")], Ok(false)),
+            (&[("X-Forwarded-Proto", "https,http")], Ok(false)),
+            (&[("X-Forwarded-Proto", "http")], Ok(false)),
+            (&[("X-Forwarded-Proto", "https"), ("X-Forwarded-Ssl", "on")], Ok(true)),
+            (
+                &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Ssl", "off")],
+                Err(Error::Scheme),
+            ),
+            (
+                &[("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")],
+                Err(Error::Scheme),
+            ),
+            (
+                &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "https")],
+                Ok(true),
+            ),
+            (&[("X_Forwarded_Proto", "https")], Ok(false)),
+        ] {
+            let policy = policy(HeaderMapKind::Dangerous, &[]);
+            let trusted = apply(&mut head(fields), true, &policy);
+            assert_eq!(trusted.map(|forwarded| forwarded.https), https, "{fields:?}");
+            let untrusted = apply(&mut head(fields), false, &policy);
+            assert_eq!(untrusted.map(|forwarded| forwarded.https), Ok(false), "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! The access log: one line per request, in Gunicorn's %-format or as JSON, compiled once and rendered without
+//! allocation.
+//!
+//! Everything that came from outside is escaped ([`super::escape`]), so a line is always one line of ASCII (JSON: of
+//! UTF-8). Never here: deciding which requests are logged.
+
+use super::percent::{self, Part, Spec};
+use super::sink::Sink;
+use super::{escape, json, time};
+use crate::base::message::{RequestHead, ResponseHead};
+use crate::sys::clock;
+use std::cell::Cell;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use super::percent::FormatError;
+
+/// Bytes of access lines that may wait for a slow reader.
+const BUFFER_LIMIT: usize = 1024 * 1024;
+
+/// What is known of a request when its response has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The client's address; empty for a unix socket.
+    pub remote_addr: &'a str,
+    /// The request; `None` if it could not be understood.
+    pub head: Option<&'a RequestHead>,
+    /// The status sent.
+    pub status: u16,
+    /// The response's head.
+    pub response: &'a ResponseHead,
+    /// Body bytes sent.
+    pub bytes: u64,
+    /// From the head to the last write.
+    pub elapsed: Duration,
+    /// When the response ended.
+    pub time: SystemTime,
+    /// The worker's process; 0 = none served it.
+    pub pid: i32,
+    /// The request's identifier.
+    pub request_id: &'a [u8],
+    /// The request variables, NAME\0VALUE\0...; may be empty.
+    pub block: &'a [u8],
+}
+
+/// A compiled form of lines.
+#[derive(Clone, Debug)]
+pub struct AccessFormat {
+    form: Form,
+    clock: TimeCache,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Parts(Vec<Compiled>),
+    Json,
+}
+
+#[derive(Clone, Debug)]
+enum Compiled {
+    Literal(String),
+    Atom(Atom, Spec),
+}
+
+/// What a name in a format stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Atom {
+    RemoteAddr,
+    User,
+    Time,
+    RequestLine,
+    Method,
+    Path,
+    Query,
+    Protocol,
+    Status,
+    Bytes,
+    BytesText,
+    Seconds,
+    Milliseconds,
+    Microseconds,
+    SecondsText,
+    Pid,
+    RequestField(String),
+    ResponseField(String),
+    Variable(String),
+    /// `l`, and whatever is unknown.
+    Dash,
+}
+
+impl Atom {
+    fn of(name: &str) -> Self {
+        let braced = name
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_at_checked(rest.len().saturating_sub(2)));
+        match (name, braced) {
+            ("h", _) => Self::RemoteAddr,
+            ("u", _) => Self::User,
+            ("t", _) => Self::Time,
+            ("r", _) => Self::RequestLine,
+            ("m", _) => Self::Method,
+            ("U", _) => Self::Path,
+            ("q", _) => Self::Query,
+            ("H", _) => Self::Protocol,
+            ("s", _) => Self::Status,
+            ("B", _) => Self::Bytes,
+            ("b", _) => Self::BytesText,
+            ("f", _) => Self::RequestField("Referer".to_owned()),
+            ("a", _) => Self::RequestField("User-Agent".to_owned()),
+            ("T", _) => Self::Seconds,
+            ("M", _) => Self::Milliseconds,
+            ("D", _) => Self::Microseconds,
+            ("L", _) => Self::SecondsText,
+            ("p", _) => Self::Pid,
+            (_, Some((inner, "}i" | "}I"))) => Self::RequestField(inner.to_owned()),
+            (_, Some((inner, "}o" | "}O"))) => Self::ResponseField(inner.to_owned()),
+            (_, Some((inner, "}e" | "}E"))) => Self::Variable(inner.to_owned()),
+            _ => Self::Dash,
+        }
+    }
+
+    fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Self::Bytes | Self::Seconds | Self::Milliseconds | Self::Microseconds
+        )
+    }
+}
+
+impl AccessFormat {
+    /// Compiles a %-format. Unknown names are `-` in every line, as under Gunicorn.
+    pub fn compile(format: &str) -> Result<Self, FormatError> {
+        let parts = percent::compile(format, |name| Atom::of(name).is_number())?;
+        let parts = parts.into_iter().map(|part| match part {
+            Part::Literal(text) => Compiled::Literal(text.to_owned()),
+            Part::Value { name, spec } => Compiled::Atom(Atom::of(name), spec),
+        });
+        Ok(Self {
+            form: Form::Parts(parts.collect()),
+            clock: TimeCache::default(),
+        })
+    }
+
+    /// One JSON object per line.
+    #[must_use]
+    pub fn json() -> Self {
+        Self {
+            form: Form::Json,
+            clock: TimeCache::default(),
+        }
+    }
+
+    /// Appends one line, its end included.
+    pub fn render(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        match &self.form {
+            Form::Json => json::render(record, out),
+            Form::Parts(parts) => {
+                for part in parts {
+                    match part {
+                        Compiled::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                        Compiled::Atom(atom, spec) => self.push(atom, *spec, record, out),
+                    }
+                }
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn push(&self, atom: &Atom, spec: Spec, record: &Record<'_>, out: &mut Vec<u8>) {
+        let elapsed = record.elapsed;
+        let number = match atom {
+            Atom::Bytes => record.bytes,
+            Atom::Seconds => elapsed.as_secs(),
+            Atom::Milliseconds => u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            Atom::Microseconds => u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            _ => {
+                let start = out.len();
+                self.push_text(atom, record, out);
+                if !spec.is_plain() {
+                    spec.finish_text(start, out);
+                }
+                return;
+            }
+        };
+        if spec.is_plain() {
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        } else {
+            spec.push_number(number, out);
+        }
+    }
+
+    fn push_text(&self, atom: &Atom, record: &Record<'_>, out: &mut Vec<u8>) {
+        let head = record.head;
+        let text = match atom {
+            Atom::RemoteAddr if record.remote_addr.is_empty() => None,
+            Atom::RemoteAddr => Some(record.remote_addr.as_bytes()),
+            Atom::User => return push_user(record, out),
+            Atom::Time => return self.clock.push(record.time, out),
+            Atom::RequestLine => return push_request_line(head, out),
+            Atom::Method => head.map(RequestHead::method),
+            Atom::Path => variable(record.block, "PATH_INFO").or(head.map(RequestHead::path)),
+            Atom::Query => head.map(RequestHead::query),
+            Atom::Protocol => head.map(|head| head.version.as_str().as_bytes()),
+            Atom::Status => return push_number(record.status.into(), out),
+            Atom::BytesText => return push_number(record.bytes, out),
+            Atom::SecondsText => return push_seconds(record.elapsed, out),
+            Atom::Pid if record.pid == 0 => None,
+            Atom::Pid => {
+                // Writing to a vector does not fail.
+                let _ = write!(out, "<{}>", record.pid);
+                return;
+            }
+            Atom::RequestField(name) => head.and_then(|head| last(head.fields(), name)),
+            Atom::ResponseField(name) => last(record.response.fields(), name),
+            Atom::Variable(name) => variable(record.block, name),
+            Atom::Bytes | Atom::Seconds | Atom::Milliseconds | Atom::Microseconds | Atom::Dash => None,
+        };
+        match text {
+            Some(text) => escape::push(text, out),
+            None => out.push(b'-'),
+        }
+    }
+}
+
+/// The value of the last field of this name, as Gunicorn's dictionary keeps it.
+fn last<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, name: &str) -> Option<&'a [u8]> {
+    let same = fields.filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+    same.last().map(|(_, value)| value)
+}
+
+/// A variable's value, its name in any case.
+pub(super) fn variable<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut rest = block;
+    let mut next = || {
+        let end = memchr::memchr(0, rest)?;
+        let (text, tail) = rest.split_at_checked(end)?;
+        rest = tail.get(1..)?;
+        Some(text)
+    };
+    let mut found = None;
+    while let (Some(key), Some(value)) = (next(), next()) {
+        if key.eq_ignore_ascii_case(name.as_bytes()) {
+            found = Some(value);
+        }
+    }
+    found
+}
+
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn push_seconds(elapsed: Duration, out: &mut Vec<u8>) {
+    let _ = write!(out, "{}.{:06}", elapsed.as_secs(), elapsed.subsec_micros());
+}
+
+fn push_request_line(head: Option<&RequestHead>, out: &mut Vec<u8>) {
+    let Some(head) = head else {
+        return out.push(b'-');
+    };
+    escape::push(head.method(), out);
+    out.push(b' ');
+    escape::push(head.target(), out);
+    out.push(b' ');
+    out.extend_from_slice(head.version.as_str().as_bytes());
+}
+
+/// The user the app or the server authenticated, else the one the client claims with HTTP Basic, else `-`.
+fn push_user(record: &Record<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    if let Some(user) = variable(record.block, "REMOTE_USER") {
+        escape::push(user, out);
+    } else if let Some(field) = record.head.and_then(|head| head.field("Authorization")) {
+        push_basic_user(field, out);
+    }
+    if out.len() == start {
+        out.push(b'-');
+    }
+}
+
+/// The part before `:` of RFC 7617 credentials; nothing if they are malformed.
+fn push_basic_user(field: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let Some((scheme, coded)) = field.split_at_checked(6) else {
+        return;
+    };
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return;
+    }
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    for byte in coded.trim_ascii() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => break,
+        };
+        bits = (bits << 6) | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            let [.., decoded] = (bits >> count).to_be_bytes();
+            if decoded == b':' {
+                return;
+            }
+            escape::push(&[decoded], out);
+        }
+    }
+    // Without a colon these were no credentials.
+    out.truncate(start);
+}
+
+/// The text of `%(t)s`, made once a second.
+#[derive(Clone, Debug, Default)]
+struct TimeCache {
+    made: Cell<(u64, [u8; Self::LENGTH])>,
+}
+
+impl TimeCache {
+    /// Bytes of `[20/Nov/2026:09:09:30 +0000]`.
+    const LENGTH: usize = 28;
+
+    fn push(&self, time: SystemTime, out: &mut Vec<u8>) {
+        let second = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (made, text) = self.made.get();
+        if made == second && made != 0 {
+            return out.extend_from_slice(&text);
+        }
+        let start = out.len();
+        time::push_access_time(clock::local(time), out);
+        // Years beyond 9999 make a longer text, which is then not kept.
+        if let Some(text) = out
+            .get(start..)
+            .and_then(|text| <[u8; Self::LENGTH]>::try_from(text).ok())
+        {
+            self.made.set((second, text));
+        }
+    }
+}
+
+/// The access log of one process: lines wait in memory (1 MiB) and are written in batches without waiting.
+#[derive(Debug)]
+pub struct AccessWriter {
+    format: AccessFormat,
+    sink: Sink,
+    fd: OwnedFd,
+}
+
+impl AccessWriter {
+    /// A log that goes to `fd`.
+    #[must_use]
+    pub fn new(format: AccessFormat, fd: OwnedFd) -> Self {
+        Self {
+            format,
+            sink: Sink::new(BUFFER_LIMIT),
+            fd,
+        }
+    }
+
+    /// Adds a line; it is dropped and counted if 1 MiB waits.
+    pub fn log(&mut self, record: &Record<'_>) {
+        let format = &self.format;
+        self.sink.push(|out| format.render(record, out));
+    }
+
+    /// Writes what the file takes without waiting. Call it once per turn of the event loop, and before exit.
+    pub fn flush(&mut self) {
+        self.sink.write_to(self.fd.as_fd());
+    }
+
+    /// True if lines still wait, so that an idle loop knows to come back.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.sink.waiting() > 0
+    }
+
+    /// Lines dropped since the last call, for the error log.
+    pub fn take_dropped(&mut self) -> u64 {
+        self.sink.take_dropped()
+    }
+
+    /// Writes what waits to the old file as far as it goes, then continues with another.
+    pub fn replace(&mut self, fd: OwnedFd) {
+        self.flush();
+        self.fd = fd;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::message::{Field, Span};
+
+    fn span(bytes: &mut Vec<u8>, text: &[u8]) -> Span {
+        let start = u32::try_from(bytes.len()).unwrap();
+        bytes.extend_from_slice(text);
+        Span {
+            start,
+            len: u32::try_from(text.len()).unwrap(),
+        }
+    }
+
+    fn request(target: &[u8], fields: &[(&str, &[u8])]) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.method = span(&mut head.bytes, b"GET");
+        head.target = span(&mut head.bytes, target);
+        let path = target.split(|byte| *byte == b'?').next().unwrap();
+        head.path = span(&mut head.bytes, path);
+        head.query = target.get(path.len() + 1..).map(|query| span(&mut head.bytes, query));
+        for (name, value) in fields {
+            let name = span(&mut head.bytes, name.as_bytes());
+            let value = span(&mut head.bytes, value);
+            head.fields.push(Field { name, value });
+        }
+        head
+    }
+
+    fn response() -> ResponseHead {
+        let mut head = ResponseHead::default();
+        head.push(b"Content-Type", b"text/plain");
+        head
+    }
+
+    /// A record with everything in it.
+    fn record<'a>(head: Option<&'a RequestHead>, response: &'a ResponseHead) -> Record<'a> {
+        Record {
+            remote_addr: "192.0.2.1",
+            head,
+            status: 200,
+            response,
+            bytes: 1234,
+            elapsed: Duration::from_micros(2_003_004),
+            time: UNIX_EPOCH + Duration::from_secs(1_600_000_000),
+            pid: 77,
+            request_id: b"4f1c",
+            block: b"PATH_INFO\0/a b\0REMOTE_USER\0ann\0X\0one\0X\0two\0",
+        }
+    }
+
+    fn line(format: &str, record: &Record<'_>) -> String {
+        let mut out = Vec::new();
+        AccessFormat::compile(format).unwrap().render(record, &mut out);
+        let line = String::from_utf8(out).unwrap();
+        line.strip_suffix('\n').unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_atom_of_a_full_and_of_an_unreadable_request() {
+        let fields: &[(&str, &[u8])] = &[
+            ("Referer", b"http://r/"),
+            ("user-agent", b"old"),
+            ("User-Agent", b"curl"),
+        ];
+        let head = request(b"/a%20b?c=d", fields);
+        let response = response();
+        let (full, mut empty) = (record(Some(&head), &response), record(None, &response));
+        (empty.remote_addr, empty.block, empty.pid) = ("", b"", 0);
+        for (atom, expected, without) in [
+            ("h", "192.0.2.1", "-"),
+            ("l", "-", "-"),
+            ("u", "ann", "-"),
+            ("r", "GET /a%20b?c=d HTTP/1.1", "-"),
+            ("m", "GET", "-"),
+            ("U", "/a b", "-"),
+            ("q", "c=d", "-"),
+            ("H", "HTTP/1.1", "-"),
+            ("s", "200", "200"),
+            ("B", "1234", "1234"),
+            ("b", "1234", "1234"),
+            ("f", "http://r/", "-"),
+            ("a", "curl", "-"),
+            ("T", "2", "2"),
+            ("M", "2003", "2003"),
+            ("D", "2003004", "2003004"),
+            ("L", "2.003004", "2.003004"),
+            ("p", "<77>", "-"),
+            ("{USER-agent}i", "curl", "-"),
+            ("{content-type}o", "text/plain", "text/plain"),
+            ("{x}e", "two", "-"),
+            ("{nope}e", "-", "-"),
+            ("{}i", "-", "-"),
+            ("{", "-", "-"),
+            ("{é", "-", "-"),
+            ("nope", "-", "-"),
+        ] {
+            assert_eq!(line(&format!("%({atom})s"), &full), expected, "{atom}");
+            assert_eq!(
+                line(&format!("%({atom})s"), &empty),
+                without,
+                "{atom} of an unreadable request"
+            );
+        }
+        assert_eq!(
+            line("%(D)09d|%(M)-6d|%(h).3s|%(h)12s|%%", &full),
+            "002003004|2003  |192|   192.0.2.1|%"
+        );
+        assert!(matches!(
+            AccessFormat::compile("%(s)d"),
+            Err(FormatError::NotANumber { .. })
+        ));
+        assert!(AccessFormat::compile("%(B)d %(T).1f %(M)x %(D)e").is_ok());
+    }
+
+    #[test]
+    fn what_clients_send_cannot_forge_lines() {
+        let head = request(
+            b"/\"\x1b[2J",
+            &[("User-Agent", b"a\" 200 1 \"\n1.2.3.4 - \\"), ("Referer", b"\xff")],
+        );
+        let response = response();
+        let mut record = record(Some(&head), &response);
+        record.block = b"PATH_INFO\0/\n\0";
+        assert_eq!(
+            line("%(r)s %(U)s \"%(f)s\" \"%(a)s\"", &record),
+            r#"GET /\"\x1b[2J HTTP/1.1 /\x0a "\xff" "a\" 200 1 \"\x0a1.2.3.4 - \\""#
+        );
+    }
+
+    #[test]
+    fn users_come_from_the_app_or_from_basic_credentials() {
+        let response = response();
+        for (field, expected) in [
+            (&b"Basic YW5uOnNlY3JldA=="[..], "ann"),
+            (b"bAsIc YW5uOg==", "ann"),
+            (b"Basic OnNlY3JldA==", "-"),
+            (b"Basic YW5u", "-"),
+            (b"Basic", "-"),
+            (b"Basic !", "-"),
+            (b"Bearer YW5uOnNlY3JldA==", "-"),
+            (b"Basic CjoK", "\\x0a"),
+        ] {
+            let head = request(b"/", &[("Authorization", field)]);
+            let mut record = record(Some(&head), &response);
+            assert_eq!(line("%(u)s", &record), "ann", "REMOTE_USER wins");
+            record.block = b"";
+            assert_eq!(line("%(u)s", &record), expected, "{}", escape::cut(field, 64));
+        }
+    }
+
+    #[test]
+    fn the_time_is_renewed_each_second() {
+        let response = response();
+        let mut record = record(None, &response);
+        let format = AccessFormat::compile("%(t)s").unwrap();
+        let mut lines = Vec::new();
+        for milliseconds in [1_600_000_000_000, 1_600_000_000_999, 1_600_000_001_000] {
+            record.time = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            let mut out = Vec::new();
+            format.render(&record, &mut out);
+            lines.push(String::from_utf8(out).unwrap());
+        }
+        assert_eq!(lines[0], lines[1]);
+        assert_ne!(lines[1], lines[2]);
+        assert!(
+            lines[0].starts_with("[1") && lines[0].contains("/Sep/2020:"),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[0].contains(":40 ") && lines[2].contains(":41 "));
+    }
+
+    #[test]
+    fn json_lines_have_the_same_keys_always() {
+        let head = request(b"/\"", &[("User-Agent", b"\xe9\n")]);
+        let response = response();
+        let (full, mut empty) = (record(Some(&head), &response), record(None, &response));
+        (empty.remote_addr, empty.block, empty.pid, empty.request_id) = ("", b"", 0, b"");
+        let render = |record: &Record<'_>| {
+            let mut out = Vec::new();
+            AccessFormat::json().render(record, &mut out);
+            let line = String::from_utf8(out).unwrap();
+            assert!(line.ends_with("}\n"));
+            line.split_once(",\"client\"").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            render(&full),
+            ":\"192.0.2.1\",\"method\":\"GET\",\"target\":\"/\\\"\",\"protocol\":\"HTTP/1.1\",\"host\":null,\"status\":200,\
+             \"bytes\":1234,\"seconds\":2.003004,\"referer\":null,\"user_agent\":\"é\\n\",\"user\":\"ann\",\
+             \"request_id\":\"4f1c\",\"pid\":77}\n"
+        );
+        assert_eq!(
+            render(&empty),
+            ":null,\"method\":null,\"target\":null,\"protocol\":null,\"host\":null,\"status\":200,\"bytes\":1234,\
+             \"seconds\":2.003004,\"referer\":null,\"user_agent\":null,\"user\":null,\"request_id\":null,\"pid\":null}\n"
+        );
+    }
+
+    #[test]
+    fn the_writer_keeps_lines_in_order_and_counts_what_it_drops() {
+        let response = response();
+        let record = record(None, &response);
+        let (read, write) = crate::sys::fd::pipe().unwrap();
+        let mut log = AccessWriter::new(AccessFormat::compile("%(m)500s").unwrap(), write);
+        let lines = BUFFER_LIMIT / 501 + 10;
+        for _ in 0..lines {
+            log.log(&record);
+        }
+        assert_eq!(log.take_dropped(), 10);
+        // Nobody reads the pipe, and it holds less than the buffer: this returns all the same.
+        log.flush();
+        assert!(log.has_waiting());
+        drop(read);
+        log.flush();
+        assert!(!log.has_waiting(), "a reader that is gone does not fill memory");
+    }
+}

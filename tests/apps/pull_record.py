@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""docs/examples/pipe_pull.py, every byte of it, with another `app`: one that keeps a record of what it ran.
+
+  /record?id=X&ms=N   appends "X PID" to the file named by the variable RECORD_FILE, sleeps, answers
+  /sleep?ms=N  /pid  /sse  /echo  and "hello" for all other paths
+"""
+
+import ast
+import os
+import time
+import urllib.parse
+
+EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/examples/pipe_pull.py")
+
+
+def events():
+    for number in range(1, 6):
+        yield b"data: %d\n\n" % number
+        time.sleep(0.06)
+
+
+def recording_app(variables, body):
+    head = b"200 OK\0Content-Type\0text/plain"
+    query = dict(urllib.parse.parse_qsl(variables.get("QUERY_STRING", "")))
+    path, nap = variables["PATH_INFO"], int(query.get("ms", "0")) / 1000
+    if path == "/record":
+        record = os.open(variables["RECORD_FILE"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(record, b"%s %d\n" % (query["id"].encode(), os.getpid()))
+        os.close(record)
+        time.sleep(nap)
+        return head, b"recorded\n"
+    if path == "/sleep":
+        time.sleep(nap)
+        return head, b"slept\n"
+    if path == "/pid":
+        return head, b"%d\n" % os.getpid()
+    if path == "/echo":
+        return head, body
+    if path == "/sse":
+        return b"200 OK\0Content-Type\0text/event-stream", events()
+    return head, b"hello\n"
+
+
+def main():
+    with open(EXAMPLE) as file:
+        tree = ast.parse(file.read(), EXAMPLE)
+    places = [place for place, node in enumerate(tree.body) if getattr(node, "name", None) == "app"]
+    assert len(places) == 1, "the example has one function `app`"
+    tree.body[places[0] : places[0] + 1] = ast.parse("app = recording_app").body
+    exec(compile(tree, EXAMPLE, "exec"), {"__name__": "__main__", "recording_app": recording_app})
+
+
+main()

@@ -1,0 +1,264 @@
+//! Workers that misbehave: whatever they do, the client gets a correct answer or a clean 502, nothing hangs, nothing
+//! leaks, and the log says why.
+
+use std::time::Duration;
+
+use crate::harness::procs::{self, is_alive};
+use crate::harness::{Response, Server, Setup, request, wait_until};
+
+/// What a client must see.
+enum Seen {
+    /// This status.
+    Status(u16),
+    /// The usual answer.
+    Hello,
+    /// A head with 200, and then a connection cut so that the client can tell.
+    Cut,
+    /// A body of exactly these bytes.
+    Body(&'static str),
+}
+
+fn ask(server: &Server, target: &str, seen: &Seen) {
+    // POST, so that nothing is tried a second time.
+    let mut client = server.connect();
+    client.send(format!(
+        "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+    ));
+    let answer = client.try_response("POST");
+    match (seen, &answer) {
+        (Seen::Status(status), Ok(response)) => {
+            assert_eq!(response.status, *status, "{target}: {}", response.text());
+            assert!(response.field("x-request-id").is_some(), "{target}: {response:?}");
+        }
+        (Seen::Hello, Ok(response)) => {
+            assert_eq!(
+                (response.status, response.text().as_str()),
+                (200, "hello\n"),
+                "{target}"
+            );
+        }
+        (Seen::Body(text), Ok(response)) => {
+            assert_eq!((response.status, response.text().as_str()), (200, *text), "{target}");
+        }
+        (Seen::Cut, Err(error)) => {
+            assert!(error.kind() != std::io::ErrorKind::WouldBlock, "{target} hangs");
+        }
+        (_, answer) => panic!("{target}: {answer:?}"),
+    }
+    let next = server.get("/");
+    assert_eq!((next.status, next.text().as_str()), (200, "hello\n"), "after {target}");
+}
+
+/// Asks each, and looks whether everything is as before.
+fn check(server: Server, cases: &[(&str, Seen)]) {
+    server.wait_for_workers(2);
+    for (target, seen) in cases {
+        ask(&server, target, seen);
+    }
+    server.wait_for_workers(2);
+    wait_until("every dead worker to be reaped", || {
+        !procs::descendants(server.pid).iter().any(procs::Process::is_zombie)
+    });
+    server.stop();
+}
+
+#[test]
+fn fastcgi_workers() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 2).allow("").start();
+    let cases = [
+        ("/die-before", Seen::Status(502)),
+        ("/killed-before", Seen::Status(502)),
+        ("/die-during", Seen::Cut),
+        ("/die-in-head", Seen::Status(502)),
+        ("/die-after", Seen::Hello),
+        ("/exit-zero", Seen::Status(502)),
+        ("/garbage", Seen::Status(502)),
+        ("/wrong-version", Seen::Status(502)),
+        ("/wrong-id", Seen::Status(502)),
+        ("/bad-head", Seen::Status(502)),
+        ("/no-head", Seen::Status(502)),
+        ("/long-head", Seen::Status(502)),
+        ("/split-field", Seen::Status(502)),
+        ("/short-body", Seen::Cut),
+        ("/long-body", Seen::Body("hello")),
+        ("/stdout", Seen::Hello),
+    ];
+    check(server, &cases);
+}
+
+#[test]
+fn an_end_without_end_request_is_never_a_complete_response() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 2).allow("").start();
+    let response: Result<Response, _> = {
+        let mut client = server.connect();
+        client.send("POST /no-end HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        client.try_response("POST")
+    };
+    assert!(
+        response.as_ref().map_or(true, |response| response.status == 502),
+        "{response:?}"
+    );
+    assert_eq!(server.get("/").status, 200);
+    server.stop();
+}
+
+#[test]
+fn an_overloaded_worker_is_not_the_last_word_and_not_an_endless_loop() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 2).allow("").start();
+    let response = request(&server.address, "POST", "/overloaded", &[], b"x");
+    assert!(matches!(response.status, 502 | 503), "{response:?}");
+    assert_eq!(server.get("/").status, 200);
+    server.stop();
+}
+
+#[test]
+fn pipe_workers() {
+    let server = Setup::bad_pipe(&[]).with("workers", 2).allow("").start();
+    let cases = [
+        ("/die-before", Seen::Status(502)),
+        ("/die-during", Seen::Cut),
+        ("/die-in-frame", Seen::Status(502)),
+        ("/die-after", Seen::Hello),
+        ("/exit-zero", Seen::Status(502)),
+        ("/aborts", Seen::Status(502)),
+        ("/aborts-in-body", Seen::Cut),
+        ("/garbage", Seen::Status(502)),
+        ("/unknown-type", Seen::Status(502)),
+        ("/skipped-type", Seen::Hello),
+        ("/too-long", Seen::Status(502)),
+        ("/wrong-id", Seen::Status(502)),
+        ("/twice", Seen::Hello),
+        ("/bad-status", Seen::Status(502)),
+        ("/bad-field", Seen::Status(502)),
+        ("/bad-name", Seen::Status(502)),
+        ("/odd-head", Seen::Status(502)),
+        ("/head-too-long", Seen::Status(502)),
+        ("/body-first", Seen::Status(502)),
+        ("/short-body", Seen::Cut),
+        ("/long-body", Seen::Body("hello")),
+        ("/ready-again", Seen::Status(502)),
+        ("/stdout", Seen::Hello),
+        ("/log", Seen::Hello),
+        ("/refuses-once", Seen::Hello),
+    ];
+    check(server, &cases);
+}
+
+#[test]
+fn garbage_is_logged_with_its_first_bytes_escaped_and_the_worker_is_replaced() {
+    for setup in [Setup::bad_fastcgi(&[]), Setup::bad_pipe(&[])] {
+        let server = setup.allow("").start();
+        let workers = server.wait_for_workers(1);
+        assert_eq!(request(&server.address, "POST", "/garbage", &[], b"x").status, 502);
+        wait_until("another worker", || {
+            let now = server.workers();
+            now.len() == 1 && now != workers
+        });
+        let log = server.log();
+        assert!(!log.contains('\u{1b}'), "raw control characters in the log:\n{log}");
+        assert!(log.contains("not FastCGI") || log.contains("Traceback"), "{log}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_request_that_kills_every_worker_is_not_tried_for_ever() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 3).allow("").start();
+    let workers = server.wait_for_workers(3);
+    // A GET may be tried twice, so at most two workers die of it.
+    assert_eq!(server.get("/die-before").status, 502);
+    server.wait_for_workers(3);
+    let survivors = server.workers().iter().filter(|pid| workers.contains(pid)).count();
+    assert!(survivors >= 1, "every worker was tried");
+    server.stop();
+}
+
+#[test]
+fn ten_megabytes_on_standard_error_neither_block_nor_flood() {
+    for (setup, targets) in [
+        (Setup::bad_fastcgi(&[]), vec!["/stderr", "/own-stderr"]),
+        (Setup::bad_pipe(&[]), vec!["/own-stderr"]),
+    ] {
+        let server = setup.with("workers", 2).allow("").start();
+        for target in targets {
+            ask(&server, target, &Seen::Hello);
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn what_an_app_prints_stands_in_the_log_with_its_worker() {
+    for setup in [Setup::bad_fastcgi(&[]), Setup::bad_pipe(&[])] {
+        let server = setup.allow("").start();
+        let worker = server.wait_for_workers(1)[0];
+        ask(&server, "/stdout", &Seen::Hello);
+        let line = server.wait_for_log("printed by the app");
+        assert!(line.contains(&format!("pid={worker}")), "{line}");
+        server.stop();
+    }
+}
+
+#[test]
+fn children_that_outlive_their_worker_go_with_its_group() {
+    for setup in [Setup::bad_fastcgi(&[]), Setup::bad_pipe(&[])] {
+        let server = setup.with("workers", 2).allow("").start();
+        server.wait_for_workers(2);
+        // The worker lives on; its child goes when the server stops, which the harness checks.
+        let child: i32 = server.get("/forks").text().trim().parse().expect("a pid");
+        assert!(is_alive(child));
+        // The worker dies and leaves a child behind.
+        let before = server.processes().len();
+        assert_eq!(
+            request(&server.address, "POST", "/forks-and-dies", &[], b"x").status,
+            502
+        );
+        wait_until("the orphan to be gone", || {
+            server.workers().len() == 2 && server.processes().len() <= before
+        });
+        server.stop();
+        assert!(!is_alive(child));
+    }
+}
+
+#[test]
+fn a_worker_that_exits_in_a_loop_is_started_ever_more_slowly() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 1).allow("").start();
+    let starts = || server.log().matches("Booting worker").count();
+    let deaths = 4;
+    for n in 1..=deaths {
+        assert_eq!(request(&server.address, "POST", "/exit-zero", &[], b"x").status, 502);
+        wait_until("a new worker", || starts() > n);
+    }
+    // One start per death: no spinning.
+    assert_eq!(server.get("/").status, 200);
+    assert_eq!(starts(), 1 + deaths, "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn an_app_that_breaks_after_a_good_start_does_not_take_the_server_along() {
+    // The script works once, then its successors cannot start.
+    let setup = Setup::new();
+    let script = setup.path_text("app.sh");
+    let app = crate::harness::apps::app("bad_fastcgi.py");
+    let text = format!("#!/bin/sh\nif mkdir once 2>/dev/null; then exec {app}; fi\necho broken now >&2\nexit 1\n");
+    std::fs::write(&script, text).expect("a script");
+    let server = setup
+        .with("exec", crate::harness::server::list(&["sh", &script]))
+        .with_text("protocol", "fastcgi")
+        .with_text("queue_timeout", "1s")
+        .allow("")
+        .start();
+    assert_eq!(request(&server.address, "POST", "/die-before", &[], b"x").status, 502);
+    server.wait_for_log("broken now");
+    // The arbiter lives, the front answers, and starts are paced.
+    assert_eq!(server.get("/").status, 503);
+    assert!(server.log().matches("Booting worker").count() < 12, "{}", server.log());
+    // And when it works again, it serves again.
+    std::fs::remove_dir(server.path("once")).expect("the directory");
+    crate::harness::wait_within(Duration::from_secs(60), "recovery", || {
+        (server.get("/").status == 200).then_some(())
+    });
+    server.stop();
+}

@@ -1,0 +1,197 @@
+//! Other people's programs beside ours: nginx in front, php-fpm and plain FastCGI servers behind.
+//!
+//! Each runs in the foreground, unprivileged where it can, in a directory of its own, and is killed when dropped.
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::client::{Address, Client};
+use super::{procs, wait_for, wait_until};
+
+/// A peer that runs until it is dropped.
+pub(crate) struct Peer {
+    child: Child,
+    dir: TempDir,
+    name: &'static str,
+    /// Where it listens.
+    pub(crate) address: Address,
+}
+
+impl Peer {
+    fn start(name: &'static str, mut command: Command, dir: TempDir, address: Address) -> Self {
+        let log = fs::File::create(dir.path().join("output.log")).expect("a file for the output");
+        let child = command
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}; scripts/test installs what the tests need"));
+        Self {
+            child,
+            dir,
+            name,
+            address,
+        }
+    }
+
+    /// What it printed and logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output.log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// Its socket as `connect` names it.
+    pub(crate) fn upstream(&self) -> String {
+        match &self.address {
+            Address::Unix(path) => format!("unix:{}", path.display()),
+            Address::Tcp(address) => format!("tcp:{address}"),
+        }
+    }
+
+    fn wait_until_it_answers(mut self) -> Self {
+        wait_until(&format!("{} to listen", self.name), || {
+            let ended = self.child.try_wait().expect("its status");
+            assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.name, self.log());
+            Client::try_connect(&self.address).is_ok()
+        });
+        self
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.name, self.log());
+        }
+        let family = procs::descendants(self.pid());
+        procs::signal(self.pid(), Signal::SIGTERM);
+        wait_for(&format!("the end of {}", self.name), || {
+            self.child.try_wait().expect("its status")
+        });
+        for process in family.iter().filter(|process| process.is_alive()) {
+            procs::signal(process.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("rgunicorn-peer-")
+        .tempdir()
+        .expect("a directory for the peer")
+}
+
+/// The first of these programs that is installed.
+pub(crate) fn program(names: &[&str]) -> PathBuf {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
+    names
+        .iter()
+        .flat_map(|name| path.split(':').map(move |dir| Path::new(dir).join(name)))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("none of {names:?} is installed; scripts/test installs what the tests need"))
+}
+
+/// nginx passing everything to our unix socket, over a unix socket of its own.
+pub(crate) fn nginx(upstream: &Path) -> Peer {
+    let dir = directory();
+    let place = dir.path().display();
+    let socket = dir.path().join("nginx.sock");
+    // As root, nginx would change to a user that may not enter our directories.
+    let user = if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    let config = format!(
+        "daemon off;\nmaster_process on;\nworker_processes 1;\n{user}\npid {place}/nginx.pid;\nerror_log stderr warn;\n\
+         events {{ worker_connections 512; }}\n\
+         http {{\n\
+           access_log off;\n\
+           client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;\n\
+           uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;\n\
+           client_max_body_size 200m;\n\
+           upstream ours {{ server unix:{}; keepalive 8; }}\n\
+           server {{\n\
+             listen unix:{};\n\
+             location / {{\n\
+               proxy_pass http://ours;\n\
+               proxy_http_version 1.1;\n\
+               proxy_set_header Connection \"\";\n\
+               proxy_set_header Host $host;\n\
+               proxy_request_buffering off;\n\
+               proxy_buffering off;\n\
+             }}\n\
+           }}\n\
+         }}\n",
+        upstream.display(),
+        socket.display()
+    );
+    let path = dir.path().join("nginx.conf");
+    fs::write(&path, config).expect("nginx's configuration is written");
+    let mut command = Command::new(program(&["nginx"]));
+    command
+        .arg("-e")
+        .arg("stderr")
+        .arg("-p")
+        .arg(dir.path())
+        .arg("-c")
+        .arg(&path);
+    Peer::start("nginx", command, dir, Address::Unix(socket)).wait_until_it_answers()
+}
+
+/// php-fpm with two children on a unix socket.
+pub(crate) fn php_fpm() -> Peer {
+    let dir = directory();
+    let socket = dir.path().join("fpm.sock");
+    let config = format!(
+        "[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\nlisten = {}\npm = static\npm.max_children = 2\n\
+         clear_env = no\ncatch_workers_output = yes\nphp_admin_value[post_max_size] = 64M\n",
+        socket.display()
+    );
+    let path = dir.path().join("fpm.conf");
+    fs::write(&path, config).expect("php-fpm's configuration is written");
+    let names = [
+        "php-fpm",
+        "php-fpm8.4",
+        "php-fpm8.3",
+        "php-fpm8.2",
+        "php-fpm8.1",
+        "php-fpm8.0",
+        "php-fpm7.4",
+    ];
+    let mut command = Command::new(program(&names));
+    command.arg("--nodaemonize").arg("--fpm-config").arg(&path);
+    if nix::unistd::geteuid().is_root() {
+        command.arg("--allow-to-run-as-root");
+        let config = fs::read_to_string(&path).expect("just written");
+        fs::write(&path, config + "user = root\ngroup = root\n").expect("php-fpm's configuration is written");
+    }
+    Peer::start("php-fpm", command, dir, Address::Unix(socket)).wait_until_it_answers()
+}
+
+/// A FastCGI program as an independent server: a listening unix socket on its descriptor 0.
+pub(crate) fn fastcgi_server(words: &[&str]) -> Peer {
+    let dir = directory();
+    let socket = dir.path().join("app.sock");
+    let listener = UnixListener::bind(&socket).expect("a listening socket");
+    let mut command = Command::new(words.first().expect("a program"));
+    command
+        .args(words.iter().skip(1))
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    Peer::start("a FastCGI server", command, dir, Address::Unix(socket))
+}
+
+/// Connections to our unix socket that say nothing; for counting.
+pub(crate) fn idle_unix_connections(path: &Path, count: usize) -> Vec<UnixStream> {
+    (0..count)
+        .map(|_| UnixStream::connect(path).expect("a connection"))
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! A request that takes longer than `timeout`: 504, an explanation in the log, the whole process group gone, and
+//! nobody else disturbed.
+
+use crate::harness::{Server, Setup, procs, wait_until};
+
+fn check(server: &Server, target: &str, post: bool) {
+    let workers = server.wait_for_workers(2);
+    let mut client = server.connect();
+    let (method, body) = if post {
+        ("POST", "Content-Length: 1\r\n\r\nx")
+    } else {
+        ("GET", "\r\n")
+    };
+    client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{body}"));
+    // The app has forked its child: the group is the worker and the child.
+    let group = crate::harness::wait_for("the app to hang with a child", || {
+        let busy = workers.iter().find(|worker| !procs::children(**worker).is_empty())?;
+        let mut group = procs::children(*busy);
+        group.push(procs::look(*busy)?);
+        Some(group)
+    });
+    let worker = group.last().expect("the worker").pid;
+    assert_eq!(server.get("/").status, 200, "another request is not disturbed");
+    let response = client.response(method);
+    assert_eq!(response.status, 504, "{}", response.text());
+    let id = response.field("x-request-id").expect("a request id").to_owned();
+    let line = server.wait_for_log(&id);
+    for part in [method, target, &format!("pid={worker}"), "pool=", "worker=", "age="] {
+        assert!(line.contains(part), "no {part:?} in: {line}");
+    }
+    wait_until("the end of the whole group", || {
+        !group.iter().any(procs::Process::is_alive)
+    });
+    wait_until("a replacement", || {
+        let now = server.workers();
+        now.len() == 2 && !now.contains(&worker)
+    });
+    let survivor = workers.iter().find(|pid| **pid != worker).expect("two workers");
+    assert!(server.workers().contains(survivor), "the other worker was replaced too");
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn an_overdue_fastcgi_worker_is_explained_and_killed_with_its_group() {
+    let server = Setup::bad_fastcgi(&[])
+        .with("workers", 2)
+        .with_text("timeout", "1s")
+        .allow("")
+        .start();
+    check(&server, "/hangs?why=1", false);
+    check(&server, "/hangs", true);
+    server.stop();
+}
+
+#[test]
+fn an_overdue_pipe_worker_is_explained_and_killed_with_its_group() {
+    let server = Setup::bad_pipe(&[])
+        .with("workers", 2)
+        .with_text("timeout", "1s")
+        .allow("")
+        .start();
+    check(&server, "/hangs", true);
+    server.stop();
+}
+
+#[test]
+fn a_response_that_stops_in_the_middle_is_cut_so_that_the_client_can_tell() {
+    let server = Setup::bad_fastcgi(&[])
+        .with("workers", 2)
+        .with_text("timeout", "1s")
+        .allow("")
+        .start();
+    let mut client = server.connect();
+    client.send("GET /hangs-in-body HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = client.try_head().expect("the head that the app sent");
+    assert_eq!(head.status, 200);
+    let rest = client.rest().unwrap_or_default();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the response looks complete: {rest:?}");
+    server.wait_for_log("/hangs-in-body");
+    server.stop();
+}

@@ -1,0 +1,109 @@
+//! The pull queue: workers that take their requests themselves, and are killed while they do.
+
+use crate::harness::hammer::{Hammer, Plan};
+use crate::harness::{Setup, wait_until};
+use crate::kill_workers::{check_failures, executions, kill_under_load};
+
+#[test]
+fn killed_pulling_workers_lose_nothing_and_no_post_runs_twice() {
+    let server = Setup::pull_record(4).allow("").start();
+    let outcomes = kill_under_load(&server, "POST", "/record?id={id}&ms=4");
+    check_failures(&server, &outcomes);
+    let counts = executions(&server);
+    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "executed more than once: {twice:?}");
+    for outcome in outcomes.iter().filter(|outcome| outcome.status() == Some(200)) {
+        assert_eq!(
+            counts.get(&outcome.id),
+            Some(&1),
+            "{} was answered but not executed",
+            outcome.id
+        );
+    }
+    server.wait_for_workers(4);
+    server.stop();
+}
+
+#[test]
+fn pulling_workers_retire_without_a_failed_request() {
+    let server = Setup::pull_record(2)
+        .with("max_requests", 40)
+        .with("max_requests_jitter", 20)
+        .start();
+    let first = server.wait_for_workers(2);
+    let plan = Plan {
+        clients: 8,
+        method: "POST",
+        target: "/record?id={id}".to_owned(),
+        per_connection: 30,
+    };
+    let hammer = Hammer::start(&server.address, &plan);
+    wait_until("every first worker to be replaced", || {
+        let now = server.workers();
+        !first.iter().any(|pid| now.contains(pid))
+    });
+    hammer.wait_for_more(200);
+    let outcomes = hammer.stop();
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.status() != Some(200))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} failed, the first {:?}",
+        failed.len(),
+        failed.first()
+    );
+    assert!(executions(&server).values().all(|count| *count == 1));
+    server.wait_for_workers(2);
+    server.stop();
+}
+
+#[test]
+fn nothing_waits_behind_a_slow_request_while_another_worker_is_free() {
+    let server = Setup::pull_record(2).with_text("graceful_timeout", "20s").start();
+    server.wait_for_workers(2);
+    let mut slow = server.connect();
+    slow.send("GET /sleep?ms=3000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut other = server.connect();
+    for _ in 0..50 {
+        assert_eq!(other.get("/").status, 200);
+    }
+    // The fifty are done before the slow one, whose answer has not begun.
+    slow.patience(std::time::Duration::from_millis(1));
+    assert!(slow.try_head().is_err(), "the slow request was over before the others");
+    slow.patience(std::time::Duration::from_secs(30));
+    assert_eq!(slow.response("GET").text(), "slept\n");
+    server.stop();
+}
+
+#[test]
+fn large_requests_travel_as_descriptors() {
+    let server = Setup::pull_record(1).start();
+    for size in [0, 1, 100_000, 131_072, 300_000, 5_000_000] {
+        let body: Vec<u8> = (0..size).map(|place: u32| (place % 251) as u8).collect();
+        let response = crate::harness::request(&server.address, "POST", "/echo", &[], &body);
+        assert!(
+            response.status == 200 && response.body == body,
+            "{size}: {}",
+            response.status
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_may_not_pull_is_assigned_to() {
+    let server = Setup::pull_record(2).with("pull", false).start();
+    let plan = Plan {
+        clients: 8,
+        method: "POST",
+        target: "/record?id={id}".to_owned(),
+        per_connection: 30,
+    };
+    let hammer = Hammer::start(&server.address, &plan);
+    hammer.wait_for_more(300);
+    let outcomes = hammer.stop();
+    assert!(outcomes.iter().all(|outcome| outcome.status() == Some(200)));
+    server.stop();
+}
