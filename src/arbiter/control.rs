@@ -79,6 +79,11 @@ impl Channel {
                 }
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // It died with something unread; its exit will tell.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.is_closed = true;
+                    break;
+                }
                 Err(error) => {
                     self.is_closed = true;
                     return (messages, Some(error.to_string()));

@@ -35,6 +35,8 @@ pub(super) struct PoolState {
     pub(super) queue: Option<Queue>,
     /// How its workers are spoken to, as far as is known.
     pub(super) protocol: Protocol,
+    /// What to do about workers that do not become ready was said: once is enough.
+    pub(super) is_advised: bool,
 }
 
 impl Generation {
@@ -103,7 +105,11 @@ impl PoolState {
         } else {
             None
         };
-        Ok(Self { queue, protocol })
+        Ok(Self {
+            queue,
+            protocol,
+            is_advised: false,
+        })
     }
 }
 

@@ -26,12 +26,12 @@ struct SocketFile {
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", reason(.source))]
+#[error("cannot listen on {}: {}", shown(.bind), reason(.source))]
 pub(super) struct BindError {
     /// Its place in `bind`.
     pub(super) index: usize,
-    /// As printed.
-    pub(super) address: String,
+    /// What was to be bound.
+    bind: Bind,
     /// What the system said.
     pub(super) source: io::Error,
 }
@@ -39,7 +39,12 @@ pub(super) struct BindError {
 impl BindError {
     /// Gunicorn's line for an address that somebody else has, which may be leaving; `None` for other reasons.
     pub(super) fn in_use(&self) -> Option<String> {
-        (self.source.kind() == io::ErrorKind::AddrInUse).then(|| format!("Connection in use: {}", self.address))
+        let address = match &self.bind {
+            Bind::Tcp(address) => format!("('{}', {})", address.ip(), address.port()),
+            Bind::Unix(path) => path.display().to_string(),
+            Bind::Fd(_) => return None,
+        };
+        (self.source.kind() == io::ErrorKind::AddrInUse).then(|| format!("Connection in use: {address}"))
     }
 
     /// What to do about it.
@@ -52,6 +57,15 @@ impl BindError {
             io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
             _ => "choose another address",
         }
+    }
+}
+
+/// As users write it.
+fn shown(bind: &Bind) -> String {
+    match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix(path) => format!("unix:{}", path.display()),
+        Bind::Fd(number) => format!("fd://{number}"),
     }
 }
 
@@ -80,21 +94,12 @@ pub(super) fn open(
         }
         let listener = Listener::open(bind, config, owner).map_err(|source| BindError {
             index,
-            address: shown(bind),
+            bind: bind.clone(),
             source,
         })?;
         opened.push(Rc::new(listener));
     }
     Ok(opened)
-}
-
-/// As Gunicorn prints an address in its complaints.
-fn shown(bind: &Bind) -> String {
-    match bind {
-        Bind::Tcp(address) => format!("('{}', {})", address.ip(), address.port()),
-        Bind::Unix(path) => path.display().to_string(),
-        Bind::Fd(number) => format!("fd://{number}"),
-    }
 }
 
 impl Listener {

@@ -207,7 +207,10 @@ impl Arbiter {
             log.info(&format!("Killed what worker (pid:{}) left running {name}", worker.pid));
         }
         let death = death(worker, end);
-        report(log, worker, end, death, &words);
+        report(log, worker, end, &words);
+        if worker.ready.is_none() && worker.sent.is_none() {
+            self.advise(id, death == Death::NotAWorker);
+        }
         let message = ToFront::Exited {
             worker: id,
             cause: words,
@@ -217,6 +220,25 @@ impl Arbiter {
             let _ = std::fs::remove_file(path);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
+    }
+
+    /// Says once per pool what to do about a worker that did not become ready.
+    pub(super) fn advise(&mut self, id: WorkerId, is_cgi: bool) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let generation = self.generations.get_mut(&worker.generation);
+        let pool = generation.and_then(|one| one.pools.get_mut(usize::from(worker.pool.0)));
+        let Some(pool) = pool.filter(|pool| !pool.is_advised) else {
+            return;
+        };
+        if is_cgi {
+            self.log.error(CGI_ADVICE);
+            pool.is_advised = true;
+        } else if pool.protocol == Protocol::Auto {
+            self.log.error(PROTOCOL_ADVICE);
+            pool.is_advised = true;
+        }
     }
 
     fn front_ended(&mut self, id: FrontId, end: End) {
@@ -260,27 +282,25 @@ fn death(worker: &WorkerProcess, end: End) -> Death {
 }
 
 /// Logs the end of a worker.
-fn report(log: super::log::Log, worker: &WorkerProcess, end: End, death: Death, words: &str) {
+fn report(log: super::log::Log, worker: &WorkerProcess, end: End, words: &str) {
     let (pid, name) = (worker.pid, &worker.name);
+    let level = level(end, worker.sent);
+    let is_news = worker.sent.is_some_and(|(_, why)| why.is_failure());
     let is_asked = match (end, worker.sent) {
         (End::Signal { number, .. }, Some((ours, _))) => number == ours,
-        (End::Code(code), Some(_)) => code == 0,
-        (_, None) => false,
+        _ => false,
     };
     if worker.ready.is_none() && worker.sent.is_none() {
         let printed = worker.printed.quote();
         log.error(&format!(
             "Worker (pid:{pid}) {words} before it was ready; {printed} ({name})"
         ));
-        if death == Death::NotAWorker {
-            log.error(CGI_ADVICE);
-        } else if worker.protocol == Protocol::Auto {
-            log.error(PROTOCOL_ADVICE);
-        }
-    } else if end == End::Code(0) || (is_asked && level(end, worker.sent) == Level::Info) {
+    } else if is_news {
+        log.write(level.max(Level::Warning), &format!("Worker (pid:{pid}) {words} {name}"));
+    } else if end == End::Code(0) || (is_asked && level == Level::Info) {
         log.info(&format!("Worker exiting (pid: {pid})"));
     } else {
-        log.write(level(end, worker.sent), &format!("Worker (pid:{pid}) {words} {name}"));
+        log.write(level, &format!("Worker (pid:{pid}) {words} {name}"));
     }
 }
 
@@ -290,6 +310,6 @@ const CGI_ADVICE: &str = "It answered like a plain CGI program, which this versi
     or put it behind a FastCGI wrapper such as fcgiwrap and use `connect`";
 
 /// What to do about a program of which nobody knows what it speaks.
-pub(super) const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
+const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
     on descriptor 3 (pipe protocol). Set `protocol` to \"fastcgi\" or \"pipe\" if it speaks one of them; \
     make it speak one of them if it does not (docs/protocols/pipe.md); raise `boot_timeout` if it needs more time";

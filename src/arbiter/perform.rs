@@ -1,7 +1,6 @@
 //! Doing what the plan says.
 
 use super::generation::{Generation, open_access_log};
-use super::messages::PROTOCOL_ADVICE;
 use super::start::{announce, complaint, own_pid, replace_standard_error};
 use super::{Arbiter, generation, listeners, pidfile, spawn};
 use crate::base::ids::{PoolId, WorkerId};
@@ -68,7 +67,7 @@ impl Arbiter {
                 let times = if failures == 1 { "time" } else { "times" };
                 self.log.warning(&format!(
                     "A worker of pool {} failed {failures} {times} in a row; the next one starts in {}",
-                    pool.0,
+                    self.pool_name(pool),
                     seconds(wait)
                 ));
             }
@@ -86,11 +85,20 @@ impl Arbiter {
             Note::FrontSlow => self.log.warning("The front did not finish in time and is killed"),
             Note::ReloadWaits => self.log.info("The reload waits for an earlier one to end"),
             Note::QuickShutdown => self.log.info("Quick shutdown requested"),
-            Note::Scaled { pool, wanted } => self.log.info(&format!("Workers wanted in pool {}: {wanted}", pool.0)),
+            Note::Scaled { pool, wanted } => {
+                let name = self.pool_name(pool);
+                self.log.info(&format!("Workers wanted in pool {name}: {wanted}"));
+            }
             Note::LeftBehind { processes } => self.log.error(&format!(
                 "{processes} processes were killed but did not end; leaving them behind"
             )),
         }
+    }
+
+    fn pool_name(&self, pool: PoolId) -> &str {
+        let mut newest = self.generations.values().rev();
+        let pool = newest.find_map(|generation| generation.config.pools.get(usize::from(pool.0)));
+        pool.map_or("?", |pool| pool.name.as_str())
     }
 
     /// The pending configuration becomes a generation's: from here on its settings of the arbiter itself apply.
@@ -288,13 +296,13 @@ impl Arbiter {
             let printed = worker.printed.quote();
             self.log
                 .error(&format!("Worker (pid:{pid}) was not ready in time; {printed} ({name})"));
-            if worker.protocol == Protocol::Auto {
-                self.log.error(PROTOCOL_ADVICE);
-            }
         }
         worker.sent = Some((number, why));
         // A worker that ignores its signal may still notice that nobody speaks to it any more.
         worker.channel = None;
+        if why == Why::BootTimeout {
+            self.advise(id, false);
+        }
     }
 
     /// Reads the configuration again. Nothing of the old one changes until the new one is known to be good.

@@ -4,6 +4,8 @@
 
 mod events;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use super::generation::{FrontId, Generation, GenerationId, Terms};
 use super::worker::{Event, KILL_AFTER, State, Step, Why};

@@ -106,6 +106,7 @@ impl Pool {
             if place.resume.is_some_and(|resume| resume > now) {
                 continue;
             }
+            place.resume = None;
             if place.current.is_none() {
                 place.current = Some(spawn());
                 place.is_spent = false;

@@ -31,6 +31,12 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether it is the worker's fault.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Overdue | Self::Faulty | Self::BootTimeout)
+    }
+
     /// For sentences like `sent by the arbiter: overdue`.
     #[must_use]
     pub fn words(self) -> &'static str {

@@ -254,7 +254,6 @@ impl Plan {
         if !worker.state.is_staying() {
             return;
         }
-        self.vacate(now, id, worker, Some(healthy(now, worker.state)), out);
         if matches!(worker.state, State::Booting { .. }) {
             let (verdict, is_final) = match death {
                 Death::Code(4) => (Verdict::AppFailedToLoad, true),
@@ -263,6 +262,7 @@ impl Plan {
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }
+        self.vacate(now, id, worker, Some(healthy(now, worker.state)), out);
     }
 
     /// Lets a worker finish what it has; it has lost its place already or loses it here.
@@ -303,14 +303,13 @@ impl Plan {
             out.push(Action::Worker { worker: id, step, why });
         }
         if before.is_staying() && !after.is_staying() {
-            let is_failure = matches!(worker.why, Why::Overdue | Why::Faulty | Why::BootTimeout);
-            let failed = is_failure.then(|| healthy(now, before));
-            self.vacate(now, id, worker, failed, out);
             if worker.why == Why::BootTimeout {
                 let verdict = Verdict::WorkerFailedToBoot;
                 let is_probing = self.pool_of(id).is_some_and(|pool| pool.policy().is_probing);
                 self.boot_failed(now, worker, verdict, is_probing, out);
             }
+            let failed = worker.why.is_failure().then(|| healthy(now, before));
+            self.vacate(now, id, worker, failed, out);
         }
     }
 
