@@ -263,7 +263,7 @@ impl Arbiter {
             .workers
             .iter()
             .filter(|(_, worker)| worker.generation == front.generation);
-        let busy = theirs.filter(|(_, worker)| worker.board.in_flight() > 0);
+        let busy = theirs.filter(|(_, worker)| worker.board.is_busy());
         self.inputs.push_back(Input::FrontGone {
             front: id,
             busy: busy.map(|(id, _)| *id).collect(),

@@ -4,7 +4,7 @@ use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::link::{Link, Wire, describe};
 use super::tokens::Key;
-use super::workers::Worker;
+use super::workers::{State, Worker};
 use crate::base::level::Level;
 use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
@@ -144,6 +144,15 @@ impl Front {
                     let exchange = self.by_wire(link.worker, id);
                     self.worker_log(link.worker, exchange, level, text);
                 }
+                pipe::Event::Head { id }
+                | pipe::Event::Data { id, .. }
+                | pipe::Event::End { id }
+                | pipe::Event::Aborted { id }
+                | pipe::Event::Refused { id }
+                    if !self.may_answer(link.worker, id) =>
+                {
+                    break Err(format!("expected an answer to a request it has, found one to request {id}"));
+                }
                 pipe::Event::Head { id } => {
                     if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {
                         touched.push(exchange_key);
@@ -178,6 +187,13 @@ impl Front {
         };
         self.scratch_head = head;
         result
+    }
+
+    /// True if the worker has this request, or may have had it before it was given up: an overdue one, or one that
+    /// seemed lost between the pull queue and a board.
+    fn may_answer(&self, worker: Key, id: u16) -> bool {
+        let gave_up = |worker: &Worker| worker.pulls() || worker.state == State::Condemned;
+        self.by_wire(worker, id).is_some() || self.workers.get(worker).is_some_and(gave_up)
     }
 
     fn pipe_head(&mut self, link: Key, worker: Key, id: u16, head: &mut ResponseHead) -> Option<Key> {

@@ -428,6 +428,7 @@ impl Front {
             if exchange.blocked && spooled < self.config.http.response_spool / 2 {
                 exchange.blocked = false;
                 self.resume_links.extend(exchange.link);
+                self.give_credit(&mut exchange);
             }
             if exchange.ended && spooled == 0 && !exchange.end_sent && !exchange.cut {
                 exchange.end_sent = true;

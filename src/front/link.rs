@@ -5,7 +5,7 @@ use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::spool::OutBuffer;
 use super::tokens::{Key, Kind};
-use super::workers::{Route, State};
+use super::workers::{Route, State, Worker};
 use crate::base::level::Level;
 use crate::base::message::BodyLength;
 use crate::cgi::response::Parser;
@@ -349,13 +349,15 @@ impl Front {
             down = Some(Down::Ours);
         }
         self.scratch = scratch;
+        // A worker that counts what it sends stops by itself, and its other requests go on.
+        let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
         // What came whole has a length by now; for the rest the head goes out with what there is.
         for exchange_key in touched.drain(..) {
             if let Some(mut exchange) = self.exchanges.take(exchange_key) {
                 if exchange.stage == Stage::Held && !exchange.ended {
                     self.commit(&mut exchange, BodyLength::Close);
                 }
-                link.paused |= exchange.blocked;
+                link.paused |= exchange.blocked && !flows;
                 self.exchanges.put(exchange_key, exchange);
             }
         }
@@ -363,6 +365,20 @@ impl Front {
         self.links.put(key, link);
         if let Some(down) = down {
             self.link_down(key, &down);
+        }
+    }
+
+    /// Lets a worker that counts what it sends go on with a response.
+    pub(super) fn give_credit(&mut self, exchange: &mut Exchange) {
+        let credit = std::mem::take(&mut exchange.credit);
+        let wire = exchange.wire;
+        if let Some(key) = exchange.link
+            && credit > 0
+            && wire != 0
+            && let Some(link) = self.links.get_mut(key)
+        {
+            link.send_frame(|out| FrontConn::window(wire, credit, out));
+            self.dirty_links.push(key);
         }
     }
 

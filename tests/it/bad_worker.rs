@@ -77,7 +77,8 @@ fn fastcgi_workers() {
         ("/exit-zero", Seen::Status(502)),
         ("/garbage", Seen::Status(502)),
         ("/wrong-version", Seen::Status(502)),
-        ("/wrong-id", Seen::Status(502)),
+        // FastCGI 1.0 §3.3: records of a request that is not active are ignored, so this is silence.
+        ("/wrong-id", Seen::Status(504)),
         ("/bad-head", Seen::Status(502)),
         ("/no-head", Seen::Status(502)),
         ("/long-head", Seen::Status(502)),
