@@ -273,6 +273,19 @@ impl Setup {
     }
 }
 
+/// Kills what carries a mark if a test fails before it has ended by itself.
+struct Guard<'a>(&'a str);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in procs::marked(self.0) {
+                procs::signal(process.pid, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
 /// A program that ended by itself.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
