@@ -251,6 +251,7 @@ impl Setup {
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
         let mut child = self.spawn();
+        let _guard = Guard(&self.mark);
         let status = wait_within(PATIENCE, "the end of the program", || {
             child.try_wait().expect("its status")
         });
