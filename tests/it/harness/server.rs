@@ -251,6 +251,7 @@ impl Setup {
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
         let mut child = self.spawn();
+        let _guard = Guard(&self.mark);
         let status = wait_within(PATIENCE, "the end of the program", || {
             child.try_wait().expect("its status")
         });
@@ -270,6 +271,19 @@ impl Setup {
             ended.stderr
         );
         ended
+    }
+}
+
+/// Kills what carries a mark if a test fails before it has ended by itself.
+struct Guard<'a>(&'a str);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in procs::marked(self.0) {
+                procs::signal(process.pid, Signal::SIGKILL);
+            }
+        }
     }
 }
 
