@@ -239,7 +239,9 @@ impl Front {
     /// Takes requests back from pools in which nobody is left to take them.
     pub(super) fn rescue(&mut self) {
         for pool in 0..self.pools.len() {
-            let Some(entry) = self.pools.get_mut(pool) else { continue };
+            let Some(entry) = self.pools.get_mut(pool) else {
+                continue;
+            };
             if let Some(queue) = &mut entry.queue {
                 // Should the poll's word that there is room have been lost, the next try finds out.
                 entry.dirty |= std::mem::replace(&mut queue.blocked, false);
