@@ -1,5 +1,6 @@
 //! What the system says about a process: what it is doing, and whether it died for want of memory.
 
+use crate::logging::escape;
 use crate::sys::process::system_call_name;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub(super) fn doing(pid: i32) -> String {
     let place = read("wchan");
     let parts = [
         Some(format!("state={state}")),
-        (!matches!(place.as_str(), "" | "0")).then(|| format!("wchan={}", super::log::escape(place.as_bytes()))),
+        (!matches!(place.as_str(), "" | "0")).then(|| format!("wchan={}", escape::cut(place.as_bytes(), 64))),
         system_call(&read("syscall")).map(|call| format!("syscall={call}")),
         field(&status, "VmRSS").map(|size| format!("rss={}", size.replace(' ', ""))),
         field(&status, "Threads").map(|count| format!("threads={count}")),
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(system_call("running\n"), None);
         assert_eq!(system_call("-1 0x0 0x0\n"), None);
         assert_eq!(system_call("99999 0x0\n").as_deref(), Some("99999"));
-        let own = std::fs::read_to_string("/proc/self/syscall").unwrap();
+        let own = std::fs::read_to_string("/proc/thread-self/syscall").unwrap();
         assert_eq!(system_call(&own).as_deref(), Some("read"));
     }
 

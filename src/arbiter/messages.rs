@@ -1,12 +1,13 @@
 //! What comes in: messages of fronts, output of workers that are not ready, and the end of children.
 
 use super::Arbiter;
-use super::facts;
 use super::reap::{cause, level};
 use super::spawn::WorkerProcess;
+use super::{facts, output};
 use crate::base::ids::WorkerId;
-use crate::config::Level;
+use crate::base::level::Level;
 use crate::control::{Protocol, Ready, ToArbiter, ToFront};
+use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
 use crate::sys::process::{self, End};
@@ -14,6 +15,25 @@ use crate::sys::signals::KILL;
 use std::os::fd::AsFd;
 
 impl WorkerProcess {
+    /// Logs what it has printed since.
+    fn log_output(&mut self, log: &Logger) {
+        let mut printed = std::mem::take(&mut self.printed);
+        printed.read(&self.output, |line| self.log_line(log, line));
+        self.printed = printed;
+    }
+
+    /// Logs a last line without an end.
+    fn log_rest(&mut self, log: &Logger) {
+        let mut printed = std::mem::take(&mut self.printed);
+        printed.flush(|line| self.log_line(log, line));
+        self.printed = printed;
+    }
+
+    fn log_line(&self, log: &Logger, line: &[u8]) {
+        let line = escape::cut(line, output::LINE);
+        log.info(&self.context(), format_args!("{line}"));
+    }
+
     /// Whether the arbiter reads what it prints: until it is ready.
     pub(super) fn is_read_by_us(&self) -> bool {
         self.ready.is_none() && !self.printed.is_closed
@@ -29,7 +49,8 @@ impl Arbiter {
         front.channel.flush();
         let (messages, error) = front.channel.receive();
         if let Some(error) = error {
-            self.log.error(&format!("Front (pid:{}): {error}", front.pid));
+            self.log
+                .error(&NONE, format_args!("Front (pid:{}): {error}", front.pid));
             self.kill_front(id);
         }
         for message in messages {
@@ -42,11 +63,11 @@ impl Arbiter {
             ToArbiter::Configured => Input::FrontConfigured(id),
             ToArbiter::Heartbeat => Input::FrontHeard(id),
             ToArbiter::Finished => {
-                self.log.debug("The front has finished");
+                self.log.debug(&NONE, format_args!("The front has finished"));
                 Input::FrontHeard(id)
             }
             ToArbiter::Refused { reason } => {
-                self.log.error(&format!("The front cannot start: {reason}"));
+                self.log.error(&NONE, format_args!("The front cannot start: {reason}"));
                 Input::FrontHeard(id)
             }
             ToArbiter::WorkerReady { worker, ready } => {
@@ -60,20 +81,16 @@ impl Arbiter {
             }
             ToArbiter::Faulty { worker, reason } => {
                 if let Some(process) = self.workers.get(&worker) {
-                    let reason = super::log::escape(reason.as_bytes());
-                    self.log.error(&format!(
-                        "Worker (pid:{}) is replaced: {reason} {}",
-                        process.pid, process.name
-                    ));
+                    let (context, pid) = (process.context(), process.pid);
+                    self.log
+                        .error(&context, format_args!("Worker (pid:{pid}) is replaced: {reason}"));
                 }
                 Input::WorkerFaulty(worker)
             }
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
-                    self.log.info(&format!(
-                        "Autorestarting worker after its share of requests. {}",
-                        process.name
-                    ));
+                    let text = format_args!("Autorestarting worker after its share of requests.");
+                    self.log.info(&process.context(), text);
                 }
                 Input::WorkerSpent(worker)
             }
@@ -87,8 +104,8 @@ impl Arbiter {
             return;
         };
         let text = facts::doing(worker.pid);
-        self.log
-            .critical(&format!("WORKER TIMEOUT (pid:{}) {} {text}", worker.pid, worker.name));
+        let line = format_args!("WORKER TIMEOUT (pid:{}) {text}", worker.pid);
+        self.log.critical(&worker.context(), line);
         self.tell_front_of(id, &ToFront::Facts { worker: id, text });
     }
 
@@ -115,9 +132,12 @@ impl Arbiter {
         }
         worker.ready = Some(ready);
         worker.protocol = ready.protocol;
-        let (log, name) = (self.log, worker.name.clone());
-        worker.printed.flush(|line| log.info(&format!("{name}: {line}")));
-        log.debug(&format!("Worker is ready: {name} slots={}", ready.slots));
+        let log = &self.log;
+        worker.log_rest(log);
+        log.debug(
+            &worker.context(),
+            format_args!("Worker is ready, slots={}", ready.slots),
+        );
         let generation = self.generations.get_mut(&worker.generation);
         let pool = generation.and_then(|one| one.pools.get_mut(usize::from(worker.pool.0)));
         if let Some(pool) = pool.filter(|pool| pool.protocol == Protocol::Auto) {
@@ -126,7 +146,7 @@ impl Arbiter {
                 Protocol::Pipe => "the pipe protocol",
                 Protocol::FastCgi | Protocol::Auto => "FastCGI",
             };
-            log.info(&format!("Found out that the app speaks {spoken}"));
+            log.info(&NONE, format_args!("Found out that the app speaks {spoken}"));
         }
         self.hand_over_output(id);
     }
@@ -142,8 +162,8 @@ impl Arbiter {
                 .channel
                 .send(&ToFront::Output { worker: id }, &[worker.output.as_fd()]);
             if let Err(error) = sent {
-                self.log
-                    .error(&format!("cannot hand over the output of {}: {error}", worker.name));
+                let line = format_args!("cannot hand over its output: {error}");
+                self.log.error(&worker.context(), line);
             }
         }
     }
@@ -153,10 +173,7 @@ impl Arbiter {
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.is_read_by_us()
         {
-            let (log, name) = (self.log, &worker.name);
-            worker
-                .printed
-                .read(&worker.output, |line| log.info(&format!("{name}: {line}")));
+            worker.log_output(&self.log);
         }
     }
 
@@ -166,7 +183,7 @@ impl Arbiter {
             let pid = match process::ended_child() {
                 Ok(Some(pid)) => pid,
                 Ok(None) => return,
-                Err(error) => return self.log.error(&format!("cannot wait for children: {error}")),
+                Err(error) => return self.log.error(&NONE, format_args!("cannot wait for children: {error}")),
             };
             let worker = self
                 .workers
@@ -184,12 +201,12 @@ impl Arbiter {
             }
             let end = match process::reap(pid) {
                 Ok(end) => end,
-                Err(error) => return self.log.error(&format!("cannot reap {pid}: {error}")),
+                Err(error) => return self.log.error(&NONE, format_args!("cannot reap {pid}: {error}")),
             };
             match (worker, front) {
                 (Some(worker), _) => self.worker_ended(worker, end),
                 (None, Some(front)) => self.front_ended(front, end),
-                (None, None) => self.log.debug(&format!("Reaped {pid}, not one of ours")),
+                (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }
         }
     }
@@ -200,11 +217,12 @@ impl Arbiter {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let (log, name) = (self.log, worker.name.clone());
-        worker.printed.flush(|line| log.info(&format!("{name}: {line}")));
+        let log = &self.log;
+        worker.log_rest(log);
         let words = cause(end, worker.sent, memory_kill);
         if process::is_group_alive(worker.pid) {
-            log.info(&format!("Killed what worker (pid:{}) left running {name}", worker.pid));
+            let line = format_args!("Killed what worker (pid:{}) left running", worker.pid);
+            log.info(&worker.context(), line);
         }
         let death = death(worker, end);
         report(log, worker, end, &words);
@@ -233,10 +251,10 @@ impl Arbiter {
             return;
         };
         if is_cgi {
-            self.log.error(CGI_ADVICE);
+            self.log.error(&NONE, format_args!("{CGI_ADVICE}"));
             pool.is_advised = true;
         } else if pool.protocol == Protocol::Auto {
-            self.log.error(PROTOCOL_ADVICE);
+            self.log.error(&NONE, format_args!("{PROTOCOL_ADVICE}"));
             pool.is_advised = true;
         }
     }
@@ -255,9 +273,9 @@ impl Arbiter {
         };
         let line = format!("Front (pid:{}) {words}", front.pid);
         match end {
-            End::Code(0) => self.log.debug(&line),
-            _ if front.sent_kill => self.log.info(&line),
-            _ => self.log.error(&line),
+            End::Code(0) => self.log.debug(&NONE, format_args!("{line}")),
+            _ if front.sent_kill => self.log.info(&NONE, format_args!("{line}")),
+            _ => self.log.error(&NONE, format_args!("{line}")),
         }
         let theirs = self
             .workers
@@ -282,8 +300,8 @@ fn death(worker: &WorkerProcess, end: End) -> Death {
 }
 
 /// Logs the end of a worker.
-fn report(log: super::log::Log, worker: &WorkerProcess, end: End, words: &str) {
-    let (pid, name) = (worker.pid, &worker.name);
+fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
+    let (pid, context) = (worker.pid, worker.context());
     let level = level(end, worker.sent);
     let is_news = worker.sent.is_some_and(|(_, why)| why.is_failure());
     let is_asked = match (end, worker.sent) {
@@ -292,15 +310,15 @@ fn report(log: super::log::Log, worker: &WorkerProcess, end: End, words: &str) {
     };
     if worker.ready.is_none() && worker.sent.is_none() {
         let printed = worker.printed.quote();
-        log.error(&format!(
-            "Worker (pid:{pid}) {words} before it was ready; {printed} ({name})"
-        ));
+        let line = format_args!("Worker (pid:{pid}) {words} before it was ready; {printed}");
+        log.error(&context, line);
     } else if is_news {
-        log.write(level.max(Level::Warning), &format!("Worker (pid:{pid}) {words} {name}"));
+        let line = format_args!("Worker (pid:{pid}) {words}");
+        log.log(level.max(Level::Warning), &context, line);
     } else if end == End::Code(0) || (is_asked && level == Level::Info) {
-        log.info(&format!("Worker exiting (pid: {pid})"));
+        log.info(&context, format_args!("Worker exiting (pid: {pid})"));
     } else {
-        log.write(level, &format!("Worker (pid:{pid}) {words} {name}"));
+        log.log(level, &context, format_args!("Worker (pid:{pid}) {words}"));
     }
 }
 

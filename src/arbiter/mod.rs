@@ -7,7 +7,6 @@ mod control;
 mod facts;
 mod generation;
 mod listeners;
-mod log;
 mod messages;
 mod output;
 mod perform;
@@ -20,13 +19,13 @@ mod start;
 use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
 use crate::config::{Bind, Loaded, Reloader};
+use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::{Action, Asked, Input, Plan};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, notify::Notifier, poll};
 use generation::Generation;
 use listeners::Listener;
-use log::Log;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -55,7 +54,7 @@ pub fn main(reloader: Reloader, loaded: Loaded) -> ExitCode {
 struct Arbiter {
     reloader: Reloader,
     plan: Plan,
-    log: Log,
+    log: Logger,
     signals: Signals,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
@@ -91,6 +90,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.log.flush();
             if let Some(code) = self.exit {
                 return code;
             }
@@ -129,7 +129,7 @@ impl Arbiter {
             Ok(ready) => ready,
             Err(error) => {
                 // Without descriptors to wait for this can only fail for want of memory, and it is tried again.
-                self.log.error(&format!("cannot wait for events: {error}"));
+                self.log.error(&NONE, format_args!("cannot wait for events: {error}"));
                 let _ = poll::wait(&[], Some(Duration::from_secs(1)));
                 return;
             }
@@ -157,13 +157,13 @@ impl Arbiter {
         loop {
             match self.signals.arrived() {
                 Ok(Some(signals::CHLD)) => {
-                    self.log.debug("Handling signal: chld");
+                    self.log.debug(&NONE, format_args!("Handling signal: chld"));
                     self.reap_all();
                 }
                 Ok(Some(number)) => self.take_signal(number),
                 Ok(None) => return,
                 Err(error) => {
-                    self.log.error(&format!("cannot read signals: {error}"));
+                    self.log.error(&NONE, format_args!("cannot read signals: {error}"));
                     return;
                 }
             }
@@ -174,7 +174,7 @@ impl Arbiter {
     fn take_signal(&mut self, number: i32) {
         let name = signals::name(number);
         let name = name.strip_prefix("SIG").unwrap_or(&name).to_ascii_lowercase();
-        self.log.info(&format!("Handling signal: {name}"));
+        self.log.info(&NONE, format_args!("Handling signal: {name}"));
         let asked = match number {
             signals::TERM => Asked::Stop,
             signals::INT | signals::QUIT => Asked::Interrupt,
@@ -182,15 +182,16 @@ impl Arbiter {
             signals::TTIN => Asked::MoreWorkers,
             signals::TTOU => Asked::FewerWorkers,
             signals::WINCH if self.is_daemon => {
-                self.log.info("graceful stop of workers");
+                self.log.info(&NONE, format_args!("graceful stop of workers"));
                 Asked::Park
             }
-            signals::WINCH => return self.log.debug("SIGWINCH ignored. Not daemonized"),
+            signals::WINCH => return self.log.debug(&NONE, format_args!("SIGWINCH ignored. Not daemonized")),
             signals::USR1 => return self.reopen_logs(),
             signals::USR2 => {
-                return self
-                    .log
-                    .warning("SIGUSR2 ignored: this version cannot hand over to a new binary yet");
+                return self.log.warning(
+                    &NONE,
+                    format_args!("SIGUSR2 ignored: this version cannot hand over to a new binary yet"),
+                );
             }
             _ => return,
         };

@@ -1,6 +1,6 @@
 //! What a worker prints until it is ready: every line is logged, and the last ones are kept to explain a failed boot.
 
-use super::log::escape;
+use crate::logging::escape;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ use std::io::{self, Read};
 const KEPT: usize = 4096;
 
 /// A line is logged in parts of this many bytes at most.
-const LINE: usize = 8192;
+pub(super) const LINE: usize = 8192;
 
 /// Bytes read per turn, so that a worker that prints without end starves nobody.
 const TURN: usize = 64 * 1024;
@@ -25,8 +25,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Reads what is there, up to a limit, and gives each complete line to `log`, escaped.
-    pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&str)) {
+    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed.
+    pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&[u8])) {
         let mut buffer = [0; 4096];
         let mut total = 0;
         while total < TURN {
@@ -50,14 +50,14 @@ impl Output {
     }
 
     /// Gives a last line without an end to `log`.
-    pub(super) fn flush(&mut self, mut log: impl FnMut(&str)) {
+    pub(super) fn flush(&mut self, mut log: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            log(&escape(&self.partial));
+            log(&self.partial);
             self.partial.clear();
         }
     }
 
-    fn take(&mut self, bytes: &[u8], log: &mut impl FnMut(&str)) {
+    fn take(&mut self, bytes: &[u8], log: &mut impl FnMut(&[u8])) {
         self.last.extend(bytes);
         let surplus = self.last.len().saturating_sub(KEPT);
         self.last.drain(..surplus);
@@ -71,7 +71,7 @@ impl Output {
             if self.partial.ends_with(b"\n") || self.partial.len() >= LINE {
                 let line = self.partial.trim_ascii_end();
                 if !line.is_empty() {
-                    log(&escape(line));
+                    log(line);
                 }
                 self.partial.clear();
             }
@@ -86,7 +86,7 @@ impl Output {
         if text.is_empty() {
             return "it printed nothing".to_owned();
         }
-        format!("it printed: {}", escape(text))
+        format!("it printed: {}", escape::cut(text, KEPT))
     }
 
     /// Whether it began to print a CGI response: RFC 3875 §6.2 wants one of these fields first.
@@ -106,7 +106,7 @@ mod tests {
 
     fn feed(output: &mut Output, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        output.read(bytes, |line| lines.push(line.to_owned()));
+        output.read(bytes, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
         lines
     }
 
@@ -117,9 +117,9 @@ mod tests {
         for byte in b"one\r\n\ntwo \x07\nthr" {
             lines.extend(feed(&mut output, &[*byte]));
         }
-        assert_eq!(lines, ["one", "two \\u{7}"]);
-        output.flush(|line| lines.push(line.to_owned()));
-        assert_eq!(lines.last().map(String::as_str), Some("thr"));
+        assert_eq!(lines, ["one", "two \x07"]);
+        output.flush(|line| assert_eq!(line, b"thr"));
+        assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
     }
 
     #[test]

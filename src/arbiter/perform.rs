@@ -1,10 +1,11 @@
 //! Doing what the plan says.
 
 use super::generation::{Generation, open_access_log};
-use super::start::{announce, complaint, own_pid, replace_standard_error};
+use super::start::{announce, complaint, own_pid, replace_error_log};
 use super::{Arbiter, generation, listeners, pidfile, spawn};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::control::{Protocol, ToFront};
+use crate::logging::{Context, NONE};
 use crate::plan::arbiter::{Action, Death, Input, Note, Verdict};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::plan::worker::{Step, Why};
@@ -51,10 +52,10 @@ impl Arbiter {
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
         match verdict {
-            None => self.log.info("Shutting down: Master"),
+            None => self.log.info(&NONE, format_args!("Shutting down: Master")),
             Some(verdict) => {
-                self.log.error("Shutting down: Master");
-                self.log.error(&format!("Reason: {}", verdict.reason()));
+                self.log.error(&NONE, format_args!("Shutting down: Master"));
+                self.log.error(&NONE, format_args!("Reason: {}", verdict.reason()));
             }
         }
         self.exit = Some(code);
@@ -65,33 +66,46 @@ impl Arbiter {
         match note {
             Note::WorkerRetry { pool, wait, failures } => {
                 let times = if failures == 1 { "time" } else { "times" };
-                self.log.warning(&format!(
-                    "A worker of pool {} failed {failures} {times} in a row; the next one starts in {}",
-                    self.pool_name(pool),
-                    seconds(wait)
-                ));
+                self.log.warning(
+                    &NONE,
+                    format_args!(
+                        "A worker of pool {} failed {failures} {times} in a row; the next one starts in {}",
+                        self.pool_name(pool),
+                        seconds(wait)
+                    ),
+                );
             }
             Note::FrontRetry { wait, failures } if wait.is_zero() => {
                 self.log
-                    .debug(&format!("Starting another front (failures: {failures})"));
+                    .debug(&NONE, format_args!("Starting another front (failures: {failures})"));
             }
-            Note::FrontRetry { wait, failures } => self.log.warning(&format!(
-                "The front failed {failures} times in a row; the next one starts in {}",
-                seconds(wait)
-            )),
-            Note::FrontSilent => self
+            Note::FrontRetry { wait, failures } => self.log.warning(
+                &NONE,
+                format_args!(
+                    "The front failed {failures} times in a row; the next one starts in {}",
+                    seconds(wait)
+                ),
+            ),
+            Note::FrontSilent => self.log.critical(
+                &NONE,
+                format_args!("The front gave no sign of life for 30 s and is killed"),
+            ),
+            Note::FrontSlow => self
                 .log
-                .critical("The front gave no sign of life for 30 s and is killed"),
-            Note::FrontSlow => self.log.warning("The front did not finish in time and is killed"),
-            Note::ReloadWaits => self.log.info("The reload waits for an earlier one to end"),
-            Note::QuickShutdown => self.log.info("Quick shutdown requested"),
+                .warning(&NONE, format_args!("The front did not finish in time and is killed")),
+            Note::ReloadWaits => self
+                .log
+                .info(&NONE, format_args!("The reload waits for an earlier one to end")),
+            Note::QuickShutdown => self.log.info(&NONE, format_args!("Quick shutdown requested")),
             Note::Scaled { pool, wanted } => {
                 let name = self.pool_name(pool);
-                self.log.info(&format!("Workers wanted in pool {name}: {wanted}"));
+                self.log
+                    .info(&NONE, format_args!("Workers wanted in pool {name}: {wanted}"));
             }
-            Note::LeftBehind { processes } => self.log.error(&format!(
-                "{processes} processes were killed but did not end; leaving them behind"
-            )),
+            Note::LeftBehind { processes } => self.log.error(
+                &NONE,
+                format_args!("{processes} processes were killed but did not end; leaving them behind"),
+            ),
         }
     }
 
@@ -101,12 +115,11 @@ impl Arbiter {
         pool.map_or("?", |pool| pool.name.as_str())
     }
 
-    /// The pending configuration becomes a generation's: from here on its settings of the arbiter itself apply.
+    /// The pending configuration becomes a generation's.
     fn begin(&mut self, id: GenerationId) {
         let Some(generation) = self.pending.take() else {
             return;
         };
-        self.log.threshold = generation.config.logs.loglevel;
         self.generations.insert(id, generation);
     }
 
@@ -118,10 +131,12 @@ impl Arbiter {
         let identity = generation.identity.as_ref();
         match spawn::front(generation_id, process, identity, self.null.as_fd()) {
             Ok(front) => {
-                self.log.debug(&format!("Booting front with pid: {}", front.pid));
+                self.log
+                    .debug(&NONE, format_args!("Booting front with pid: {}", front.pid));
                 self.fronts.insert(id, front);
                 if let Err(error) = self.introduce_generation(id, generation_id) {
-                    self.log.error(&format!("cannot configure the front: {error}"));
+                    self.log
+                        .error(&NONE, format_args!("cannot configure the front: {error}"));
                     return self.kill_front(id);
                 }
                 for worker in keep {
@@ -129,7 +144,7 @@ impl Arbiter {
                 }
             }
             Err(error) => {
-                self.log.error(&format!("cannot start the front: {error}"));
+                self.log.error(&NONE, format_args!("cannot start the front: {error}"));
                 self.inputs.push_back(Input::FrontGone {
                     front: id,
                     busy: Vec::new(),
@@ -190,13 +205,19 @@ impl Arbiter {
         });
         match started {
             Ok(worker) => {
-                self.log.info(&format!("Booting worker with pid: {}", worker.pid));
+                let line = format_args!("Booting worker with pid: {}", worker.pid);
+                self.log.info(&worker.context(), line);
                 self.workers.insert(id, worker);
                 self.introduce_worker(id);
             }
             Err(error) => {
-                let name = format!("pool={} worker={} age={}", pool.name, id.0, id.0);
-                self.log.error(&format!("cannot start a worker: {error} ({name})"));
+                let context = Context {
+                    pool: Some(&pool.name),
+                    worker: Some(id),
+                    age: Some(id.0),
+                    ..NONE
+                };
+                self.log.error(&context, format_args!("cannot start a worker: {error}"));
                 let death = if error.is_lasting() {
                     Death::Impossible
                 } else {
@@ -232,8 +253,8 @@ impl Arbiter {
             .chain(channel.map(AsFd::as_fd))
             .collect();
         if let Err(error) = front.channel.send(&message, &descriptors) {
-            self.log
-                .error(&format!("cannot make {} known to the front: {error}", worker.name));
+            let line = format_args!("cannot make it known to the front: {error}");
+            self.log.error(&worker.context(), line);
         }
         if worker.ready.is_some() {
             self.hand_over_output(id);
@@ -261,8 +282,10 @@ impl Arbiter {
         if let Some(front) = self.fronts.get_mut(&id) {
             front.sent_kill = true;
             if let Err(error) = process::signal_group(front.pid, signals::KILL) {
-                self.log
-                    .error(&format!("cannot kill the front (pid:{}): {error}", front.pid));
+                self.log.error(
+                    &NONE,
+                    format_args!("cannot kill the front (pid:{}): {error}", front.pid),
+                );
             }
         }
     }
@@ -276,7 +299,7 @@ impl Arbiter {
             let pool = generation.config.pools.get(usize::from(worker.pool.0))?;
             Some(pool.stop_signal)
         };
-        let (pid, name) = (worker.pid, &worker.name);
+        let pid = worker.pid;
         let (number, sent) = match step {
             Step::TellRetire => return self.tell_front_of(id, &ToFront::Retire { worker: id }),
             Step::SendStop => {
@@ -286,16 +309,16 @@ impl Arbiter {
             Step::SendAbort => (signals::ABRT, process::signal(pid, signals::ABRT)),
             Step::SendKill => (signals::KILL, process::signal_group(pid, signals::KILL)),
         };
-        self.log
-            .debug(&format!("{} to {name}: {}", signals::name(number), why.words()));
+        let name = signals::name(number);
+        let context = worker.context();
+        self.log.debug(&context, format_args!("Sent {name}: {}", why.words()));
         if let Err(error) = sent {
-            self.log
-                .error(&format!("cannot send {} to {name}: {error}", signals::name(number)));
+            self.log.error(&context, format_args!("cannot send {name}: {error}"));
         }
         if why == Why::BootTimeout {
             let printed = worker.printed.quote();
-            self.log
-                .error(&format!("Worker (pid:{pid}) was not ready in time; {printed} ({name})"));
+            let line = format_args!("Worker (pid:{pid}) was not ready in time; {printed}");
+            self.log.error(&context, line);
         }
         worker.sent = Some((number, why));
         // A worker that ignores its signal may still notice that nobody speaks to it any more.
@@ -307,7 +330,7 @@ impl Arbiter {
 
     /// Reads the configuration again. Nothing of the old one changes until the new one is known to be good.
     fn load(&mut self) {
-        self.log.info("Hang up: Master");
+        self.log.info(&NONE, format_args!("Hang up: Master"));
         let time = clock::monotonic_microseconds();
         self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
         match self.prepare() {
@@ -317,7 +340,7 @@ impl Arbiter {
             }
             Err(reasons) => {
                 for reason in reasons {
-                    self.log.error(&reason);
+                    self.log.error(&NONE, format_args!("{reason}"));
                 }
                 self.reload_failed("The new configuration is refused.");
                 self.inputs.push_back(Input::LoadRefused);
@@ -333,7 +356,7 @@ impl Arbiter {
         let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
         let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
         for warning in warnings {
-            self.log.warning(&warning);
+            self.log.warning(&NONE, format_args!("{warning}"));
         }
         if let Some(path) = &generation.config.process.pidfile {
             pidfile::check(path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
@@ -352,8 +375,10 @@ impl Arbiter {
     }
 
     fn reload_failed(&self, reason: &str) {
-        self.log
-            .error(&format!("Reload failed, the old generation goes on. Reason: {reason}"));
+        self.log.error(
+            &NONE,
+            format_args!("Reload failed, the old generation goes on. Reason: {reason}"),
+        );
         self.notifier.send("READY=1\nSTATUS=Reload failed");
     }
 
@@ -365,10 +390,11 @@ impl Arbiter {
         let before = listeners::names(&self.listeners);
         self.listeners.clone_from(&generation.listeners);
         if id != crate::plan::arbiter::Plan::FIRST {
+            self.log.set_level(generation.config.logs.loglevel);
             if let Some(path) = &generation.config.logs.errorlog
-                && let Err(reason) = replace_standard_error(path)
+                && let Err(reason) = replace_error_log(&self.log, path)
             {
-                self.log.error(&reason);
+                self.log.error(&NONE, format_args!("{reason}"));
             }
             if before != listeners::names(&self.listeners) {
                 announce(&self.log, &self.listeners, generation);
@@ -376,7 +402,7 @@ impl Arbiter {
             let wanted = generation.config.process.pidfile.clone();
             self.move_pidfile(wanted.as_deref());
         }
-        let pid = self.log.pid;
+        let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
     }
 
@@ -390,7 +416,7 @@ impl Arbiter {
         };
         match pidfile::Pidfile::create(path, own_pid()) {
             Ok(pidfile) => self.pidfile = Some(pidfile),
-            Err(error) => self.log.error(&generation::chain(&error)),
+            Err(error) => self.log.error(&NONE, format_args!("{}", generation::chain(&error))),
         }
     }
 
@@ -399,10 +425,10 @@ impl Arbiter {
         for (id, generation) in &mut self.generations {
             let mut error_log: Option<OwnedFd> = None;
             if let Some(path) = &generation.config.logs.errorlog {
-                let opened = replace_standard_error(path).and_then(|()| generation::open_log(path));
+                let opened = replace_error_log(&self.log, path);
                 match opened {
                     Ok(file) => error_log = Some(file),
-                    Err(reason) => self.log.error(&reason),
+                    Err(reason) => self.log.error(&NONE, format_args!("{reason}")),
                 }
             }
             let mut is_new = false;
@@ -411,7 +437,7 @@ impl Arbiter {
                     is_new = file.is_some();
                     generation.access_log = file;
                 }
-                Err(reason) => self.log.error(&reason),
+                Err(reason) => self.log.error(&NONE, format_args!("{reason}")),
             }
             let access_log = generation.access_log().filter(|_| is_new);
             let message = ToFront::Reopen {
@@ -421,7 +447,8 @@ impl Arbiter {
             let descriptors: Vec<_> = error_log.iter().map(AsFd::as_fd).chain(access_log).collect();
             for front in self.fronts.values_mut().filter(|front| front.generation == *id) {
                 if let Err(error) = front.channel.send(&message, &descriptors) {
-                    self.log.error(&format!("cannot hand over log files: {error}"));
+                    self.log
+                        .error(&NONE, format_args!("cannot hand over log files: {error}"));
                 }
             }
         }

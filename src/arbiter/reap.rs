@@ -1,6 +1,6 @@
 //! How a child ended, in words: who sent the signal, whether memory was the reason.
 
-use crate::config::Level;
+use crate::base::level::Level;
 use crate::plan::worker::Why;
 use crate::sys::process::End;
 use crate::sys::signals::{self, KILL, TERM};

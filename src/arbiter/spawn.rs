@@ -7,6 +7,7 @@ use super::output::Output;
 use crate::base::ids::{PoolId, WorkerId};
 use crate::config::{Pool, Process, Program, WorkerProtocol};
 use crate::control::{Protocol, Ready};
+use crate::logging::{Context, NONE};
 use crate::plan::generation::GenerationId;
 use crate::plan::worker::Why;
 use crate::sys::board::{self, Board};
@@ -55,8 +56,10 @@ pub(super) struct WorkerProcess {
     pub(super) generation: GenerationId,
     pub(super) pool: PoolId,
     pub(super) pid: i32,
-    /// `pool=api worker=3 age=17 pid=4242`
-    pub(super) name: String,
+    /// Its number, also its age.
+    pub(super) id: WorkerId,
+    /// For log lines.
+    pub(super) pool_name: String,
     pub(super) protocol: Protocol,
     pub(super) path: Option<PathBuf>,
     pub(super) board: Board,
@@ -68,6 +71,19 @@ pub(super) struct WorkerProcess {
     pub(super) ready: Option<Ready>,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
+}
+
+impl WorkerProcess {
+    /// How every log line names it.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            pool: Some(&self.pool_name),
+            worker: Some(self.id),
+            age: Some(self.id.0),
+            pid: Some(self.pid),
+            ..NONE
+        }
+    }
 }
 
 /// Why a worker could not be started.
@@ -174,12 +190,12 @@ pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
         }
         SpawnError::Launch(error)
     })?;
-    let number = order.worker.0;
     Ok(WorkerProcess {
         generation: order.generation,
         pool: order.pool_id,
         pid,
-        name: format!("pool={} worker={number} age={number} pid={pid}", order.pool.name),
+        id: order.worker,
+        pool_name: order.pool.name.clone(),
         protocol: order.protocol,
         path,
         board: Board::map(&board_file)?,

@@ -2,18 +2,18 @@
 
 use super::generation::{Generation, chain, open_log};
 use super::listeners::{self, BindError, Listener};
-use super::log::Log;
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
 use super::{Arbiter, Watchdog, facts, spawn};
 use crate::config::{Bind, Config, Loaded, Origins, Reloader};
+use crate::logging::{Flush, Logger, NONE};
 use crate::plan::arbiter::Plan;
 use crate::sys::notify::{Notifier, passed_descriptors, watchdog_interval};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, poll, process, title};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -46,13 +46,10 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         pidfile::check(path, own_pid()).map_err(|error| chain(&error))?;
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
-    let mut log = Log {
-        threshold: generation.config.logs.loglevel,
-        pid: std::process::id(),
-    };
-    log.info(&format!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
+    let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
-        log.warning(warning);
+        log.warning(&NONE, format_args!("{warning}"));
     }
     let passed = passed_by_systemd();
     let binds = if passed.is_empty() {
@@ -65,14 +62,14 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         // After binding, so that a refusal is still seen where the command was typed.
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
-        log.pid = std::process::id();
+        log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
     }
     let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
     process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
     let seed = fastrand::u64(..);
     let parent = &process.runtime_dir;
-    let runtime_dir = RuntimeDir::create(parent, log.pid, seed, generation.owner()).map_err(|error| {
+    let runtime_dir = RuntimeDir::create(parent, std::process::id(), seed, generation.owner()).map_err(|error| {
         let what = format!("cannot make a runtime directory in {}", parent.display());
         let advice = "set runtime_dir to a directory that this user may write to";
         Stopped::Refused(format!("{what}: {error}\n  {advice}"))
@@ -83,7 +80,11 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     announce(&log, &listeners, &generation);
     let plan = Plan::new(&generation.terms(), seed);
     generation.listeners.clone_from(&listeners);
-    let interval = watchdog_interval(log.pid, env("WATCHDOG_PID").as_deref(), env("WATCHDOG_USEC").as_deref());
+    let interval = watchdog_interval(
+        std::process::id(),
+        env("WATCHDOG_PID").as_deref(),
+        env("WATCHDOG_USEC").as_deref(),
+    );
     Ok(Arbiter {
         reloader,
         plan,
@@ -125,16 +126,20 @@ fn passed_by_systemd() -> Vec<Bind> {
 }
 
 /// The lines that scripts wait for.
-pub(super) fn announce(log: &Log, listeners: &[Rc<Listener>], generation: &Generation) {
-    log.info(&format!("Listening at: {} ({})", listeners::names(listeners), log.pid));
-    log.info(&format!("Using worker: {}", generation.runs()));
+pub(super) fn announce(log: &Logger, listeners: &[Rc<Listener>], generation: &Generation) {
+    log.info(
+        &NONE,
+        format_args!("Listening at: {} ({})", listeners::names(listeners), own_pid()),
+    );
+    log.info(&NONE, format_args!("Using worker: {}", generation.runs()));
     let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
     let limit: Option<i32> = limit.ok().and_then(|text| text.trim().parse().ok());
     let backlog = generation.config.backlog;
     if let Some(limit) = limit.filter(|limit| *limit < backlog) {
-        log.info(&format!(
-            "The kernel cuts the backlog of {backlog} to {limit} (net.core.somaxconn)"
-        ));
+        log.info(
+            &NONE,
+            format_args!("The kernel cuts the backlog of {backlog} to {limit} (net.core.somaxconn)"),
+        );
     }
 }
 
@@ -143,19 +148,23 @@ pub(super) fn open_error_log(config: &Config) -> Result<(), String> {
     let Some(path) = &config.logs.errorlog else {
         return Ok(());
     };
-    replace_standard_error(path)
-}
-
-pub(super) fn replace_standard_error(path: &Path) -> Result<(), String> {
     let file = open_log(path)?;
     fd::replace_standard(2, &file).map_err(|error| format!("cannot log to {}: {error}", path.display()))
+}
+
+/// The same later, when lines may still wait for the old one. Gives the file, for fronts.
+pub(super) fn replace_error_log(log: &Logger, path: &Path) -> Result<OwnedFd, String> {
+    let file = open_log(path)?;
+    let replaced = log.replace(&file);
+    replaced.map_err(|error| format!("cannot log to {}: {error}", path.display()))?;
+    Ok(file)
 }
 
 fn bind(
     binds: &[Bind],
     generation: &Generation,
     origins: &Origins,
-    log: &Log,
+    log: &Logger,
     signals: &mut Signals,
 ) -> Result<Vec<Rc<Listener>>, Stopped> {
     let mut attempt = 1;
@@ -167,11 +176,11 @@ fn bind(
         let Some(line) = error.in_use() else {
             return Err(Stopped::Refused(complaint(&error, origins)));
         };
-        log.error(&line);
+        log.error(&NONE, format_args!("{line}"));
         if attempt == ATTEMPTS {
             return Err(Stopped::Refused(complaint(&error, origins)));
         }
-        log.error("Retrying in 1 second.");
+        log.error(&NONE, format_args!("Retrying in 1 second."));
         attempt += 1;
         if is_stopped_within(signals, Duration::from_secs(1)) {
             return Err(Stopped::Asked);

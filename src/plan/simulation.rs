@@ -102,11 +102,12 @@ impl World {
         let ready_before = self.ready_count();
         let is_planned = matches!(input, Input::WorkerReady(_) | Input::WorkerSpent(_) | Input::Tick);
         let mut actions = Vec::new();
-        self.plan.handle(self.now, input.clone(), &mut actions);
-        for action in actions {
+        let shown = input.clone();
+        self.plan.handle(self.now, input, &mut actions);
+        for action in &actions {
             self.obey(action);
         }
-        self.check(&input);
+        self.check(&shown);
         if is_planned && self.exit.is_none() {
             self.check_capacity(ready_before);
         }
@@ -139,8 +140,8 @@ impl World {
         fronts.find(|(_, (theirs, _))| *theirs == generation).map(|(id, _)| *id)
     }
 
-    fn obey(&mut self, action: Action) {
-        match action {
+    fn obey(&mut self, action: &Action) {
+        match *action {
             Action::SpawnFront { front, generation, .. } => self.start_front(front, generation),
             Action::SpawnWorker { worker, generation, .. } => self.start_worker(worker, generation),
             Action::Drain { front, grace } if !self.random.chance(self.mood.stubborn) => {
