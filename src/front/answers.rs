@@ -151,7 +151,9 @@ impl Front {
                 | pipe::Event::Refused { id }
                     if !self.may_answer(link.worker, id) =>
                 {
-                    break Err(format!("expected an answer to a request it has, found one to request {id}"));
+                    break Err(format!(
+                        "expected an answer to a request it has, found one to request {id}"
+                    ));
                 }
                 pipe::Event::Head { id } => {
                     if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {

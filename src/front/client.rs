@@ -210,8 +210,9 @@ impl Front {
                 }
                 Ok(count) => {
                     budget = budget.saturating_sub(count);
-                    // A short read of a stream means that nothing is left; asking again would only say WouldBlock.
-                    client.readable = count == scratch.len();
+                    // A short read of a stream means that nothing is left but its end; asking again would only say
+                    // WouldBlock.
+                    client.readable = count == scratch.len() || client.half_closed;
                     next = self.client_bytes(key, client, scratch.get(..count).unwrap_or_default());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => client.readable = false,
