@@ -25,7 +25,7 @@ use crate::base::exit::Exit;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::{Flush, Logger, access};
-use crate::sys::{fd, signals, socket};
+use crate::sys::{fd, signals, socket, title};
 use control::Control;
 use event_loop::Front;
 use std::fs::File;
@@ -39,6 +39,7 @@ const CONTROL: i32 = 3;
 /// Runs the front: the hidden role in which the arbiter starts this program.
 #[must_use]
 pub fn main() -> ExitCode {
+    title::set_name("rgunicorn-front");
     let log = Logger::new(crate::base::level::Level::Info, Flush::OnDemand);
     let result = fd::adopt(CONTROL).and_then(|control| run(control, &log));
     let code = match result {
