@@ -10,11 +10,18 @@ use crate::control::{Protocol, Ready, ToArbiter, ToFront};
 use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
+use crate::sys::board::SLOTS;
 use crate::sys::process::{self, End};
 use crate::sys::signals::KILL;
 use std::os::fd::AsFd;
 
 impl WorkerProcess {
+    /// Whether it had a request in hand: given by the front, or taken from the pull queue.
+    fn is_busy(&self) -> bool {
+        let slots = usize::from(self.ready.map_or(0, |ready| ready.slots));
+        self.board.in_flight() > 0 || (0..slots.min(SLOTS)).any(|slot| self.board.running(slot) != 0)
+    }
+
     /// Logs what it has printed since.
     fn log_output(&mut self, log: &Logger) {
         let mut printed = std::mem::take(&mut self.printed);
@@ -281,7 +288,7 @@ impl Arbiter {
             .workers
             .iter()
             .filter(|(_, worker)| worker.generation == front.generation);
-        let busy = theirs.filter(|(_, worker)| worker.board.in_flight() > 0);
+        let busy = theirs.filter(|(_, worker)| worker.is_busy());
         self.inputs.push_back(Input::FrontGone {
             front: id,
             busy: busy.map(|(id, _)| *id).collect(),
@@ -329,5 +336,6 @@ const CGI_ADVICE: &str = "It answered like a plain CGI program, which this versi
 
 /// What to do about a program of which nobody knows what it speaks.
 const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
-    on descriptor 3 (pipe protocol). Set `protocol` to \"fastcgi\" or \"pipe\" if it speaks one of them; \
-    make it speak one of them if it does not (docs/protocols/pipe.md); raise `boot_timeout` if it needs more time";
+    on descriptor 3 (pipe protocol). If it speaks one of them otherwise, say which: --protocol fastcgi or \
+    --protocol pipe; if it speaks neither, let it speak one (docs/protocols/pipe.md); \
+    if it only needs more time, raise boot_timeout";
