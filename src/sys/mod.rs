@@ -5,6 +5,7 @@
 pub mod board;
 pub mod clock;
 pub mod fd;
+pub mod launch;
 pub mod listen;
 pub mod notify;
 pub mod output;
