@@ -242,7 +242,7 @@ impl Arbiter {
         };
         self.tell_front_of(id, &message);
         if let Some(path) = self.workers.remove(&id).and_then(|worker| worker.path) {
-            let _ = std::fs::remove_file(path);
+            self.runtime_dir.remove(&path);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
     }
