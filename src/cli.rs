@@ -5,6 +5,7 @@
 use crate::base::exit::Exit;
 use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
+use crate::config::reference;
 use crate::config::settings::{Section, Setting};
 use crate::config::{Problem, Problems, Reloader};
 use crate::logging::access::AccessFormat;
@@ -42,10 +43,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(asked: Asked) -> ExitCode {
+    let (env, warnings) = environment();
     let reloader = Reloader {
         flags: asked.flags,
-        env: environment(),
+        env,
         start: start_directory(),
+        warnings,
         check_format: |format| {
             AccessFormat::compile(format)
                 .map(drop)
@@ -60,6 +63,9 @@ fn run(asked: Asked) -> ExitCode {
         print(&loaded.text);
     }
     if asked.print_config || asked.check_config {
+        for warning in &loaded.warnings {
+            complain(&format!("rgunicorn: warning: {warning}\n"));
+        }
         return Exit::Ok.into();
     }
     crate::arbiter::main(reloader, loaded)
@@ -79,12 +85,21 @@ fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// The environment as text. Variables that are not UTF-8 are left out; workers do not get them.
-fn environment() -> Vec<(String, String)> {
-    let pairs = std::env::vars_os();
-    pairs
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+/// The environment as text, and a warning for each variable that is none: workers do not get it.
+fn environment() -> (Vec<(String, String)>, Vec<String>) {
+    let (mut pairs, mut warnings) = (Vec::new(), Vec::new());
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => pairs.push((name, value)),
+            (Ok(name), Err(_)) => warnings.push(format!(
+                "the environment variable {name} is not UTF-8; workers do not get it"
+            )),
+            (Err(_), _) => {
+                warnings.push("an environment variable's name is not UTF-8; workers do not get it".to_owned())
+            }
+        }
+    }
+    (pairs, warnings)
 }
 
 /// The working directory, by the name in PWD if that is the same one, so that symbolic links stay as typed.
@@ -223,7 +238,9 @@ pub fn command() -> Command {
 
 fn arg(setting: &'static Setting) -> Arg {
     let mut longs = setting.long_flags();
-    let mut arg = Arg::new(setting.name).help(help(setting));
+    let mut arg = Arg::new(setting.name)
+        .help(help(setting, ""))
+        .long_help(help(setting, setting.detail));
     if let Some(long) = longs.next() {
         arg = arg.long(long);
     }
@@ -241,10 +258,24 @@ fn arg(setting: &'static Setting) -> Arg {
         .num_args(1)
 }
 
-fn help(setting: &Setting) -> String {
-    let unset = ["\"\"", "[]", "false"].contains(&setting.default) || setting.kind.placeholder() == "BOOL";
-    if unset {
-        return setting.summary.to_owned();
+/// The help of a setting: its summary, `detail`, choices and default.
+fn help(setting: &Setting, detail: &str) -> String {
+    let mut text = setting.summary.to_owned();
+    if !setting.flag_value() {
+        let (first, rest) = text.split_at(1);
+        text = format!("Turn off: {}{rest}", first.to_lowercase());
     }
-    format!("{} [default: {}]", setting.summary, setting.default.trim_matches('"'))
+    if !detail.is_empty() {
+        text.push_str(".\n");
+        text.push_str(detail);
+    }
+    let end = if detail.is_empty() { " " } else { "\n" };
+    if let Kind::Choice(choices) = setting.kind {
+        text.push_str(&format!("{end}[{}]", choices.join(", ")));
+    }
+    let default = reference::default_text(setting);
+    if !matches!(setting.kind, Kind::Flag) && !default.is_empty() {
+        text.push_str(&format!("{end}[default: {default}]"));
+    }
+    text
 }

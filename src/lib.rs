@@ -5,7 +5,7 @@
 //! - [`base`]: plain shared types
 //! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`control`]
 //! - plans, events and time to actions: [`plan`]
-//! - services: [`config`], [`logging`], [`metrics`], [`sys`] (the only unsafe code)
+//! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
 //! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
 //! - [`cli`]: the command line
 
@@ -19,10 +19,6 @@ pub mod fastcgi;
 pub mod front;
 pub mod http1;
 pub mod logging;
-pub mod metrics;
 pub mod pipe;
 pub mod plan;
 pub mod sys;
-
-/// What SERVER_SOFTWARE says to apps.
-pub const SERVER_SOFTWARE: &str = concat!("rgunicorn/", env!("CARGO_PKG_VERSION"));

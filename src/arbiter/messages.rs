@@ -10,18 +10,11 @@ use crate::control::{Protocol, Ready, ToArbiter, ToFront};
 use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
-use crate::sys::board::SLOTS;
 use crate::sys::process::{self, End};
 use crate::sys::signals::KILL;
 use std::os::fd::AsFd;
 
 impl WorkerProcess {
-    /// Whether it had a request in hand: given by the front, or taken from the pull queue.
-    fn is_busy(&self) -> bool {
-        let slots = usize::from(self.ready.map_or(0, |ready| ready.slots));
-        self.board.in_flight() > 0 || (0..slots.min(SLOTS)).any(|slot| self.board.running(slot) != 0)
-    }
-
     /// Logs what it has printed since.
     fn log_output(&mut self, log: &Logger) {
         let mut printed = std::mem::take(&mut self.printed);
@@ -288,7 +281,7 @@ impl Arbiter {
             .workers
             .iter()
             .filter(|(_, worker)| worker.generation == front.generation);
-        let busy = theirs.filter(|(_, worker)| worker.is_busy());
+        let busy = theirs.filter(|(_, worker)| worker.board.is_busy());
         self.inputs.push_back(Input::FrontGone {
             front: id,
             busy: busy.map(|(id, _)| *id).collect(),

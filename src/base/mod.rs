@@ -8,3 +8,6 @@ pub mod ids;
 pub mod level;
 pub mod message;
 pub mod units;
+
+/// What SERVER_SOFTWARE says to apps (RFC 3875 §4.1.17).
+pub const SERVER_SOFTWARE: &str = concat!("rgunicorn/", env!("CARGO_PKG_VERSION"));

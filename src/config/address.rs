@@ -12,7 +12,10 @@ const DEFAULT_PORT: u16 = 8000;
 /// The longest path of a unix socket: 108 bytes with its final NUL (unix(7)).
 pub(super) const UNIX_PATH_LIMIT: usize = 107;
 
-/// Why an address is refused: `.0` completes "must be ..., but ..." style messages, `.1` says what to do.
+const BIND_EXAMPLE: &str = "for example 127.0.0.1:8000, :8000, [::1]:8000 or unix:/run/app.sock";
+const UPSTREAM_EXAMPLE: &str = "for example unix:/run/php/fpm.sock or tcp:127.0.0.1:9000";
+
+/// Why an address is refused, after the setting's name, and what to do.
 pub(super) type Refusal = (String, &'static str);
 
 impl Bind {
@@ -34,13 +37,13 @@ impl Bind {
                 "write 0.0.0.0:8000 to listen on all IPv4 addresses",
             ));
         }
-        if !host_and_port.is_empty() && host_and_port.bytes().all(|b| b.is_ascii_digit()) {
+        if host_and_port.bytes().all(|b| b.is_ascii_digit()) {
             return Err((
                 form(text, "an address"),
                 "a port alone is written :PORT, for example :8000",
             ));
         }
-        resolve(host_and_port, Some(DEFAULT_PORT)).map(Self::Tcp)
+        resolve(host_and_port, Some(DEFAULT_PORT), BIND_EXAMPLE).map(Self::Tcp)
     }
 
     /// The address as `Bind::parse` takes it.
@@ -61,12 +64,9 @@ impl Upstream {
             return Ok(Self::Unix(path));
         }
         let Some(rest) = text.strip_prefix("tcp:") else {
-            return Err((
-                form(text, "unix:PATH or tcp:HOST:PORT"),
-                "for example unix:/run/php/fpm.sock or tcp:127.0.0.1:9000",
-            ));
+            return Err((form(text, "unix:PATH or tcp:HOST:PORT"), UPSTREAM_EXAMPLE));
         };
-        resolve(rest.strip_prefix("//").unwrap_or(rest), None).map(Self::Tcp)
+        resolve(rest.strip_prefix("//").unwrap_or(rest), None, UPSTREAM_EXAMPLE).map(Self::Tcp)
     }
 
     /// The address as `Upstream::parse` takes it.
@@ -172,8 +172,7 @@ fn unix_path(text: &str, start: &Path) -> Result<Option<PathBuf>, Refusal> {
 }
 
 /// Resolves `HOST:PORT`, `[V6]:PORT`, `:PORT` and, with a default port, the same without port.
-fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAddr, Refusal> {
-    let example = "for example 127.0.0.1:8000, :8000, [::1]:8000 or unix:/run/app.sock";
+fn resolve(text: &str, default_port: Option<u16>, example: &'static str) -> Result<SocketAddr, Refusal> {
     let wrong = || (form(text, "HOST:PORT"), example);
     let (host, port) = split_port(text).ok_or_else(wrong)?;
     let port = match port {

@@ -17,23 +17,22 @@ pub enum Keys {
     All,
 }
 
-/// Reads TOML. Syntax errors and unknown keys go to `problems`, named after `file`.
-pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Layer {
+/// Reads TOML. Unknown keys go to `problems`; broken syntax is an error of its own, because what the parser makes up to
+/// go on is not what was typed, and more complaints about it would mislead.
+pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Result<Layer, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let place = |span: Range<usize>| Origin::File {
         file: file.to_owned(),
         line: line_of(text, span.start),
     };
+    let mut broken = Problems::default();
     for error in &errors {
         let origin = place(error.span().unwrap_or_default());
         let what = format!("{file} is not valid TOML: {}", error.message().replace('\n', ", "));
-        problems.push(Problem::new(what).at(origin, "syntax"));
+        broken.push(Problem::new(what).at(origin, ""));
     }
+    broken.into_result()?;
     let mut layer = Layer::new();
-    if !errors.is_empty() {
-        // What the parser made up to go on is not what was typed; more complaints about it would mislead.
-        return layer;
-    }
     for (key, value) in table.get_ref().iter() {
         let name: &str = key.get_ref();
         let found = Setting::find(name).filter(|setting| keys == Keys::All || setting.is_in_file());
@@ -46,7 +45,7 @@ pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Lay
         entry.items = items.into_iter().map(place).collect();
         layer.insert(setting.name, entry);
     }
-    layer
+    Ok(layer)
 }
 
 /// The line a byte stands in, from 1.
@@ -56,7 +55,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
-    let problem = Problem::new(format!("unknown setting {}", super::kind::shown_text(name))).at(origin, "file");
+    let problem = Problem::new(format!("unknown setting {}", super::kind::shown_text(name))).at(origin, "");
     if name == "config" {
         return problem.advice("a file cannot name another file; name it on the command line with -c");
     }
@@ -64,8 +63,47 @@ fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
         return problem
             .advice("this version has one unnamed pool: write the settings at the top level, without tables");
     }
+    if GUNICORN_ONLY.contains(&name) {
+        return problem.advice("this is a setting of Gunicorn that this version does not have; leave it out");
+    }
     problem.advice(nearest(name))
 }
+
+/// Settings of Gunicorn that people bring along. Its hooks, TLS, HTTP/2 and dirty settings are not listed.
+const GUNICORN_ONLY: &[&str] = &[
+    "asgi_lifespan",
+    "asgi_loop",
+    "capture_output",
+    "certfile",
+    "default_proc_name",
+    "http_parser",
+    "keyfile",
+    "logconfig",
+    "logconfig_dict",
+    "logconfig_json",
+    "logger_class",
+    "paste",
+    "preload",
+    "preload_app",
+    "proxy_allow_ips",
+    "proxy_protocol",
+    "pythonpath",
+    "reload",
+    "reload_engine",
+    "reload_extra_files",
+    "sendfile",
+    "spew",
+    "statsd_host",
+    "statsd_prefix",
+    "syslog",
+    "syslog_addr",
+    "syslog_facility",
+    "syslog_prefix",
+    "worker_class",
+    "worker_connections",
+    "worker_tmp_dir",
+    "wsgi_app",
+];
 
 /// Advice for an unknown name: the nearest one, or where all are listed.
 fn nearest(name: &str) -> String {

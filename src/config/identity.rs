@@ -15,8 +15,8 @@ type Refusal = (&'static str, String, &'static str);
 
 impl Identity {
     /// Looks up names or numbers; empty = unchanged. Without a group, the user's own is taken.
-    /// With `check`, says whether this process may switch at all.
-    pub(super) fn find(user: &str, group: &str, check: bool) -> (Self, Vec<Refusal>) {
+    /// `may_switch` says whether this process could become somebody else.
+    pub(super) fn find(user: &str, group: &str, may_switch: bool) -> (Self, Vec<Refusal>) {
         let mut refusals = Vec::new();
         let (uid, own_group) = match find_user(user) {
             Ok(found) => found,
@@ -39,7 +39,7 @@ impl Identity {
         // Becoming what one is already needs no rights and is no change. Root and its group are never switched to.
         let uid = uid.filter(|uid| *uid != 0 && *uid != Uid::effective().as_raw());
         let gid = gid.filter(|gid| *gid != 0 && *gid != Gid::effective().as_raw());
-        if check && !is_root() {
+        if !may_switch {
             let advice = "start as root, or leave it out";
             if uid.is_some() {
                 refusals.push(("user", format!("is {user}, but only root can change the user"), advice));
@@ -111,4 +111,49 @@ pub(super) fn is_root() -> bool {
 /// True if this process may make files in a directory.
 pub(super) fn may_write(directory: &Path) -> bool {
     access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(user: &str, group: &str, may_switch: bool) -> Vec<&'static str> {
+        Identity::find(user, group, may_switch)
+            .1
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect()
+    }
+
+    #[test]
+    fn users_bring_their_group_unless_another_is_named() {
+        let find = |user, group| {
+            let (identity, refusals) = Identity::find(user, group, true);
+            assert!(refusals.is_empty(), "{user} {group}: {refusals:?}");
+            (identity.user, identity.group)
+        };
+        assert_eq!(find("", ""), (None, None));
+        assert_eq!(find("root", ""), (None, None), "root is what one is, or cannot become");
+        // Every Linux system has the account `daemon` with user and group 1.
+        assert_eq!(find("daemon", ""), (Some(1), Some(1)));
+        assert_eq!(find("1", ""), (Some(1), Some(1)));
+        assert_eq!(find("daemon", "54321"), (Some(1), Some(54321)));
+        assert_eq!(find("54321", "daemon"), (Some(54321), Some(1)));
+        assert_eq!(find("", "daemon"), (None, Some(1)));
+    }
+
+    #[test]
+    fn unknown_names_and_missing_rights_are_refused() {
+        assert_eq!(names("no-such-user", "no-such-group", true), ["user", "group"]);
+        assert_eq!(names("54321", "", true), ["group"], "nobody knows this user's group");
+        assert_eq!(names("daemon", "", false), ["user"]);
+        assert_eq!(names("", "daemon", false), ["group"]);
+        assert!(names("", "", false).is_empty());
+        let own = Uid::effective().to_string();
+        let own_group = Gid::effective().to_string();
+        assert!(
+            names(&own, &own_group, false).is_empty(),
+            "becoming oneself needs no rights"
+        );
+    }
 }

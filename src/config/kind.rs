@@ -143,7 +143,7 @@ impl Kind {
         match self {
             Self::Flag => "true or false".to_owned(),
             Self::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
-            Self::Duration { .. } => "a time such as 30, \"30s\", \"1m\" or \"250ms\"".to_owned(),
+            Self::Duration { .. } => "a time such as 30, \"30s\", \"1m\" or \"250ms\", at most ten years".to_owned(),
             Self::Size { .. } => "a size such as 65536, \"64k\" or \"1g\"".to_owned(),
             Self::Choice(choices) => format!("one of {}", choices.join(", ")),
             Self::Octal => "octal permission bits from 0 to 0o777, such as 0o027 or \"027\"".to_owned(),

@@ -39,10 +39,12 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// The same as part of a sentence about the setting `name`: `set at conf/rgunicorn.toml:4 (bind)`.
+    /// The same as part of a sentence about the setting `name`: `set at conf/rgunicorn.toml:4 (bind)`. Without a name
+    /// it is about the place itself: `at conf/rgunicorn.toml:4`.
     #[must_use]
     pub fn sentence(&self, name: &str) -> String {
         match self {
+            Self::File { file, line } if name.is_empty() => format!("at {file}:{line}"),
             Self::Default => format!("this is the default ({name})"),
             Self::Environment(variable) => format!("set by the environment variable {variable} ({name})"),
             Self::File { file, line } => format!("set at {file}:{line} ({name})"),
@@ -84,8 +86,11 @@ pub fn defaults() -> Layer {
         .map(|setting| format!("{} = {}\n", setting.name, setting.default))
         .collect();
     let mut problems = Problems::default();
-    let mut layer = file::parse(&text, "defaults", file::Keys::All, &mut problems);
-    debug_assert!(problems.is_empty(), "the table's defaults are valid TOML: {problems}");
+    let mut layer = file::parse(&text, "defaults", file::Keys::All, &mut problems).unwrap_or_default();
+    debug_assert!(
+        problems.is_empty() && !layer.is_empty(),
+        "the table's defaults are valid TOML"
+    );
     for entry in layer.values_mut() {
         entry.origin = Origin::Default;
         entry.items.clear();
@@ -127,7 +132,12 @@ impl Values {
             let typed = layers.iter().rev().find_map(|layer| layer.get(setting.name));
             for entry in typed.into_iter().chain(default) {
                 if let Some(value) = setting.kind.accept(&entry.raw) {
-                    merged.values.insert(setting.name, (value, entry.clone()));
+                    let mut entry = entry.clone();
+                    if matches!(&value, Value::List(items) if items.len() != entry.items.len()) {
+                        // Commas made more items than were typed one by one.
+                        entry.items.clear();
+                    }
+                    merged.values.insert(setting.name, (value, entry));
                     break;
                 }
                 let wanted = setting.kind.expectation();
@@ -232,7 +242,9 @@ impl Values {
                 continue;
             };
             let value = setting.kind.write(value);
-            text.push_str(&format!("{} = {value}  # {}\n", setting.name, entry.origin));
+            // A file's name may hold anything, a comment may not hold controls.
+            let origin = entry.origin.to_string().replace(char::is_control, "?");
+            text.push_str(&format!("{} = {value}  # {origin}\n", setting.name));
         }
         text
     }

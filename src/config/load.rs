@@ -49,6 +49,8 @@ pub struct Reloader {
     pub start: PathBuf,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
+    /// Warnings of the start that every load repeats.
+    pub warnings: Vec<String>,
 }
 
 impl Reloader {
@@ -56,9 +58,7 @@ impl Reloader {
     pub fn load(&self) -> Result<Loaded, Problems> {
         let mut problems = Problems::default();
         let environment = layers::environment(&self.env);
-        let file = self.file_layer(&mut problems);
-        // A file that cannot be read makes all later complaints doubtful.
-        problems.clone().into_result()?;
+        let file = self.file_layer(&mut problems)?;
         let mut values = Values::merge(&[&environment, &file, &self.flags], &mut problems);
         let around = Surroundings {
             env: &self.env,
@@ -70,33 +70,34 @@ impl Reloader {
         problems.into_result()?;
         Ok(Loaded {
             text: values.render(),
-            warnings: warnings(&config),
+            warnings: self.warnings.iter().cloned().chain(warnings(&config)).collect(),
             origins: Origins { values },
             config,
         })
     }
 
-    fn file_layer(&self, problems: &mut Problems) -> Layer {
+    /// The file's values; unknown keys go to `problems`. A file that cannot be read at all is an error of its own,
+    /// because it would make all later complaints doubtful.
+    fn file_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
         let Some(entry) = self.flags.get("config") else {
-            return Layer::new();
+            return Ok(Layer::new());
         };
         let super::kind::Raw::Text(name) = &entry.raw else {
-            return Layer::new();
+            return Ok(Layer::new());
         };
         let refuse = |why: String| Problem::new(why).at(entry.origin.clone(), "config");
         let path = Path::new(name);
         if path.extension().is_some_and(|end| end == "py") {
             let why = format!("{name} is Python, but a configuration file must be TOML");
-            problems.push(refuse(why).advice("`rgunicorn --print-config` prints all settings in TOML"));
-            return Layer::new();
+            let advice = "`rgunicorn --print-config` prints all settings in TOML";
+            return Err(refuse(why).advice(advice).into());
         }
         match std::fs::read_to_string(self.start.join(path)) {
             Ok(text) => file::parse(&text, name, file::Keys::InFile, problems),
             Err(error) => {
                 let why = format!("cannot read {name}: {}", super::resolve::reason(&error));
                 let advice = format!("relative paths start from {}", self.start.display());
-                problems.push(refuse(why).advice(advice));
-                Layer::new()
+                Err(refuse(why).advice(advice).into())
             }
         }
     }
@@ -118,7 +119,7 @@ impl Reloader {
 /// The environment of workers is that of `env`, which the front, having no use for it, leaves empty.
 pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problems> {
     let mut problems = Problems::default();
-    let layer = file::parse(text, "configuration", file::Keys::InFile, &mut problems);
+    let layer = file::parse(text, "configuration", file::Keys::InFile, &mut problems)?;
     let mut values = Values::merge(&[&layer], &mut problems);
     let around = Surroundings {
         env,
@@ -138,4 +139,242 @@ fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kind::{Kind, Raw};
+    use super::super::layers::Entry;
+    use super::super::settings::Setting;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const START: &str = "/srv/app";
+
+    fn env() -> Vec<(String, String)> {
+        let pairs = [
+            ("HOME", "/root"),
+            ("LISTEN_FDS", "1"),
+            ("PATH", "/bin"),
+            ("PHP_FCGI_CHILDREN", "9"),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
+    /// Resolves typed values without looking at the machine.
+    fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
+        let mut problems = Problems::default();
+        let mut values = Values::merge(&[layer], &mut problems);
+        let around = Surroundings {
+            env: &env(),
+            start: Path::new(START),
+            look: false,
+        };
+        let config = resolve(&mut values, around, &mut problems);
+        problems.into_result()?;
+        Ok((config, values.render()))
+    }
+
+    fn layer(values: &[(&'static str, Raw)]) -> Layer {
+        let entries = values
+            .iter()
+            .map(|(name, raw)| (*name, Entry::new(raw.clone(), super::layers::Origin::CommandLine)));
+        entries.collect()
+    }
+
+    fn list(texts: &[&str]) -> Raw {
+        Raw::List(texts.iter().map(|text| (*text).to_owned()).collect())
+    }
+
+    fn text(text: &str) -> Raw {
+        Raw::Text(text.to_owned())
+    }
+
+    /// A value of each setting that is valid and not the default.
+    fn sample(setting: &Setting) -> Raw {
+        match (setting.name, setting.kind) {
+            ("bind", _) => list(&["[::1]:9"]),
+            ("connect", _) => list(&["tcp:127.0.0.1:9"]),
+            ("exec", _) => list(&["./other", "argument"]),
+            ("group" | "user", _) => text("1"),
+            ("forwarded_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("pass_env" | "forwarder_headers", _) => list(&["HOME"]),
+            // It needs room for a head.
+            ("response_buffer", _) => Raw::Integer(5000),
+            (_, Kind::Flag) => Raw::Flag(setting.default == "false"),
+            (_, Kind::Number { .. } | Kind::Size { .. } | Kind::Duration { .. }) => Raw::Integer(249),
+            (_, Kind::Choice(choices)) => text(
+                choices
+                    .iter()
+                    .find(|choice| !setting.default.contains(*choice))
+                    .unwrap(),
+            ),
+            (_, Kind::Octal) => Raw::Integer(0o27),
+            (_, Kind::Text { .. } | Kind::Path { .. }) => text("x"),
+            (_, Kind::List { .. } | Kind::Command) => list(&["A=b"]),
+            (_, Kind::Map { .. }) => Raw::Map(vec![("X".to_owned(), "y".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn every_setting_has_an_effect_and_survives_printing() {
+        for setting in Setting::all().filter(|setting| setting.is_in_file()) {
+            let mut base = layer(&[("exec", text("/bin/true"))]);
+            match setting.name {
+                "connect" => drop(base.remove("exec")),
+                "pass_env" => base.extend(layer(&[("clear_env", Raw::Flag(true))])),
+                _ => {}
+            }
+            let raw = sample(setting);
+            let before = resolved(&base).ok().map(|(config, _)| config);
+            base.insert(setting.name, Entry::new(raw, super::layers::Origin::CommandLine));
+            let (config, printed) = resolved(&base).unwrap_or_else(|problems| panic!("{}: {problems}", setting.name));
+            assert_ne!(before.as_ref(), Some(&config), "{} has no effect", setting.name);
+            assert_eq!(from_text(&printed, &env()).unwrap(), config, "{}", setting.name);
+        }
+    }
+
+    fn number(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Raw> {
+        range.prop_map(|number| Raw::Integer(i64::try_from(number).unwrap()))
+    }
+
+    /// Any value that a setting's kind takes; what it means may still be refused.
+    fn any_value(setting: &'static Setting) -> BoxedStrategy<Raw> {
+        match (setting.name, setting.kind) {
+            ("user" | "group", _) => Just(text("1")).boxed(),
+            ("connect", _) => Just(list(&[])).boxed(),
+            ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
+            ("bind", _) => prop::collection::btree_set(
+                prop_oneof![
+                    (1..9_u16).prop_map(|p| format!(":{p}")),
+                    "unix:[a-z \"\\\\é]{0,9}z",
+                    Just("[::1]".to_owned())
+                ],
+                1..4,
+            )
+            .prop_map(|set| Raw::List(set.into_iter().collect()))
+            .boxed(),
+            ("param" | "raw_env", _) => prop::collection::vec("[A-Z_]{1,5}=\\PC{0,8}", 0..4)
+                .prop_map(Raw::List)
+                .boxed(),
+            ("forwarded_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
+            ("forwarder_headers" | "pass_env", _) => Just(text("HOME, PATH")).boxed(),
+            ("response_buffer", _) => number(4096..=1 << 40).boxed(),
+            ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),
+            (_, Kind::Flag) => any::<bool>().prop_map(Raw::Flag).boxed(),
+            (_, Kind::Number { min, max, .. }) => number(min..=max).boxed(),
+            (_, Kind::Size { .. }) => prop_oneof![number(0..=1 << 62), "[0-9]{1,6}[kmg]?".prop_map(Raw::Text)].boxed(),
+            (_, Kind::Duration { .. }) => "[0-9]{1,4}(ms|s|m|h|)".prop_map(Raw::Text).boxed(),
+            (_, Kind::Choice(choices)) => prop::sample::select(choices).prop_map(text).boxed(),
+            (_, Kind::Octal) => number(0..=0o777).boxed(),
+            // Anything that is no NUL: quotes, backslashes, line ends and other controls must survive too.
+            (_, Kind::Text { .. } | Kind::Path { .. }) => "[^\0]{1,12}".prop_map(Raw::Text).boxed(),
+            (_, Kind::List { .. } | Kind::Command) => {
+                prop::collection::vec("[^\0]{1,12}", 1..4).prop_map(Raw::List).boxed()
+            }
+            (_, Kind::Map { .. }) => prop::collection::btree_map("[A-Za-z-]{1,9}", "\\PC{0,9}", 0..4)
+                .prop_map(|map| Raw::Map(map.into_iter().collect()))
+                .boxed(),
+        }
+    }
+
+    fn any_layer() -> impl Strategy<Value = Layer> {
+        let settings: Vec<&'static Setting> = Setting::all().filter(|setting| setting.is_in_file()).collect();
+        let values: Vec<_> = settings
+            .into_iter()
+            .map(|setting| {
+                let value = any_value(setting).prop_map(move |raw| (setting.name, raw));
+                match setting.name {
+                    "exec" => value.prop_map(Some).boxed(),
+                    _ => prop::option::of(value).boxed(),
+                }
+            })
+            .collect();
+        values.prop_map(|values| layer(&values.into_iter().flatten().collect::<Vec<_>>()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_loads_back_as_the_same_configuration(typed in any_layer()) {
+            let (config, printed) = match resolved(&typed) {
+                Ok(loaded) => loaded,
+                Err(problems) => panic!("{problems}"),
+            };
+            let again = from_text(&printed, &env());
+            prop_assert_eq!(again, Ok(config), "{}", printed);
+        }
+    }
+
+    #[test]
+    fn the_workers_environment_is_complete() {
+        let names = |values: &[(&'static str, Raw)]| -> BTreeMap<String, String> {
+            let exec = [("exec", text("/bin/true"))];
+            let (config, _) = resolved(&layer(&[values, &exec[..]].concat())).unwrap();
+            config.pools.into_iter().flat_map(|pool| pool.env).collect()
+        };
+        let inherited = names(&[]);
+        assert_eq!(
+            inherited.keys().collect::<Vec<_>>(),
+            ["HOME", "PATH", "PHP_FCGI_CHILDREN"]
+        );
+        let added = names(&[("raw_env", list(&["A=1", "HOME=/x", "A=2"]))]);
+        assert_eq!((added["A"].as_str(), added["HOME"].as_str()), ("2", "/x"));
+        let clear = ("clear_env", Raw::Flag(true));
+        assert!(names(std::slice::from_ref(&clear)).is_empty());
+        let passed = names(&[clear, ("pass_env", list(&["PATH", "NOPE"])), ("raw_env", list(&["B="]))]);
+        assert_eq!(
+            passed.into_iter().collect::<Vec<_>>(),
+            [("B".into(), String::new()), ("PATH".into(), "/bin".into())]
+        );
+    }
+
+    #[test]
+    fn php_forks_and_ends_only_when_we_say_so() {
+        let env_of = |values: &[(&'static str, Raw)]| resolved(&layer(values)).unwrap().0.pools.remove(0);
+        let php = env_of(&[("exec", text("/usr/bin/php-cgi8.2"))]);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert!(php.env.contains(&pair("PHP_FCGI_CHILDREN", "0")));
+        assert!(php.env.contains(&pair("PHP_FCGI_MAX_REQUESTS", "0")));
+        assert_eq!(php.protocol, super::super::WorkerProtocol::FastCgi);
+        let asked = env_of(&[("exec", text("php-cgi")), ("raw_env", list(&["PHP_FCGI_CHILDREN=2"]))]);
+        assert!(asked.env.contains(&pair("PHP_FCGI_CHILDREN", "2")));
+    }
+
+    #[test]
+    fn origins_name_files_lines_and_items() {
+        let mut problems = Problems::default();
+        let text = "exec = 'x'\nbind = [\n':1',\n':2' ]\nforwarded_allow_ips = '::1,*'\n";
+        let layer = file::parse(text, "a.toml", file::Keys::InFile, &mut problems).unwrap();
+        let origins = Origins {
+            values: Values::merge(&[&layer], &mut problems),
+        };
+        assert!(problems.is_empty());
+        for (name, index, expected) in [
+            ("bind", 0, "set at a.toml:3 (bind)"),
+            ("bind", 1, "set at a.toml:4 (bind)"),
+            ("bind", 2, "set at a.toml:2 (bind)"),
+            ("forwarded_allow_ips", 1, "set at a.toml:5 (forwarded_allow_ips)"),
+            ("exec", 0, "set at a.toml:1 (exec)"),
+            ("workers", 0, "this is the default (workers)"),
+        ] {
+            assert_eq!(origins.of(name, index), expected);
+        }
+    }
+
+    #[test]
+    fn what_hardly_was_meant_is_a_warning() {
+        let warned = |values: &[(&'static str, Raw)]| {
+            let exec = [("exec", text("/bin/true"))];
+            warnings(&resolved(&layer(&[values, &exec[..]].concat())).unwrap().0).len()
+        };
+        assert_eq!(warned(&[("max_requests_jitter", Raw::Integer(5))]), 1);
+        assert_eq!(
+            warned(&[
+                ("max_requests_jitter", Raw::Integer(5)),
+                ("max_requests", Raw::Integer(1))
+            ]),
+            0
+        );
+    }
 }

@@ -27,7 +27,7 @@ impl Search<'_> {
     /// The absolute path of `program`, checked to be one the system can start.
     pub(super) fn find(&self, program: &str) -> Result<PathBuf, Problem> {
         let found = if program.contains('/') {
-            self.chdir.join(program)
+            super::resolve::join(self.chdir, program)
         } else {
             self.on_path(program).ok_or_else(|| self.not_on_path(program))?
         };

@@ -110,7 +110,7 @@ impl Resolver<'_> {
             self.refuse(name, 0, "must not contain NUL", "");
             return None;
         }
-        let path = self.around.start.join(text);
+        let path = join(self.around.start, text);
         self.values.replace(name, Value::Text(path.display().to_string()));
         Some(path)
     }
@@ -248,7 +248,7 @@ impl Resolver<'_> {
             self.values.text("user").to_owned(),
             self.values.text("group").to_owned(),
         );
-        let (identity, refusals) = Identity::find(&user, &group, self.around.look);
+        let (identity, refusals) = Identity::find(&user, &group, !self.around.look || identity::is_root());
         for (name, why, advice) in refusals {
             self.refuse(name, 0, &why, advice);
         }
@@ -256,18 +256,15 @@ impl Resolver<'_> {
     }
 
     fn proc_name(&mut self, program: &Program) -> String {
-        let mut name: String = self
-            .values
-            .text("proc_name")
-            .chars()
-            .filter(|c| !c.is_control())
-            .collect();
+        let given = self.values.text("proc_name");
+        let name = if given.is_empty() {
+            file_name(program).unwrap_or_default()
+        } else {
+            given
+        };
+        let mut name: String = name.chars().filter(|c| !c.is_control()).collect();
         if name.is_empty() {
-            let path = match program {
-                Program::Exec(words) => words.first().map(Path::new).and_then(Path::file_name),
-                Program::Connect(_) => None,
-            };
-            name = path.map_or_else(|| "rgunicorn".to_owned(), |file| file.to_string_lossy().into_owned());
+            name.push_str("rgunicorn");
         }
         self.values.replace("proc_name", Value::Text(name.clone()));
         name
@@ -380,10 +377,11 @@ impl Resolver<'_> {
     fn pool(&mut self) -> Pool {
         let start = self.around.start.to_owned();
         let chdir = self.directory("chdir", &start, false);
-        let mut env = self.env();
+        let raw_env = self.pairs("raw_env");
+        let mut env = self.env(&raw_env);
         let program = self.program(&chdir, &env);
         let protocol = self.protocol(&program);
-        quiet_php_children(&program, &self.pairs("raw_env"), &mut env);
+        quiet_php_children(&program, &raw_env, &mut env);
         let values = &*self.values;
         let stop_signal = match values.text("stop_signal") {
             "INT" => libc::SIGINT,
@@ -420,7 +418,7 @@ impl Resolver<'_> {
     }
 
     /// The worker's complete environment: inherited or passed variables, then those of `raw_env`; sorted by name.
-    fn env(&mut self) -> Vec<(String, String)> {
+    fn env(&self, raw_env: &[(String, String)]) -> Vec<(String, String)> {
         let clear = self.values.flag("clear_env");
         let pass = self.values.list("pass_env");
         let inherited = self.around.env.iter().filter(|(name, _)| {
@@ -428,7 +426,7 @@ impl Resolver<'_> {
             wanted && !NEVER_INHERITED.contains(&name.as_str())
         });
         let mut env: std::collections::BTreeMap<String, String> = inherited.cloned().collect();
-        env.extend(self.pairs("raw_env"));
+        env.extend(raw_env.iter().cloned());
         env.into_iter().collect()
     }
 
@@ -442,7 +440,13 @@ impl Resolver<'_> {
             match (typed("exec"), typed("connect")) {
                 (true, false) => self.values.replace("connect", Value::List(Vec::new())),
                 (false, true) => self.values.replace("exec", Value::List(Vec::new())),
-                _ => self.refuse("connect", 0, "and exec exclude each other", "leave one of them out"),
+                _ => {
+                    let advice = format!(
+                        "leave one of them out; exec was {}",
+                        self.values.origin("exec", 0).sentence("exec")
+                    );
+                    self.refuse("connect", 0, "and exec exclude each other", &advice);
+                }
             }
         }
         if is_set(self.values, "connect") {
@@ -522,6 +526,11 @@ impl Resolver<'_> {
             _ => WorkerProtocol::Auto,
         }
     }
+}
+
+/// `path` as seen from `start`, without `.` in it. `..` stays: it may follow a symbolic link.
+pub(super) fn join(start: &Path, path: &str) -> PathBuf {
+    start.join(path).components().collect()
 }
 
 /// Why the system refused, without the error number that `io::Error` adds.

@@ -6,6 +6,7 @@ use super::tokens::{Key, Kind};
 use crate::base::level::Level;
 use crate::base::message::{BodyLength, ResponseHead};
 use crate::http1;
+use crate::sys::socket;
 use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
 use std::io::{self, ErrorKind};
@@ -34,16 +35,16 @@ impl Front {
     /// Takes a listening socket from the arbiter; nothing is accepted before `serve`.
     pub(super) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<()> {
         crate::sys::fd::set_nonblocking(&socket, true)?;
-        let socket = socket2::Socket::from(socket);
-        let address = socket.local_addr()?;
-        let listener = if address.is_unix() {
-            Listener::Unix(UnixListener::from_std(OwnedFd::from(socket).into()))
-        } else {
-            // Accepted sockets inherit it: small responses must not wait for acknowledgements.
-            socket.set_tcp_nodelay(true)?;
-            let local = address.as_socket().filter(|local| !local.ip().is_unspecified());
-            let socket = TcpListener::from_std(OwnedFd::from(socket).into());
-            Listener::Tcp { socket, local }
+        let listener = match socket::local_address(&socket)? {
+            None => Listener::Unix(UnixListener::from_std(socket.into())),
+            Some(address) => {
+                // Accepted sockets inherit it: small responses must not wait for acknowledgements.
+                socket::set_nodelay(&socket)?;
+                Listener::Tcp {
+                    socket: TcpListener::from_std(socket.into()),
+                    local: (!address.ip().is_unspecified()).then_some(address),
+                }
+            }
         };
         self.listeners.push(listener);
         Ok(())

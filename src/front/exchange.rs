@@ -17,8 +17,10 @@ use std::time::Instant;
 pub(super) enum Place {
     /// Its body is still arriving.
     Receiving,
-    /// In its pool's queue, or about to be handed out.
+    /// In its pool's queue.
     Waiting,
+    /// The plan has found a worker for it, which gets it at the end of the turn.
+    Placed,
     /// With `worker`, over `link`.
     Assigned,
     /// In the pull queue, or taken by a worker that has not answered yet.
@@ -74,6 +76,8 @@ pub(super) struct Exchange {
     pub(super) queued: Instant,
     /// When a worker got it, or it was pushed.
     pub(super) dispatched: Instant,
+    /// Workers that would not have it.
+    pub(super) refusals: u8,
     /// Workers that died while they may have been running it.
     pub(super) deaths: u8,
     pub(super) response: ResponseHead,
@@ -121,6 +125,7 @@ impl Exchange {
             started: now,
             queued: now,
             dispatched: now,
+            refusals: 0,
             deaths: 0,
             response: ResponseHead::default(),
             stage: Stage::Awaiting,

@@ -7,11 +7,11 @@ use super::spool::OutBuffer;
 use super::tokens::{Key, Kind};
 use super::workers::{Route, State, Worker};
 use crate::base::level::Level;
-use crate::base::message::{BodyLength, ResponseHead};
-use crate::cgi::response::{self, Parser};
+use crate::base::message::BodyLength;
+use crate::cgi::response::Parser;
 use crate::fastcgi;
 use crate::logging::escape;
-use crate::pipe::{self, FrontConn, frame};
+use crate::pipe::FrontConn;
 use mio::Interest;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -58,7 +58,7 @@ pub(super) enum Down {
 pub(super) struct Link {
     stream: client::Stream,
     pub(super) worker: Key,
-    wire: Wire,
+    pub(super) wire: Wire,
     input: Vec<u8>,
     pub(super) out: OutBuffer,
     readable: bool,
@@ -66,17 +66,17 @@ pub(super) struct Link {
     /// FastCGI: the request on it. Pipe: see the pool's table.
     pub(super) exchange: Option<Key>,
     /// Exchanges with body bytes that did not fit yet.
-    feeding: VecDeque<Key>,
+    pub(super) feeding: VecDeque<Key>,
     /// Not read, since a client is slower and its spool is full.
     paused: bool,
     /// The exchange whose last byte is the last byte written, if that is so.
-    last_request: Option<Key>,
+    pub(super) last_request: Option<Key>,
     /// Some byte of the current request was written.
     touched: bool,
     /// Some request was served on it.
     pub(super) used: bool,
     /// It is in no state for another request.
-    finished: bool,
+    pub(super) finished: bool,
 }
 
 impl Link {
@@ -349,13 +349,15 @@ impl Front {
             down = Some(Down::Ours);
         }
         self.scratch = scratch;
+        // A worker that counts what it sends stops by itself, and its other requests go on.
+        let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
         // What came whole has a length by now; for the rest the head goes out with what there is.
         for exchange_key in touched.drain(..) {
             if let Some(mut exchange) = self.exchanges.take(exchange_key) {
                 if exchange.stage == Stage::Held && !exchange.ended {
                     self.commit(&mut exchange, BodyLength::Close);
                 }
-                link.paused |= exchange.blocked;
+                link.paused |= exchange.blocked && !flows;
                 self.exchanges.put(exchange_key, exchange);
             }
         }
@@ -363,6 +365,20 @@ impl Front {
         self.links.put(key, link);
         if let Some(down) = down {
             self.link_down(key, &down);
+        }
+    }
+
+    /// Lets a worker that counts what it sends go on with a response.
+    pub(super) fn give_credit(&mut self, exchange: &mut Exchange) {
+        let credit = std::mem::take(&mut exchange.credit);
+        let wire = exchange.wire;
+        if let Some(key) = exchange.link
+            && credit > 0
+            && wire != 0
+            && let Some(link) = self.links.get_mut(key)
+        {
+            link.send_frame(|out| FrontConn::window(wire, credit, out));
+            self.dirty_links.push(key);
         }
     }
 
@@ -417,238 +433,6 @@ impl Front {
         } else {
             self.fastcgi_events(key, link, bytes, touched)
         }
-    }
-
-    fn fastcgi_events(
-        &mut self,
-        key: Key,
-        link: &mut Link,
-        bytes: &[u8],
-        touched: &mut Vec<Key>,
-    ) -> Result<usize, String> {
-        let Wire::FastCgi { conn, parser } = &mut link.wire else {
-            return Ok(bytes.len());
-        };
-        let mut used = 0;
-        loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            let (count, event) = conn.step(rest).map_err(|error| describe(&error, rest))?;
-            used += count;
-            match event {
-                fastcgi::Event::NeedData => return Ok(used),
-                fastcgi::Event::Stdout(data) => {
-                    let Some(exchange_key) = link.exchange else { continue };
-                    let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-                        continue;
-                    };
-                    let result = self.stdout_data(parser, &mut exchange, data);
-                    self.exchanges.put(exchange_key, exchange);
-                    touched.push(exchange_key);
-                    result.map_err(|error| error.to_string())?;
-                }
-                fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
-                fastcgi::Event::End { app_status, status } => {
-                    let Some(exchange_key) = link.exchange.take() else {
-                        continue;
-                    };
-                    link.used = true;
-                    link.feeding.clear();
-                    // Bytes of STDIN the app did not read would be taken for the next request: a new connection then.
-                    link.finished = !conn.is_reusable() || !link.out.is_empty();
-                    let reusable = (!link.finished).then_some(key);
-                    self.fastcgi_end(reusable, link.worker, exchange_key, app_status, status);
-                }
-                fastcgi::Event::Values(_) | fastcgi::Event::Unknown(_) => {}
-            }
-        }
-    }
-
-    fn stdout_data(
-        &mut self,
-        parser: &mut Parser,
-        exchange: &mut Exchange,
-        data: &[u8],
-    ) -> Result<(), response::Error> {
-        self.worker_spoke(exchange);
-        let mut data = data;
-        while exchange.stage == Stage::Awaiting && !data.is_empty() {
-            let (used, event) = parser.step(data, &mut exchange.response)?;
-            data = data.get(used..).unwrap_or_default();
-            if let response::Event::Head(_) = event {
-                if exchange.response.status < 200 {
-                    parser.reset();
-                }
-                self.response_head(exchange);
-            }
-        }
-        if !data.is_empty() {
-            self.response_data(exchange, data);
-        }
-        Ok(())
-    }
-
-    fn fastcgi_end(
-        &mut self,
-        reusable: Option<Key>,
-        worker: Key,
-        exchange_key: Key,
-        app_status: u32,
-        status: fastcgi::ProtocolStatus,
-    ) {
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return;
-        };
-        self.release(&mut exchange, worker, reusable);
-        match status {
-            fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
-                self.blame(&mut exchange, 502, "it ended the request without a response head");
-            }
-            fastcgi::ProtocolStatus::Complete => {
-                if app_status != 0 {
-                    self.say(
-                        Level::Info,
-                        Some(&exchange),
-                        format_args!("the app ended with status {app_status}"),
-                    );
-                }
-                self.response_end(&mut exchange);
-            }
-            fastcgi::ProtocolStatus::UnknownRole => {
-                self.blame(&mut exchange, 500, "it does not serve the Responder role");
-            }
-            // Neither was run: another worker, or the same a little later, may have it.
-            fastcgi::ProtocolStatus::Overloaded | fastcgi::ProtocolStatus::CantMultiplex => {
-                self.try_again(exchange_key, &mut exchange);
-            }
-        }
-        self.settle(exchange_key, exchange);
-    }
-
-    fn pipe_events(
-        &mut self,
-        key: Key,
-        link: &mut Link,
-        bytes: &[u8],
-        touched: &mut Vec<Key>,
-    ) -> Result<usize, String> {
-        let Wire::Pipe(conn) = &mut link.wire else {
-            return Ok(bytes.len());
-        };
-        let mut head = std::mem::take(&mut self.scratch_head);
-        let mut used = 0;
-        let result = loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            let (count, event) = match conn.step(rest, &mut head) {
-                Ok(step) => step,
-                Err(error) => break Err(describe(&error, rest)),
-            };
-            used += count;
-            match event {
-                pipe::Event::NeedData => break Ok(used),
-                pipe::Event::Ready { slots, flags } => self.pipe_ready(link.worker, slots, flags),
-                pipe::Event::Heartbeat => {}
-                pipe::Event::Log { id, level, text } => {
-                    let exchange = self.by_wire(link.worker, id);
-                    self.worker_log(link.worker, exchange, level, text);
-                }
-                pipe::Event::Head { id } => {
-                    if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {
-                        touched.push(exchange_key);
-                    }
-                }
-                pipe::Event::Data { id, data } => {
-                    let credit = self.pipe_data(link.worker, id, data);
-                    if credit > 0 {
-                        FrontConn::window(id, credit, &mut link.out.bytes);
-                        link.last_request = None;
-                        self.dirty_links.push(key);
-                    }
-                }
-                pipe::Event::End { id } => {
-                    link.used = true;
-                    self.pipe_end(link.worker, id);
-                }
-                pipe::Event::Aborted { id } | pipe::Event::Refused { id } => {
-                    let refused = matches!(event, pipe::Event::Refused { .. });
-                    self.pipe_gave_up(link.worker, id, refused);
-                }
-                pipe::Event::Window { id, bytes } => {
-                    if let Some(exchange) = self
-                        .by_wire(link.worker, id)
-                        .and_then(|key| self.exchanges.get_mut(key))
-                    {
-                        exchange.window = exchange.window.saturating_add(u64::from(bytes));
-                        self.dirty_links.push(key);
-                    }
-                }
-            }
-        };
-        self.scratch_head = head;
-        result
-    }
-
-    fn pipe_head(&mut self, link: Key, worker: Key, id: u16, head: &mut ResponseHead) -> Option<Key> {
-        let exchange_key = self.by_wire(worker, id)?;
-        let mut exchange = self.exchanges.take(exchange_key)?;
-        if exchange.place == Place::Pulled {
-            self.bind(&mut exchange, worker, link);
-        }
-        std::mem::swap(&mut exchange.response, head);
-        self.worker_spoke(&exchange);
-        self.response_head(&mut exchange);
-        self.exchanges.put(exchange_key, exchange);
-        Some(exchange_key)
-    }
-
-    /// Passes body bytes on; the credit to give a worker that counts what it sends, if any is due.
-    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8]) -> u32 {
-        let Some(exchange_key) = self.by_wire(worker, id) else {
-            return 0;
-        };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return 0;
-        };
-        self.worker_spoke(&exchange);
-        self.response_data(&mut exchange, data);
-        let mut credit = 0;
-        if self.workers.get(worker).is_some_and(Worker::flows) {
-            exchange.credit = exchange
-                .credit
-                .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
-            if exchange.credit >= frame::WINDOW / 4 && !exchange.blocked {
-                credit = std::mem::take(&mut exchange.credit);
-            }
-        }
-        self.exchanges.put(exchange_key, exchange);
-        credit
-    }
-
-    fn pipe_end(&mut self, worker: Key, id: u16) {
-        let Some(exchange_key) = self.by_wire(worker, id) else {
-            return;
-        };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return;
-        };
-        self.release(&mut exchange, worker, None);
-        self.response_end(&mut exchange);
-        self.settle(exchange_key, exchange);
-    }
-
-    fn pipe_gave_up(&mut self, worker: Key, id: u16, refused: bool) {
-        let Some(exchange_key) = self.by_wire(worker, id) else {
-            return;
-        };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return;
-        };
-        self.release(&mut exchange, worker, None);
-        if refused && exchange.is_whole() {
-            self.try_again(exchange_key, &mut exchange);
-        } else {
-            self.blame(&mut exchange, 502, "it gave the response up");
-        }
-        self.settle(exchange_key, exchange);
     }
 
     /// A link ended: what becomes of its requests, and of its worker.
@@ -708,7 +492,7 @@ enum Fed {
     Last,
 }
 
-fn describe(error: &dyn std::fmt::Display, bytes: &[u8]) -> String {
+pub(super) fn describe(error: &dyn std::fmt::Display, bytes: &[u8]) -> String {
     let text = error.to_string();
     if text.contains('"') {
         return text;

@@ -3,15 +3,19 @@
 //! It is unprivileged, never forks, reads no configuration file, and ends when its arbiter does.
 
 mod accept;
+mod answers;
+mod assign;
 mod client;
 mod control;
 mod event_loop;
 mod exchange;
+mod failure;
 mod link;
 mod output;
 mod probe;
 mod pull;
 mod report;
+mod request;
 mod spool;
 mod tokens;
 mod workers;

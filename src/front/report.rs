@@ -108,13 +108,13 @@ impl Front {
     }
 
     /// A malformed request, in Gunicorn's words.
-    pub(super) fn log_invalid(&self, peer: Peer, reason: &str) {
+    pub(super) fn log_invalid(&self, peer: Peer, status: u16, reason: &str) {
         let mut text = AddressText::default();
         let address = peer.address.map_or("unix", |address| text.of(address.ip()));
-        self.log.warning(
-            &crate::logging::NONE,
-            format_args!("Invalid request from ip={address}: {reason}"),
-        );
+        // Slowness is no malice.
+        let level = if status == 408 { Level::Info } else { Level::Warning };
+        let message = format_args!("Invalid request from ip={address}: {reason}");
+        self.log.log(level, &crate::logging::NONE, message);
     }
 
     /// A limit was reached: said at most once a second.

@@ -6,7 +6,7 @@
 
 use super::percent::{self, Part, Spec};
 use super::sink::Sink;
-use super::{escape, json, time};
+use super::{basic, escape, json, time};
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::sys::clock;
 use std::cell::Cell;
@@ -272,45 +272,11 @@ fn push_user(record: &Record<'_>, out: &mut Vec<u8>) {
     if let Some(user) = variable(record.block, "REMOTE_USER") {
         escape::push(user, out);
     } else if let Some(field) = record.head.and_then(|head| head.field("Authorization")) {
-        push_basic_user(field, out);
+        basic::push_user(field, out);
     }
     if out.len() == start {
         out.push(b'-');
     }
-}
-
-/// The part before `:` of RFC 7617 credentials; nothing if they are malformed.
-fn push_basic_user(field: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    let Some((scheme, coded)) = field.split_at_checked(6) else {
-        return;
-    };
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return;
-    }
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for byte in coded.trim_ascii() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => break,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            let [.., decoded] = (bits >> count).to_be_bytes();
-            if decoded == b':' {
-                return;
-            }
-            escape::push(&[decoded], out);
-        }
-    }
-    // Without a colon these were no credentials.
-    out.truncate(start);
 }
 
 /// The text of `%(t)s`, made once a second.

@@ -7,6 +7,7 @@
 //! Never here: what is worth logging.
 
 pub mod access;
+mod basic;
 pub mod escape;
 mod json;
 mod percent;

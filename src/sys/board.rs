@@ -69,6 +69,12 @@ impl Board {
         self.cell(slot.saturating_add(1)).load(Ordering::Acquire)
     }
 
+    /// True if a front has given the worker a request, or one of its slots runs one it has pulled.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight() > 0 || (0..SLOTS).any(|slot| self.running(slot) != 0)
+    }
+
     /// Writes what slot `slot` runs.
     pub fn set_running(&self, slot: usize, request: u64) {
         self.cell(slot.saturating_add(1)).store(request, Ordering::Release);
@@ -106,6 +112,7 @@ mod tests {
         let (one, two) = (Board::map(&file).unwrap(), Board::map(&file).unwrap());
         one.set_running(SLOTS - 1, 77);
         one.set_in_flight(3);
+        assert!(two.is_busy());
         assert_eq!((two.running(SLOTS - 1), two.in_flight(), two.running(0)), (77, 3, 0));
         assert!(nix::unistd::ftruncate(&file, 0).is_err());
     }

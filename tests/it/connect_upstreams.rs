@@ -100,7 +100,7 @@ fn no_server_at_all_is_a_clean_error_in_time() {
 fn a_server_that_misbehaves_is_not_killed_and_fails_only_its_request() {
     let peer = fastcgi_server(&[&app("bad_fastcgi.py")]);
     let server = connected_to(&[&peer]).with_text("timeout", "1s").allow("").start();
-    for (target, status) in [("/garbage", 502), ("/wrong-id", 502), ("/bad-head", 502)] {
+    for (target, status) in [("/garbage", 502), ("/wrong-id", 504), ("/bad-head", 502)] {
         assert_eq!(
             request(&server.address, "POST", target, &[], b"x").status,
             status,

@@ -74,15 +74,12 @@ fn check(server: &Server, workers: usize) {
         // A worker that was still booting when they were counted has been connected since.
         now.0 <= before.0 + workers && now.1 <= before.1 + workers
     });
+    wait_until("nobody but the front and the workers", || {
+        procs::descendants(arbiter).len() == workers + 1
+    });
     wait_until("no zombie", || {
         !procs::descendants(arbiter).iter().any(procs::Process::is_zombie)
     });
-    assert_eq!(
-        procs::descendants(arbiter).len(),
-        workers + 1,
-        "{:?}",
-        procs::descendants(arbiter)
-    );
     assert!(std::fs::read_dir(spool).expect("the spool directory").next().is_none());
     assert_eq!(server.front(), front, "the front died:\n{}", server.log());
 }

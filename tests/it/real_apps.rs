@@ -171,10 +171,11 @@ fn php_fpm_by_connect() {
 
 #[test]
 fn the_fastcgi_crate() {
-    check(
-        Setup::exec(&[&rust_responder()]).with("workers", 2),
-        "the fastcgi crate",
-    );
+    // The crate takes the end of a connection for a bug, and says so; the worker goes on.
+    let setup = Setup::exec(&[&rust_responder()])
+        .with("workers", 2)
+        .allow("fastcgi-1.0.0");
+    check(setup, "the fastcgi crate");
 }
 
 #[test]

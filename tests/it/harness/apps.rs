@@ -39,7 +39,7 @@ pub(crate) fn c_app() -> String {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (made, path) = (dir.join(format!("app.{}", std::process::id())), dir.join("app.fcgi"));
+        let (made, path) = (dir.join(format!("app.{}", std::process::id())), dir.join("c-app"));
         run(Command::new("cc")
             .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
             .arg(&made)

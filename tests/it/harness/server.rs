@@ -189,6 +189,11 @@ impl Setup {
                 .and_then(|mut client| client.try_get("/"))
                 .is_ok()
         });
+        // Its line is written a little later; tests that count lines begin after it.
+        let access_log = quoted(&server.setup.path_text("access.log"));
+        if server.setup.settings.get("accesslog") == Some(&access_log) {
+            wait_until("the line of the first response", || !server.access_log().is_empty());
+        }
         server
     }
 
@@ -246,6 +251,7 @@ impl Setup {
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
         let mut child = self.spawn();
+        let _guard = Guard(&self.mark);
         let status = wait_within(PATIENCE, "the end of the program", || {
             child.try_wait().expect("its status")
         });
@@ -265,6 +271,19 @@ impl Setup {
             ended.stderr
         );
         ended
+    }
+}
+
+/// Kills what carries a mark if a test fails before it has ended by itself.
+struct Guard<'a>(&'a str);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in procs::marked(self.0) {
+                procs::signal(process.pid, Signal::SIGKILL);
+            }
+        }
     }
 }
 
@@ -547,9 +566,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log ---\n{}", self.log());
             self.kill_everything();
-            self.keep_directory();
+            if !self.done {
+                eprintln!("--- log ---\n{}", self.log());
+                self.keep_directory();
+            }
         } else if !self.done {
             self.finish(Some(0));
         }

@@ -1,0 +1,234 @@
+//! When a worker or a client lets a request down: retry, answer, abort, overdue.
+
+use super::event_loop::Front;
+use super::exchange::{Exchange, Place, Stage};
+use super::link::Down;
+use super::tokens::Key;
+use super::workers::{Route, State};
+use crate::base::level::Level;
+use crate::control::{Protocol, ToArbiter};
+use crate::pipe::FrontConn;
+use std::time::Duration;
+
+/// Workers that may refuse a request before it is answered 503.
+const REFUSALS: u8 = 8;
+
+impl Front {
+    /// The request goes to the head of the queue as if for the first time.
+    pub(super) fn try_again(&mut self, key: Key, exchange: &mut Exchange) {
+        if exchange.client.is_none() {
+            exchange.place = Place::Finished;
+            return;
+        }
+        exchange.reset_response();
+        exchange.place = Place::Waiting;
+        self.exchange_timers.set(key.place(), None);
+        self.put_back(key, exchange);
+    }
+
+    /// A worker would not run the request: another may, a few times over.
+    pub(super) fn refused(&mut self, key: Key, exchange: &mut Exchange) {
+        exchange.refusals += 1;
+        if exchange.refusals > REFUSALS {
+            self.blame(exchange, 503, "worker after worker refused it");
+        } else {
+            self.try_again(key, exchange);
+        }
+    }
+
+    pub(super) fn put_back(&mut self, key: Key, exchange: &mut Exchange) {
+        if let Some(pool) = self.pools.get_mut(exchange.pool) {
+            pool.dispatch.put_back(key.index, self.now);
+            pool.dirty = true;
+        }
+    }
+
+    /// A request's worker is gone. `not_run`: it cannot have reached the app.
+    pub(super) fn worker_lost(&mut self, key: Key, exchange: &mut Exchange, not_run: bool, down: &Down) {
+        let untouched = exchange.stage != Stage::Committed && exchange.is_whole();
+        if not_run && untouched {
+            self.say(
+                Level::Info,
+                Some(exchange),
+                format_args!("the worker left before it read the request: sent again"),
+            );
+            self.try_again(key, exchange);
+            return;
+        }
+        exchange.deaths += 1;
+        // A request that has ended two workers is not tried on a third.
+        if untouched && exchange.head.is_safe() && exchange.deaths < 2 && exchange.client.is_some() {
+            self.say(
+                Level::Info,
+                Some(exchange),
+                format_args!("the worker left while it ran the request: sent again"),
+            );
+            self.try_again(key, exchange);
+            return;
+        }
+        let why = match down {
+            Down::Broken(reason) => format!("the worker broke its protocol: {reason}"),
+            Down::Ours => "its connection was closed".to_owned(),
+            Down::Eof | Down::Reset | Down::Unwritten if exchange.stage == Stage::Committed => {
+                "the worker left in the middle of the response".to_owned()
+            }
+            Down::Eof | Down::Reset | Down::Unwritten => "the worker left before it answered".to_owned(),
+        };
+        self.blame(exchange, 502, &why);
+    }
+
+    /// Fails a request and says why in the log.
+    pub(super) fn blame(&mut self, exchange: &mut Exchange, status: u16, why: &str) {
+        let level = if status == 431 || status == 503 {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        let cut = exchange.stage == Stage::Committed;
+        let outcome = if cut { "cut".to_owned() } else { status.to_string() };
+        self.say_request(level, exchange, &format!("failed ({outcome}): {why}"));
+        let detail = match status {
+            504 => "the application took too long to answer",
+            503 => "the server is busy",
+            431 => "the request head is too large for the application",
+            _ => "the application failed to answer",
+        };
+        self.fail(exchange, status, detail);
+    }
+
+    /// Nobody waits for this exchange any more.
+    pub(super) fn client_left(&mut self, key: Key) {
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
+        match exchange.place {
+            Place::Receiving | Place::Finished => exchange.place = Place::Finished,
+            // Dropped when its worker's turn comes, which is this one's end.
+            Place::Placed => {}
+            Place::Waiting => {
+                if let Some(pool) = self.pools.get_mut(exchange.pool) {
+                    pool.dispatch.cancel(key.index);
+                }
+                exchange.place = Place::Finished;
+            }
+            Place::Assigned | Place::Pulled => self.abort(key, &mut exchange),
+        }
+        exchange.spool = None;
+        if std::mem::take(&mut exchange.blocked) {
+            self.resume_links.extend(exchange.link);
+        }
+        self.settle(key, exchange);
+    }
+
+    /// Tells a worker that its answer is not wanted. A request that may change something runs to its end; its answer
+    /// is thrown away.
+    fn abort(&mut self, key: Key, exchange: &mut Exchange) {
+        let runner = exchange.worker.or_else(|| self.runner(exchange));
+        let Some(worker_key) = runner else { return };
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
+        let stream_cut = exchange.streams && !exchange.body_ended;
+        if worker.protocol == Protocol::Pipe {
+            if worker.pulls() && !worker.flows() {
+                // It never reads its channel before it is told to drain.
+                return;
+            }
+            let Some(channel) = worker.channel else { return };
+            let wire = exchange.wire;
+            if let Some(link) = self.links.get_mut(channel) {
+                link.send_frame(|out| FrontConn::abort(wire, out));
+                self.dirty_links.push(channel);
+            }
+            return;
+        }
+        if stream_cut || exchange.head.is_safe() || exchange.stage == Stage::Committed {
+            // FastCGI apps notice that nobody listens when they write to a closed connection.
+            if let Some(link) = exchange.link {
+                self.release(exchange, worker_key, None);
+                if let Some(link) = self.links.get_mut(link) {
+                    link.exchange = None;
+                }
+                self.drop_link(link);
+                self.suspect(worker_key);
+                self.exchange_timers.set(key.place(), None);
+            }
+        }
+    }
+
+    /// The worker whose board names a pulled request.
+    pub(super) fn runner(&self, exchange: &Exchange) -> Option<Key> {
+        let runs = |key: &Key| {
+            let worker = self.workers.get(*key);
+            worker.is_some_and(|worker| worker.pool == exchange.pool && worker.runs(exchange.wire))
+        };
+        self.workers.keys().find(runs)
+    }
+
+    /// An exchange's deadline has come.
+    pub(super) fn exchange_overdue(&mut self, key: Key) {
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
+        match exchange.place {
+            Place::Assigned => {
+                // Time the client takes does not count against the worker.
+                if exchange.blocked {
+                    self.exchange_timers
+                        .set(key.place(), Some(self.now + Duration::from_secs(1)));
+                } else if let Some(worker) = exchange.worker {
+                    self.overdue(&mut exchange, worker);
+                }
+            }
+            Place::Pulled => self.pulled_overdue(key, &mut exchange),
+            Place::Receiving | Place::Waiting | Place::Placed | Place::Finished => {}
+        }
+        self.settle(key, exchange);
+    }
+
+    /// Answers 504 and has the worker killed.
+    pub(super) fn overdue(&mut self, exchange: &mut Exchange, worker_key: Key) {
+        let age = self.now - exchange.dispatched;
+        let details = self.describe_request(exchange);
+        let link = exchange.link.filter(|_| exchange.wire == 0);
+        self.release(exchange, worker_key, None);
+        self.fail(exchange, 504, "the application took too long to answer");
+        if let Some(link_key) = link {
+            if let Some(link) = self.links.get_mut(link_key) {
+                link.exchange = None;
+            }
+            self.drop_link(link_key);
+        }
+        let Some(worker) = self.workers.get_mut(worker_key) else {
+            return;
+        };
+        let text = format!(
+            "WORKER TIMEOUT (pid:{}) {details} ran {:.1} s",
+            worker.pid,
+            age.as_secs_f64()
+        );
+        if matches!(worker.route, Route::Upstream(_)) {
+            self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
+            return;
+        }
+        let already = worker.state == State::Condemned;
+        worker.state = State::Condemned;
+        let (id, pool) = (worker.id, worker.pool);
+        if already {
+            self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
+            return;
+        }
+        worker.report = Some(text);
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.dispatch.remove(worker_key.index);
+        }
+        self.send_control(&ToArbiter::Overdue { worker: id });
+    }
+
+    /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002).
+    pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
+        let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
+        self.exchange_timers
+            .set(exchange.slot, limit.map(|limit| self.now + limit));
+    }
+}

@@ -1,0 +1,267 @@
+//! A request on its way in: from its head to its pool's queue, or to an answer of our own.
+
+use super::client::{AddressText, Client, KEEP, Next, Peer, Phase};
+use super::event_loop::Front;
+use super::exchange::{Exchange, Place, Stage};
+use super::tokens::Key;
+use crate::base::SERVER_SOFTWARE;
+use crate::base::ids::RequestId;
+use crate::base::level::Level;
+use crate::base::message::{BodyLength, ResponseHead};
+use crate::cgi::vars;
+use crate::http1;
+use crate::plan::dispatch::Verdict;
+
+impl Front {
+    /// A request head is complete.
+    pub(super) fn request_head(&mut self, key: Key, client: &mut Client) -> Result<(), Next> {
+        let forwarded = match http1::forwarded::apply(client.conn.head_mut(), client.peer.trusted, &self.forward) {
+            Ok(forwarded) => forwarded,
+            Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
+        };
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        exchange.renew(self.now);
+        std::mem::swap(client.conn.head_mut(), &mut exchange.head);
+        exchange.client = Some(key);
+        exchange.https = forwarded.https;
+        let given = exchange.head.field("x-request-id").filter(|_| client.peer.trusted);
+        exchange.id = given
+            .and_then(RequestId::from_peer)
+            .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
+        exchange.streams = self.pools.first().is_some_and(|pool| pool.config.stream_request)
+            && client.conn.body_length() != BodyLength::None;
+        let full = self.pools.first().is_some_and(|pool| pool.dispatch.is_full());
+        client.phase = Phase::Body;
+        let exchange_key = self.add_exchange(exchange);
+        client.exchange = Some(exchange_key);
+        if full {
+            // Refused before its body is read: a client that waits for 100 Continue need not send it.
+            return Err(self.answer_full(key, client));
+        }
+        if client.conn.wants_continue() {
+            client.conn.send_continue(&mut client.out.bytes);
+            self.dirty_clients.push(key);
+        }
+        if self
+            .exchanges
+            .get(exchange_key)
+            .is_some_and(|exchange| exchange.streams)
+        {
+            let chunked = client.conn.body_length() == BodyLength::Chunked;
+            let length = if let BodyLength::Known(length) = client.conn.body_length() {
+                Some(length)
+            } else {
+                None
+            };
+            return self.enqueue(key, client, exchange_key, length.filter(|_| !chunked));
+        }
+        Ok(())
+    }
+
+    /// Body bytes arrived.
+    pub(super) fn request_data(&mut self, key: Key, client: &mut Client, data: &[u8]) -> Result<(), Next> {
+        let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get_mut(key)) else {
+            return Ok(());
+        };
+        let http = &self.config.http;
+        if let Err(error) = exchange.body.push(data, http.body_buffer, &http.tmp_upload_dir) {
+            let text = format!(
+                "cannot spool a request body in {}: {error}",
+                http.tmp_upload_dir.display()
+            );
+            self.say(Level::Error, None, format_args!("{text}"));
+            return Err(self.answer_error(key, client, 500, "the request body could not be stored"));
+        }
+        if exchange.streams
+            && let Some(link) = exchange.link
+        {
+            self.dirty_links.push(link);
+        }
+        Ok(())
+    }
+
+    /// A request is complete: it enters the queue.
+    pub(super) fn request_end(&mut self, key: Key, client: &mut Client) -> Next {
+        client.phase = Phase::Answering;
+        self.client_timers.set(key.place(), None);
+        let Some(exchange_key) = client.exchange else {
+            return Next::Keep;
+        };
+        let Some(exchange) = self.exchanges.get_mut(exchange_key) else {
+            return Next::Keep;
+        };
+        exchange.body_ended = true;
+        if exchange.streams {
+            self.dirty_links.extend(exchange.link);
+            return Next::Keep;
+        }
+        let has_body = client.conn.body_length() != BodyLength::None;
+        let length = has_body.then_some(exchange.body.len());
+        match self.enqueue(key, client, exchange_key, length) {
+            Ok(()) => Next::Keep,
+            Err(next) => next,
+        }
+    }
+
+    fn enqueue(&mut self, key: Key, client: &mut Client, exchange_key: Key, length: Option<u64>) -> Result<(), Next> {
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Ok(());
+        };
+        if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
+            self.exchanges.put(exchange_key, exchange);
+            return Err(self.refuse(key, client, error.status(), &error.to_string()));
+        }
+        exchange.queued = self.now;
+        let verdict = self
+            .pools
+            .get_mut(exchange.pool)
+            .map(|pool| pool.dispatch.arrive(exchange_key.index, self.now));
+        exchange.place = match verdict {
+            Some(Verdict::Assign(_) | Verdict::Push(_)) => Place::Placed,
+            Some(Verdict::Wait) => Place::Waiting,
+            Some(Verdict::Full) | None => Place::Finished,
+        };
+        self.exchanges.put(exchange_key, exchange);
+        match verdict {
+            Some(Verdict::Assign(_) | Verdict::Push(_)) => {
+                self.assignments.extend(verdict.map(|verdict| (exchange_key, verdict)));
+                Ok(())
+            }
+            Some(Verdict::Wait) => Ok(()),
+            Some(Verdict::Full) | None => Err(self.answer_full(key, client)),
+        }
+    }
+
+    fn write_block(
+        &mut self,
+        exchange: &mut Exchange,
+        peer: Peer,
+        content_length: Option<u64>,
+    ) -> Result<(), vars::PathError> {
+        let params = self
+            .pools
+            .get(exchange.pool)
+            .map_or(&[][..], |pool| &pool.config.params);
+        let (mut remote, mut server) = (AddressText::default(), AddressText::default());
+        self.path.clear();
+        vars::decode_path(exchange.head.path(), &mut self.path)?;
+        let context = vars::Context {
+            peer: vars::Peer {
+                remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
+                remote_port: peer.address.map(|address| address.port()),
+                server_addr: peer.local.map_or("", |address| server.of(address.ip())),
+                server_port: peer.local.map(|address| address.port()),
+            },
+            https: exchange.https,
+            content_length,
+            script: vars::Script {
+                path_info: &self.path,
+                ..vars::Script::default()
+            },
+            pass_auth: true,
+            request_id: exchange.id.as_bytes(),
+            server_software: SERVER_SOFTWARE,
+            params,
+        };
+        vars::write_block(&exchange.head, &context, &mut exchange.block);
+        Ok(())
+    }
+
+    fn answer_full(&mut self, key: Key, client: &mut Client) -> Next {
+        self.pressed("the queue is full (max_queue)");
+        self.answer_error(key, client, 503, "the server is busy")
+    }
+
+    /// Answers the current exchange with an error page of ours; the connection closes unless the request was read.
+    fn answer_error(&mut self, key: Key, client: &mut Client, status: u16, detail: &str) -> Next {
+        if client.conn.is_reading() {
+            client.conn.close_after();
+        }
+        client.phase = Phase::Answering;
+        self.client_timers.set(key.place(), None);
+        let Some(exchange_key) = client.exchange else {
+            return Next::Close;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return Next::Close;
+        };
+        // `fail` needs the client; it is in our hands.
+        exchange.client = None;
+        exchange.place = Place::Finished;
+        exchange.ended = true;
+        exchange.end_sent = true;
+        exchange.stage = Stage::Committed;
+        self.encode_error(client, status, detail, Some(exchange.id), &mut exchange.response);
+        exchange.client = Some(key);
+        self.exchanges.put(exchange_key, exchange);
+        self.dirty_clients.push(key);
+        Next::Keep
+    }
+
+    fn encode_error(
+        &self,
+        client: &mut Client,
+        status: u16,
+        detail: &str,
+        id: Option<RequestId>,
+        head: &mut ResponseHead,
+    ) {
+        let mut page = Vec::new();
+        http1::response::error_page(status, detail, head, &mut page);
+        if status == 503 {
+            head.push(b"Retry-After", b"1");
+        }
+        let common = http1::response::Common {
+            server: &self.config.http.server_header,
+            date: &self.date,
+            request_id: id.as_ref().map(RequestId::as_bytes),
+        };
+        let length = BodyLength::Known(page.len() as u64);
+        client.conn.send_head(head, length, &common, &mut client.out.bytes);
+        client.conn.send_data(&page, &mut client.out.bytes);
+        // The page has just the length that was announced.
+        let _ = client.conn.send_end(&mut client.out.bytes);
+    }
+
+    /// Answers a malformed request and closes. Nothing of it reaches an app.
+    pub(super) fn refuse(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
+        self.log_invalid(client.peer, status, reason);
+        client.conn.close_after();
+        if client.exchange.is_some() {
+            return self.answer_error(key, client, status, reason);
+        }
+        let mut exchange = self
+            .spare_exchanges
+            .pop()
+            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        exchange.renew(self.now);
+        exchange.id = RequestId::from_seed(self.random.u64(..));
+        std::mem::swap(client.conn.head_mut(), &mut exchange.head);
+        client.exchange = Some(self.add_exchange(exchange));
+        self.answer_error(key, client, status, reason)
+    }
+
+    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+        let key = self.exchanges.insert(exchange);
+        if let Some(exchange) = self.exchanges.get_mut(key) {
+            exchange.slot = key.place();
+        }
+        key
+    }
+
+    /// Keeps an exchange's memory for the next one.
+    pub(super) fn retire_exchange(&mut self, mut exchange: Box<Exchange>) {
+        if self.spare_exchanges.len() < 256 {
+            let mut head = std::mem::take(&mut exchange.head);
+            head.clear();
+            if self.spare_heads.len() < 256 && head.bytes.capacity() <= KEEP {
+                self.spare_heads.push(head);
+            }
+            exchange.renew(self.now);
+            self.spare_exchanges.push(exchange);
+        }
+    }
+}
