@@ -199,7 +199,7 @@ impl Arbiter {
             pool,
             protocol: state.protocol,
             queue: queue.filter(|_| spawn::may_pull(pool, state.protocol)),
-            directory: self.runtime_dir.path(),
+            directory: &self.runtime_dir,
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
         });

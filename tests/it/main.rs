@@ -32,4 +32,5 @@ mod settings_table;
 mod signals;
 mod slow_client;
 mod sudden_death;
+mod systemd;
 mod tidy;
