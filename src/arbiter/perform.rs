@@ -205,8 +205,9 @@ impl Arbiter {
         });
         match started {
             Ok(worker) => {
+                // The line as Gunicorn writes it: scripts look for it whole.
                 let line = format_args!("Booting worker with pid: {}", worker.pid);
-                self.log.info(&worker.context(), line);
+                self.log.info(&NONE, line);
                 self.workers.insert(id, worker);
                 self.introduce_worker(id);
             }

@@ -64,6 +64,11 @@ pub fn reap(pid: i32) -> io::Result<End> {
     Ok(End::Code(libc::WEXITSTATUS(status)))
 }
 
+/// Clears the parent-death signal: this process notices the end of its parent by itself and has something left to do.
+pub fn outlive_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(None)?)
+}
+
 /// Sends a signal to one process. A process that is gone is no error.
 pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     send(pid, number)
