@@ -76,6 +76,10 @@ pub(super) struct Exchange {
     pub(super) queued: Instant,
     /// When a worker got it, or it was pushed.
     pub(super) dispatched: Instant,
+    /// The response is a local redirect: when it ends, another path is served.
+    pub(super) redirect: bool,
+    /// Local redirects followed.
+    pub(super) redirects: u8,
     /// Workers that would not have it.
     pub(super) refusals: u8,
     /// Workers that died while they may have been running it.
@@ -125,6 +129,8 @@ impl Exchange {
             started: now,
             queued: now,
             dispatched: now,
+            redirect: false,
+            redirects: 0,
             refusals: 0,
             deaths: 0,
             response: ResponseHead::default(),
@@ -173,6 +179,7 @@ impl Exchange {
         self.response.clear();
         self.held.clear();
         self.stage = Stage::Awaiting;
+        self.redirect = false;
         self.worker = None;
         self.link = None;
         self.wire = 0;

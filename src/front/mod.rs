@@ -14,6 +14,7 @@ mod link;
 mod output;
 mod probe;
 mod pull;
+mod redirect;
 mod report;
 mod request;
 mod spool;
@@ -24,7 +25,7 @@ use crate::base::exit::Exit;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::{Flush, Logger, access};
-use crate::sys::{fd, socket};
+use crate::sys::{fd, signals, socket, title};
 use control::Control;
 use event_loop::Front;
 use std::fs::File;
@@ -38,6 +39,7 @@ const CONTROL: i32 = 3;
 /// Runs the front: the hidden role in which the arbiter starts this program.
 #[must_use]
 pub fn main() -> ExitCode {
+    title::set_name("rgunicorn-front");
     let log = Logger::new(crate::base::level::Level::Info, Flush::OnDemand);
     let result = fd::adopt(CONTROL).and_then(|control| run(control, &log));
     let code = match result {
@@ -55,6 +57,8 @@ pub fn main() -> ExitCode {
 
 fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     fd::set_cloexec(&control, true)?;
+    // Whoever signals every process of this name means the arbiter, which then tells the front what to do.
+    signals::block()?;
     fd::raise_limit();
     let (config, access) = match configure(&control) {
         Ok(configured) => configured,

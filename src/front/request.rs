@@ -135,7 +135,7 @@ impl Front {
         }
     }
 
-    fn write_block(
+    pub(super) fn write_block(
         &mut self,
         exchange: &mut Exchange,
         peer: Peer,

@@ -54,11 +54,7 @@ impl Signals {
     /// Blocks the signals and opens the descriptor they are read from. Call before any thread or child exists;
     /// children must clear their mask, as `process::launch` does.
     pub fn take_over() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in HANDLED {
-            set.add(signal);
-        }
-        set.thread_block()?;
+        let set = block()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { descriptor })
     }
@@ -74,6 +70,16 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Blocks every signal that means something to the arbiter. Call before any thread exists.
+pub fn block() -> io::Result<SigSet> {
+    let mut set = SigSet::empty();
+    for signal in HANDLED {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(set)
 }
 
 /// A signal's name, `SIGKILL`; `signal 40` for one without.
