@@ -97,35 +97,59 @@ fn a_v4_client_of_a_v6_listener_keeps_its_v4_address() {
 
 #[test]
 fn names_with_underscores_are_dropped_unless_a_trusted_peer_may_send_them() {
-    let fields = [("SCRIPT_NAME", "/app"), ("X_Other", "1"), ("X-Plain", "2")];
-    let others = |address: &Address| {
-        assert_eq!(variable(address, "HTTP_X_OTHER", &fields), None);
-        assert_eq!(variable(address, "HTTP_X_PLAIN", &fields).as_deref(), Some("2"));
-    };
-    let server = Setup::c_app(1).start();
-    others(&server.address);
-    // As under Gunicorn, the one that counts is a field like any other too.
-    let target = |name: &str| -> Option<String> {
-        let mut client = server.connect();
-        client.send("GET /app/vars HTTP/1.1\r\nHost: a\r\nSCRIPT_NAME: /app\r\n\r\n");
-        let text = client.response("GET").text();
-        eprintln!("{text}");
+    let fields = [("Remote_User", "root"), ("X_Other", "1"), ("X-Plain", "2")];
+    for (setup, passed) in [
+        (Setup::c_app(1), false),
+        (Setup::c_app(1).with("forwarder_headers", list(&["remote_user"])), true),
+        (distrustful().with("forwarder_headers", list(&["*"])), false),
+    ] {
+        let server = setup.start();
+        let user = variable(&server.address, "HTTP_REMOTE_USER", &fields);
+        assert_eq!(user.as_deref(), passed.then_some("root"));
+        assert_eq!(variable(&server.address, "HTTP_X_OTHER", &fields), None);
+        assert_eq!(variable(&server.address, "HTTP_X_PLAIN", &fields).as_deref(), Some("2"));
+        assert_eq!(variable(&server.address, "REMOTE_USER", &fields), None);
+        server.stop();
+    }
+}
+
+/// SCRIPT_NAME, PATH_INFO and REQUEST_URI for a path when the peer sends the field SCRIPT_NAME, or the status.
+fn split(address: &Address, path: &str, place: &str) -> Result<[String; 3], u16> {
+    let fields = [("SCRIPT_NAME", place)];
+    let response = request(address, "GET", path, &fields, b"");
+    if response.status != 200 {
+        return Err(response.status);
+    }
+    let text = response.text();
+    Ok(["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI"].map(|name| {
         let prefix = format!("{name}=");
-        text.lines()
-            .find_map(|line| line.strip_prefix(&prefix))
-            .map(str::to_owned)
-    };
-    assert_eq!(target("SCRIPT_NAME").as_deref(), Some("/app"));
-    assert_eq!(target("PATH_INFO").as_deref(), Some("/vars"));
-    assert_eq!(target("HTTP_SCRIPT_NAME").as_deref(), Some("/app"));
-    server.stop();
-    let server = distrustful().start();
-    others(&server.address);
-    for name in ["SCRIPT_NAME", "HTTP_SCRIPT_NAME"] {
-        let value = variable(&server.address, name, &fields).unwrap_or_default();
-        assert_eq!(value, "", "{name}");
+        let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_default().to_owned()
+    }))
+}
+
+#[test]
+fn a_trusted_peer_says_where_the_app_is_mounted() {
+    let found = |place: &str, path: &str, uri: &str| Ok([place.to_owned(), path.to_owned(), uri.to_owned()]);
+    let server = Setup::c_app(1).allow("path does not begin with SCRIPT_NAME").start();
+    let at = &server.address;
+    assert_eq!(split(at, "/app/vars", "/app"), found("/app", "/vars", "/app/vars"));
+    assert_eq!(split(at, "/app/vars?a", "/app/"), found("/app", "/vars", "/app/vars?a"));
+    assert_eq!(
+        split(at, "/a%20b/v%61rs", "/a%20b"),
+        found("/a b", "/vars", "/a%20b/v%61rs")
+    );
+    assert_eq!(split(at, "/vars", ""), found("", "/vars", "/vars"));
+    for path in ["/vars", "/apple/vars"] {
+        assert_eq!(split(at, path, "/app"), Err(400), "{path}");
     }
     server.stop();
+    // From strangers it means nothing, even where it gets through as a field.
+    for header_map in ["drop", "dangerous"] {
+        let server = distrustful().with_text("header_map", header_map).start();
+        assert_eq!(split(&server.address, "/vars", "/app"), found("", "/vars", "/vars"));
+        server.stop();
+    }
 }
 
 #[test]
