@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) id: RequestId,
     pub(super) head: RequestHead,
     pub(super) https: bool,
+    /// The head's SCRIPT_NAME counts.
+    pub(super) mounted: bool,
     /// Request variables, `NAME\0VALUE\0`.
     pub(super) block: Vec<u8>,
     pub(super) body: Body,
@@ -114,6 +116,7 @@ impl Exchange {
             id: RequestId::from_seed(0),
             head: RequestHead::default(),
             https: false,
+            mounted: false,
             block: Vec::new(),
             body: Body::default(),
             streams: false,

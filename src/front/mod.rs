@@ -31,6 +31,7 @@ use event_loop::Front;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The descriptor of the control channel.
@@ -103,6 +104,7 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
         file.read_to_string(&mut text)?;
     }
     let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
+    check_spool(&config.http.tmp_upload_dir)?;
     let Some(file) = fds.next() else {
         return Ok((config, None));
     };
@@ -113,4 +115,14 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
         }
     };
     Ok((config, Some(access::AccessWriter::new(format, file))))
+}
+
+/// Whether bodies can be spooled. The arbiter could not tell: it may have other rights than we.
+fn check_spool(directory: &Path) -> io::Result<()> {
+    let refused = |error: io::Error| {
+        let shown = directory.display();
+        let text = format!("this user cannot make files in {shown} (tmp_upload_dir): {error}");
+        io::Error::new(error.kind(), text)
+    };
+    fd::unlinked_file(directory).map(drop).map_err(refused)
 }

@@ -62,17 +62,19 @@ pub enum Stage {
 
 /// Why a child does not run.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", match .stage {
+#[error("{}{}", match .stage {
     Stage::Prepare => "cannot prepare a process",
     Stage::Fork => "cannot fork",
     Stage::Setup => "cannot set up the new process",
     Stage::Identity => "cannot change to the wanted user and group",
-    Stage::Directory => "cannot enter the working directory",
-    Stage::Execute => "cannot execute the program",
-})]
+    Stage::Directory => "cannot enter the working directory ",
+    Stage::Execute => "cannot execute the program ",
+}, .subject.display())]
 pub struct LaunchError {
     /// The step.
     pub stage: Stage,
+    /// What it was about: the directory or the program; empty for other steps.
+    pub subject: PathBuf,
     /// What the system said.
     #[source]
     pub source: io::Error,
@@ -99,6 +101,7 @@ impl LaunchError {
 pub fn launch(launch: &Launch<'_>) -> Result<i32, LaunchError> {
     let prepare = |source| LaunchError {
         stage: Stage::Prepare,
+        subject: PathBuf::new(),
         source,
     };
     let ready = Prepared::new(launch).map_err(prepare)?;
@@ -112,6 +115,7 @@ pub fn launch(launch: &Launch<'_>) -> Result<i32, LaunchError> {
         Err(error) => {
             return Err(LaunchError {
                 stage: Stage::Fork,
+                subject: PathBuf::new(),
                 source: error.into(),
             });
         }
