@@ -79,7 +79,7 @@ impl Front {
 
     /// Fails a request and says why in the log.
     pub(super) fn blame(&mut self, exchange: &mut Exchange, status: u16, why: &str) {
-        let level = if status == 431 || status == 503 {
+        let level = if status == 431 || status == 503 || exchange.client.is_none() {
             Level::Info
         } else {
             Level::Warning
@@ -116,6 +116,7 @@ impl Front {
         exchange.spool = None;
         if std::mem::take(&mut exchange.blocked) {
             self.resume_links.extend(exchange.link);
+            self.give_credit(&mut exchange);
         }
         self.settle(key, exchange);
     }
@@ -137,6 +138,7 @@ impl Front {
             let Some(channel) = worker.channel else { return };
             let wire = exchange.wire;
             if let Some(link) = self.links.get_mut(channel) {
+                link.feeding.retain(|fed| *fed != key);
                 link.send_frame(|out| FrontConn::abort(wire, out));
                 self.dirty_links.push(channel);
             }
