@@ -22,6 +22,7 @@ impl Front {
         }
         exchange.reset_response();
         exchange.place = Place::Waiting;
+        exchange.queued = self.now;
         self.exchange_timers.set(key.place(), None);
         self.put_back(key, exchange);
     }
@@ -215,15 +216,13 @@ impl Front {
         }
         let already = worker.state == State::Condemned;
         worker.state = State::Condemned;
-        let (id, pool) = (worker.id, worker.pool);
+        let id = worker.id;
         if already {
             self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
             return;
         }
         worker.report = Some(text);
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.dispatch.remove(worker_key.index);
-        }
+        self.withhold(worker_key);
         self.send_control(&ToArbiter::Overdue { worker: id });
     }
 

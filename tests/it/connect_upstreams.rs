@@ -149,3 +149,23 @@ fn a_reload_keeps_using_them_without_a_failed_request() {
     );
     server.stop();
 }
+
+#[test]
+fn a_refused_tcp_connection_costs_no_request() {
+    let alive = fastcgi_server(&[&c_app()]);
+    // A port of which nobody listens: it was bound a moment ago and never listened on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    let gone = format!("tcp:127.0.0.1:{port}");
+    let server = Setup::new()
+        .with("connect", list(&[&gone, &alive.upstream()]))
+        .allow("")
+        .start();
+    for _ in 0..20 {
+        let response = request(&server.address, "POST", "/", &[], b"x");
+        assert_eq!(response.status, 200, "{}", server.log());
+    }
+    server.stop();
+}
