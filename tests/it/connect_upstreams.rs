@@ -22,7 +22,9 @@ fn several_servers_share_the_load() {
     let server = connected_to(&[&peers[0], &peers[1]]).start();
     let mut slow = server.connect();
     slow.send("GET /record?id=slow&ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("one of them to be busy", || server.path("record").exists());
+    wait_until("one of them to be busy", || {
+        std::fs::read_to_string(server.path("record")).is_ok_and(|text| text.ends_with('\n'))
+    });
     let record = std::fs::read_to_string(server.path("record")).expect("the record");
     let busy: i32 = record
         .trim()
