@@ -127,8 +127,14 @@ pub fn launch(launch: &Launch<'_>) -> Result<i32, LaunchError> {
         return Ok(child.as_raw());
     };
     let _ = super::process::reap(child.as_raw());
+    let subject = match stage {
+        Stage::Directory => launch.directory.clone(),
+        Stage::Execute => PathBuf::from(&launch.program),
+        Stage::Prepare | Stage::Fork | Stage::Setup | Stage::Identity => PathBuf::new(),
+    };
     Err(LaunchError {
         stage,
+        subject,
         source: io::Error::from_raw_os_error(code),
     })
 }
