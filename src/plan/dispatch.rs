@@ -91,11 +91,7 @@ impl Dispatch {
         }
         let total = slots.max(1);
         if let Some(entry) = self.workers.get_mut(place) {
-            *entry = Some(Slots {
-                total,
-                busy: 0,
-                pulls,
-            });
+            *entry = Some(Slots { total, busy: 0, pulls });
         }
         if pulls {
             self.pull_slots += usize::from(total);

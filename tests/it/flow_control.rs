@@ -43,7 +43,11 @@ fn windows_hold_in_both_directions() {
     for size in [0, 1, 65_536, 262_144, 262_145, 3_000_000] {
         let body = pattern(size);
         let response = request(&server.address, "POST", "/echo", &[], &body);
-        assert!(response.status == 200 && response.body == body, "{size}: {}", response.status);
+        assert!(
+            response.status == 200 && response.body == body,
+            "{size}: {}",
+            response.status
+        );
     }
     let response = server.get("/big?n=20000000");
     assert_eq!(response.body.len(), 20_000_000);
@@ -142,11 +146,16 @@ fn a_streamed_request_reaches_the_app_as_it_arrives() {
 #[test]
 fn a_slow_worker_holds_a_streamed_upload_back() {
     // Time the worker takes does not count against the client.
-    let server = flow(1).with("stream_request", true).with_text("body_timeout", "100ms").start();
+    let server = flow(1)
+        .with("stream_request", true)
+        .with_text("body_timeout", "100ms")
+        .start();
     let size = 2_000_000;
     let body = pattern(size);
     let mut client = server.connect();
-    client.send(format!("POST /read?ms=250 HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"));
+    client.send(format!(
+        "POST /read?ms=250 HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+    ));
     client.send(&body);
     assert_eq!(client.response("POST").text(), format!("{size}\n"));
     server.stop();
@@ -195,10 +204,7 @@ fn a_streamed_upload_that_stops_is_aborted_and_frees_its_slot() {
 
 #[test]
 fn a_streamed_upload_refused_while_it_waits_is_forgotten() {
-    let server = flow(1)
-        .with("stream_request", true)
-        .allow("Invalid request")
-        .start();
+    let server = flow(1).with("stream_request", true).allow("Invalid request").start();
     let mut busy = server.connect();
     busy.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: a\r\n\r\n");
     wait_for_record(&server, "begin /sleep");

@@ -18,6 +18,7 @@ mod bad_start;
 mod bad_worker;
 mod config;
 mod connect_upstreams;
+mod departures;
 mod flow_control;
 mod http_rules;
 mod kill_workers;

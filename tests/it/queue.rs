@@ -120,6 +120,9 @@ fn kill_in_one_turn(server: &Server) {
         assert_eq!(client.get("/").status, 200);
         let front = server.front();
         procs::signal(front, Signal::SIGSTOP);
+        wait_until("the front to stop", || {
+            procs::look(front).is_some_and(|process| process.state == 'T')
+        });
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
         let mark = server.log().len();
         for worker in &workers {
@@ -174,7 +177,12 @@ fn assigned_workers_are_replaced_before_they_are_spent() {
             .iter()
             .filter(|outcome| outcome.status() != Some(200))
             .collect();
-        assert!(failed.is_empty(), "{protocol}: {} failed, the first {:?}", failed.len(), failed.first());
+        assert!(
+            failed.is_empty(),
+            "{protocol}: {} failed, the first {:?}",
+            failed.len(),
+            failed.first()
+        );
         server.wait_for_workers(2);
         server.stop();
     }
