@@ -33,8 +33,13 @@ pub fn main() -> ExitCode {
             print(&text);
             Exit::Ok.into()
         }
-        Err(Stop::Usage(text)) => {
+        Err(Stop::Usage { text, rest }) => {
             complain(&text);
+            if let Some(asked) = rest
+                && let Err(problems) = reloader(asked.flags).load()
+            {
+                complain(&format!("{problems}\n"));
+            }
             Exit::Usage.into()
         }
         Err(Stop::Problems(problems)) => refuse(&problems),
@@ -42,10 +47,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(asked: Asked) -> ExitCode {
+fn reloader(flags: Layer) -> Reloader {
     let (env, warnings) = environment();
-    let reloader = Reloader {
-        flags: asked.flags,
+    Reloader {
+        flags,
         env,
         start: start_directory(),
         warnings,
@@ -54,7 +59,11 @@ fn run(asked: Asked) -> ExitCode {
                 .map(drop)
                 .map_err(|error| error.to_string())
         },
-    };
+    }
+}
+
+fn run(asked: Asked) -> ExitCode {
+    let reloader = reloader(asked.flags);
     let loaded = match reloader.load() {
         Err(problems) => return refuse(&problems),
         Ok(loaded) => loaded,
@@ -132,22 +141,71 @@ pub struct Asked {
 pub enum Stop {
     /// Help or version was asked for: print to standard output, exit 0.
     Help(String),
-    /// An unknown or incomplete option: print to standard error, exit 2.
-    Usage(String),
+    /// Unknown or incomplete options: print to standard error, exit 2.
+    Usage {
+        /// What is wrong with them.
+        text: String,
+        /// What the other options ask for, so that their mistakes are told in the same run.
+        rest: Option<Asked>,
+    },
     /// The options are fine, but not what they ask for.
     Problems(Problems),
 }
 
 /// Reads a command line, program name first.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Stop> {
-    let mut matches = command().try_get_matches_from(args).map_err(|error| {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let mut unknown = String::new();
+    loop {
+        let error = match command().try_get_matches_from(&args) {
+            Ok(matches) if unknown.is_empty() => return asked(matches, true),
+            Ok(matches) => {
+                return Err(Stop::Usage {
+                    text: unknown,
+                    rest: asked(matches, false).ok(),
+                });
+            }
+            Err(error) => error,
+        };
         let text = error.render().to_string();
-        if error.use_stderr() {
-            Stop::Usage(text)
-        } else {
-            Stop::Help(text)
+        if !error.use_stderr() && unknown.is_empty() {
+            return Err(Stop::Help(text));
         }
-    })?;
+        // The parser stops at the first option that it does not know; without it, it finds the next mistake.
+        let place = unknown_option(&error).and_then(|option| place_of(&args, &option));
+        let Some(place) = place else {
+            let text = if error.use_stderr() { unknown + &text } else { unknown };
+            return Err(Stop::Usage { text, rest: None });
+        };
+        args.remove(place);
+        let usage = text.find("Usage: ").unwrap_or(text.len());
+        let (mistake, usage) = text.split_at(usage);
+        unknown.truncate(unknown.find("Usage: ").unwrap_or(unknown.len()));
+        unknown.push_str(mistake);
+        unknown.push_str(usage);
+    }
+}
+
+fn unknown_option(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) => Some(option.clone()),
+        _ => None,
+    }
+}
+
+/// Where an option stands, alone or with a value after `=`.
+fn place_of(args: &[OsString], option: &str) -> Option<usize> {
+    let is_it = |arg: &OsString| {
+        let rest = arg.to_str().and_then(|text| text.strip_prefix(option));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let options = args.iter().take_while(|arg| *arg != "--");
+    options.skip(1).position(is_it).map(|place| place + 1)
+}
+
+/// What was typed. `words_count` is false where the value of an option that is not known may stand among the words.
+fn asked(mut matches: ArgMatches, words_count: bool) -> Result<Asked, Stop> {
     if matches.get_flag("version") {
         return Err(Stop::Help(format!("rgunicorn (version {VERSION})\n")));
     }
@@ -157,7 +215,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Stop> {
             flags.insert(setting.name, Entry::new(raw, Origin::CommandLine));
         }
     }
-    add_words(&mut flags, &mut matches)?;
+    if words_count {
+        add_words(&mut flags, &mut matches)?;
+    }
     Ok(Asked {
         flags,
         print_config: matches.get_flag("print-config"),

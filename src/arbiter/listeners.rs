@@ -55,6 +55,7 @@ impl BindError {
                 "start as root with `user` set, grant CAP_NET_BIND_SERVICE, or choose a port above 1023"
             }
             io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+            io::ErrorKind::AlreadyExists => "remove it if nobody needs it, or choose another path",
             _ => "choose another address",
         }
     }
@@ -74,6 +75,7 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => "address already in use".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::AddrNotAvailable => "no such address on this machine".to_owned(),
+        io::ErrorKind::AlreadyExists => "what is there is not a socket".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -153,7 +155,10 @@ impl Drop for Listener {
 fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, SocketFile)> {
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         // Only what the dead left is removed, and never a file that is no socket.
-        if !meta.file_type().is_socket() || listen::is_answered(path) {
+        if !meta.file_type().is_socket() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if listen::is_answered(path) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         std::fs::remove_file(path)?;
@@ -163,7 +168,7 @@ fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Res
     set_umask(before);
     let socket = socket?;
     if let Some((user, group)) = owner {
-        std::os::unix::fs::chown(path, Some(user), Some(group))?;
+        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
     }
     let file = SocketFile {
         path: path.to_owned(),

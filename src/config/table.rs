@@ -307,7 +307,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Trust, "forwarder_headers", comma_list("field names, or *"), r#"["SCRIPT_NAME", "PATH_INFO"]"#)
         .flags(&["--forwarder-headers"])
         .same()
-        .doc("Fields with `_` in their name accepted from trusted peers", ""),
+        .doc("Fields with `_` in their name accepted from trusted peers",
+             "SCRIPT_NAME names the place the app is mounted at: it becomes the variable, and PATH_INFO is the rest of the path.\n\
+              A path that does not lie below it gets 400."),
     row(Section::Trust, "header_map", Kind::Choice(&["drop", "refuse", "dangerous"]), r#""drop""#)
         .flags(&["--header-map"])
         .same()

@@ -64,11 +64,18 @@ impl Front {
         data: &[u8],
     ) -> Result<(), response::Error> {
         self.worker_spoke(exchange);
+        if exchange.redirect {
+            return Ok(());
+        }
         let mut data = data;
         while exchange.stage == Stage::Awaiting && !data.is_empty() {
             let (used, event) = parser.step(data, &mut exchange.response)?;
             data = data.get(used..).unwrap_or_default();
-            if let response::Event::Head(_) = event {
+            if let response::Event::Head(kind) = event {
+                if kind == response::Kind::LocalRedirect {
+                    exchange.redirect = true;
+                    return Ok(());
+                }
                 if exchange.response.status < 200 {
                     parser.reset();
                 }
@@ -94,6 +101,7 @@ impl Front {
         };
         self.release(&mut exchange, worker, reusable);
         match status {
+            fastcgi::ProtocolStatus::Complete if exchange.redirect => self.redirect(exchange_key, &mut exchange),
             fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
                 self.blame(&mut exchange, 502, "it ended the request without a response head");
             }

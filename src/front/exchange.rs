@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) id: RequestId,
     pub(super) head: RequestHead,
     pub(super) https: bool,
+    /// The head's SCRIPT_NAME counts.
+    pub(super) mounted: bool,
     /// Request variables, `NAME\0VALUE\0`.
     pub(super) block: Vec<u8>,
     pub(super) body: Body,
@@ -76,6 +78,10 @@ pub(super) struct Exchange {
     pub(super) queued: Instant,
     /// When a worker got it, or it was pushed.
     pub(super) dispatched: Instant,
+    /// The response is a local redirect: when it ends, another path is served.
+    pub(super) redirect: bool,
+    /// Local redirects followed.
+    pub(super) redirects: u8,
     /// Workers that would not have it.
     pub(super) refusals: u8,
     /// Workers that died while they may have been running it.
@@ -110,6 +116,7 @@ impl Exchange {
             id: RequestId::from_seed(0),
             head: RequestHead::default(),
             https: false,
+            mounted: false,
             block: Vec::new(),
             body: Body::default(),
             streams: false,
@@ -125,6 +132,8 @@ impl Exchange {
             started: now,
             queued: now,
             dispatched: now,
+            redirect: false,
+            redirects: 0,
             refusals: 0,
             deaths: 0,
             response: ResponseHead::default(),
@@ -173,6 +182,7 @@ impl Exchange {
         self.response.clear();
         self.held.clear();
         self.stage = Stage::Awaiting;
+        self.redirect = false;
         self.worker = None;
         self.link = None;
         self.wire = 0;

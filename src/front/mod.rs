@@ -14,6 +14,7 @@ mod link;
 mod output;
 mod probe;
 mod pull;
+mod redirect;
 mod report;
 mod request;
 mod spool;
@@ -24,12 +25,13 @@ use crate::base::exit::Exit;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::{Flush, Logger, access};
-use crate::sys::{fd, socket};
+use crate::sys::{fd, process, signals, socket, title};
 use control::Control;
 use event_loop::Front;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The descriptor of the control channel.
@@ -38,6 +40,7 @@ const CONTROL: i32 = 3;
 /// Runs the front: the hidden role in which the arbiter starts this program.
 #[must_use]
 pub fn main() -> ExitCode {
+    title::set_name("rgunicorn-front");
     let log = Logger::new(crate::base::level::Level::Info, Flush::OnDemand);
     let result = fd::adopt(CONTROL).and_then(|control| run(control, &log));
     let code = match result {
@@ -55,6 +58,10 @@ pub fn main() -> ExitCode {
 
 fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     fd::set_cloexec(&control, true)?;
+    // Whoever signals every process of this name means the arbiter, which then tells the front what to do.
+    signals::block()?;
+    // The end of the control channel says that the arbiter is gone; then the workers' groups are ended.
+    process::outlive_parent()?;
     fd::raise_limit();
     let (config, access) = match configure(&control) {
         Ok(configured) => configured,
@@ -68,7 +75,11 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     log.set_level(config.logs.loglevel);
     let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
     front.send_control(&ToArbiter::Configured);
-    front.run()
+    let result = front.run();
+    if result.is_err() {
+        front.abandon();
+    }
+    result
 }
 
 /// Waits for the first message and reads the configuration out of it.
@@ -93,6 +104,7 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
         file.read_to_string(&mut text)?;
     }
     let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
+    check_spool(&config.http.tmp_upload_dir)?;
     let Some(file) = fds.next() else {
         return Ok((config, None));
     };
@@ -103,4 +115,14 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
         }
     };
     Ok((config, Some(access::AccessWriter::new(format, file))))
+}
+
+/// Whether bodies can be spooled. The arbiter could not tell: it may have other rights than we.
+fn check_spool(directory: &Path) -> io::Result<()> {
+    let refused = |error: io::Error| {
+        let shown = directory.display();
+        let text = format!("this user cannot make files in {shown} (tmp_upload_dir): {error}");
+        io::Error::new(error.kind(), text)
+    };
+    fd::unlinked_file(directory).map(drop).map_err(refused)
 }

@@ -27,6 +27,7 @@ impl Front {
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         exchange.client = Some(key);
         exchange.https = forwarded.https;
+        exchange.mounted = forwarded.mounted;
         let given = exchange.head.field("x-request-id").filter(|_| client.peer.trusted);
         exchange.id = given
             .and_then(RequestId::from_peer)
@@ -135,7 +136,7 @@ impl Front {
         }
     }
 
-    fn write_block(
+    pub(super) fn write_block(
         &mut self,
         exchange: &mut Exchange,
         peer: Peer,
@@ -147,7 +148,17 @@ impl Front {
             .map_or(&[][..], |pool| &pool.config.params);
         let (mut remote, mut server) = (AddressText::default(), AddressText::default());
         self.path.clear();
-        vars::decode_path(exchange.head.path(), &mut self.path)?;
+        // A local redirect may lead out of the place that the app is mounted at.
+        let place = if exchange.mounted {
+            http1::forwarded::mounted(&exchange.head).unwrap_or(0)
+        } else {
+            0
+        };
+        let (place, rest) = exchange.head.path().split_at_checked(place).unwrap_or_default();
+        vars::decode_path(place, &mut self.path)?;
+        let split = self.path.len();
+        vars::decode_path(rest, &mut self.path)?;
+        let (script_name, path_info) = self.path.split_at_checked(split).unwrap_or_default();
         let context = vars::Context {
             peer: vars::Peer {
                 remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
@@ -158,7 +169,8 @@ impl Front {
             https: exchange.https,
             content_length,
             script: vars::Script {
-                path_info: &self.path,
+                script_name,
+                path_info,
                 ..vars::Script::default()
             },
             pass_auth: true,

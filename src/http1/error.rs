@@ -100,6 +100,9 @@ pub enum Error {
     /// Two fields of a trusted peer that disagree about the scheme.
     #[error("contradictory scheme fields")]
     Scheme,
+    /// SCRIPT_NAME of a trusted peer, with a path that does not lie below it.
+    #[error("path does not begin with SCRIPT_NAME")]
+    ScriptName,
 }
 
 impl Error {
@@ -135,7 +138,8 @@ impl Error {
             | Self::ChunkEnd
             | Self::Trailer
             | Self::Underscore
-            | Self::Scheme => 400,
+            | Self::Scheme
+            | Self::ScriptName => 400,
         }
     }
 

@@ -33,18 +33,38 @@ pub struct ForwardPolicy {
 pub struct Forwarded {
     /// The client used https.
     pub https: bool,
+    /// The field SCRIPT_NAME counts: it names the place the app is mounted at ([`mounted`]).
+    pub mounted: bool,
+}
+
+/// The field that says where the app is mounted.
+const SCRIPT_NAME: &str = "script_name";
+
+/// The bytes of the path, as sent, that name the place the app is mounted at; 0 without one. `None` if the path does
+/// not lie below that place. Only for heads whose field counts ([`Forwarded::mounted`]).
+#[must_use]
+pub fn mounted(head: &RequestHead) -> Option<usize> {
+    let place = head.field(SCRIPT_NAME).unwrap_or_default();
+    let place = place.strip_suffix(b"/").unwrap_or(place);
+    let rest = head.path().strip_prefix(place)?;
+    matches!(rest.first(), None | Some(b'/')).then_some(place.len())
 }
 
 /// Applies the policy to a request: removes fields that must not get through, and learns the scheme.
 ///
 /// # Errors
-/// [`Error::Underscore`] under [`HeaderMapKind::Refuse`]; [`Error::Scheme`] if two fields of a trusted peer disagree.
+/// [`Error::Underscore`] under [`HeaderMapKind::Refuse`]; [`Error::Scheme`] if two fields of a trusted peer disagree;
+/// [`Error::ScriptName`] if it names a place that the path does not lie below.
 pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> Result<Forwarded, Error> {
     let RequestHead { bytes, fields, .. } = head;
-    let mut refused = false;
+    let (mut refused, mut has_place) = (false, false);
     fields.retain(|field| {
         let name = field.name.of(bytes);
-        if memchr::memchr(b'_', name).is_none() || (trusted && policy.lets_through(name)) {
+        if memchr::memchr(b'_', name).is_none() {
+            return true;
+        }
+        if trusted && policy.lets_through(name) {
+            has_place |= name.eq_ignore_ascii_case(SCRIPT_NAME.as_bytes());
             return true;
         }
         refused |= policy.header_map == HeaderMapKind::Refuse;
@@ -54,8 +74,12 @@ pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> R
         return Err(Error::Underscore);
     }
     let https = if trusted { policy.scheme(head)? } else { None };
+    if has_place && mounted(head).is_none() {
+        return Err(Error::ScriptName);
+    }
     Ok(Forwarded {
         https: https.unwrap_or(false),
+        mounted: has_place,
     })
 }
 
@@ -137,6 +161,7 @@ mod tests {
             (Dangerous, false, &[], Some("X-A Script_Name X_A B")),
         ] {
             let mut head = head(&sent);
+            head.path = head.fields.get(1).unwrap().value;
             let result = apply(&mut head, trusted, &policy(kind, allowed));
             let names: Vec<_> = head.fields().map(|(name, _)| String::from_utf8_lossy(name)).collect();
             let read = result.map(|_| names.join(" "));
@@ -145,6 +170,35 @@ mod tests {
         }
         let mut plain = head(&[("X-A", "1")]);
         assert!(apply(&mut plain, false, &policy(Refuse, &[])).is_ok());
+    }
+
+    #[test]
+    fn the_place_an_app_is_mounted_at() {
+        for (path, place, expected) in [
+            ("/app/page", "/app", Some(4)),
+            ("/app", "/app", Some(4)),
+            ("/app/", "/app/", Some(4)),
+            ("/app/page", "", Some(0)),
+            ("/app/page", "/", Some(0)),
+            ("/apple", "/app", None),
+            ("/", "/app", None),
+            ("/%61pp/page", "/app", None),
+            ("*", "", None),
+        ] {
+            let mut head = head(&[(path, "x"), ("Script_Name", place)]);
+            head.path = head.fields.first().unwrap().name;
+            assert_eq!(mounted(&head), expected, "{path} {place}");
+            let policy = policy(HeaderMapKind::Dangerous, &["SCRIPT_NAME"]);
+            let counts = expected.map(|_| true).ok_or(Error::ScriptName);
+            let trusted = apply(&mut head, true, &policy);
+            assert_eq!(trusted.map(|forwarded| forwarded.mounted), counts, "{path} {place}");
+            let untrusted = apply(&mut head, false, &policy);
+            assert_eq!(
+                untrusted.map(|forwarded| forwarded.mounted),
+                Ok(false),
+                "{path} {place}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Signals as events: blocked, and read from a descriptor.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,13 +52,10 @@ const HANDLED: [Signal; 10] = [
 
 impl Signals {
     /// Blocks the signals and opens the descriptor they are read from. Call before any thread or child exists;
-    /// children must clear their mask, as `process::launch` does.
+    /// children must clear their mask, as `launch::launch` does.
     pub fn take_over() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in HANDLED {
-            set.add(signal);
-        }
-        set.thread_block()?;
+        let set = block()?;
+        set_defaults()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { descriptor })
     }
@@ -74,6 +71,28 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Blocks every signal that means something to the arbiter. Call before any thread exists.
+pub fn block() -> io::Result<SigSet> {
+    let mut set = SigSet::empty();
+    for signal in HANDLED {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(set)
+}
+
+/// Whoever started us may have ignored signals. One of them matters: while SIGCHLD is ignored, the kernel reaps children
+/// unseen and tells nobody.
+#[allow(unsafe_code)]
+fn set_defaults() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in HANDLED {
+        // SAFETY: no handler is installed, so no code of ours will run in one.
+        unsafe { sigaction(signal, &default) }?;
+    }
+    Ok(())
 }
 
 /// A signal's name, `SIGKILL`; `signal 40` for one without.
@@ -94,6 +113,18 @@ mod tests {
         nix::sys::signal::raise(Signal::SIGUSR2).unwrap();
         assert_eq!(signals.arrived().unwrap(), Some(USR2));
         assert_eq!(signals.arrived().unwrap(), None);
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn a_signal_that_was_ignored_before_is_not_any_more() {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is installed; no other test waits for this signal.
+        unsafe { sigaction(Signal::SIGWINCH, &ignore) }.unwrap();
+        let _signals = Signals::take_over().unwrap();
+        // SAFETY: as above.
+        let now = unsafe { sigaction(Signal::SIGWINCH, &ignore) }.unwrap();
+        assert!(matches!(now.handler(), SigHandler::SigDfl));
     }
 
     #[test]

@@ -135,6 +135,10 @@ static void answer(FCGX_Request *request)
     } else if (strcmp(path, "/status") == 0) {
         FCGX_FPrintF(request->out, "Status: %ld\r\n", query_number(query, "code"));
         text(request, "status %ld\n", query_number(query, "code"));
+    } else if (strcmp(path, "/local") == 0) {
+        /* RFC 3875 section 6.2.2: another path of this server is served in place of this one. */
+        const char *to = FCGX_GetParam("QUERY_STRING", request->envp);
+        FCGX_FPrintF(request->out, "Location: %s\r\n\r\n", to);
     } else if (strcmp(path, "/pid") == 0) {
         text(request, "%ld\n", (long)getpid());
     } else if (strcmp(path, "/record") == 0) {

@@ -124,18 +124,59 @@ fn every_mistake_in_the_settings_is_told_at_once() {
         .with("wrokers", 3)
         .with_text("timeout", "soon")
         .with("threads", 0)
-        .with_text("loglevel", "loud");
-    let said = [
-        "wrokers",
-        "workers",
-        "timeout",
-        "soon",
-        "threads",
-        "loglevel",
-        "loud",
-        "site.toml:",
-    ];
-    fails(setup, 1, &said);
+        .with_text("loglevel", "loud")
+        .with("bind", list(&["127.0.0.1:port"]));
+    let file = setup.path_text("site.toml");
+    let ended = setup.run_to_end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    // Each with its line (settings are written in the order of their names), what is wrong, and what would be right.
+    for (line, name, said) in [
+        (2, "bind", "must be HOST:PORT, but not \"127.0.0.1:port\""),
+        (
+            5,
+            "loglevel",
+            "must be one of debug, info, warning, error, critical, but not \"loud\"",
+        ),
+        (9, "threads", "must be a whole number from 1 to 256, but not 0"),
+        (10, "timeout", "but not \"soon\""),
+    ] {
+        let place = format!("set at {file}:{line} ({name})");
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        let at = lines.iter().position(|line| line.contains(&place));
+        let at = at.unwrap_or_else(|| panic!("no {place:?} in:\n{}", ended.stderr));
+        let what = lines[at - 1];
+        assert!(
+            what.starts_with(&format!("rgunicorn: {name} ")) && what.contains(said),
+            "{what}"
+        );
+    }
+    let unknown = format!("rgunicorn: unknown setting \"wrokers\"\n  at {file}:13\n  did you mean `workers`?\n");
+    assert!(ended.stderr.contains(&unknown), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("rgunicorn: ").count(), 5, "{}", ended.stderr);
+}
+
+#[test]
+fn every_mistake_on_the_command_line_is_told_at_once() {
+    let setup = Setup::c_app(1)
+        .arg("--wrokers=3")
+        .arg("--timeout=soon")
+        .arg("--acess-logfile")
+        .arg("x")
+        .arg("--log-level=loud")
+        .with("threads", 0);
+    let ended = setup.run_to_end();
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+    for said in [
+        "'--wrokers'",
+        "'--workers'",
+        "'--acess-logfile'",
+        "\"soon\"",
+        "\"loud\"",
+        "threads must be",
+    ] {
+        assert_eq!(ended.stderr.matches(said).count(), 1, "{said}:\n{}", ended.stderr);
+    }
+    assert_eq!(ended.stderr.matches("Usage: ").count(), 1, "{}", ended.stderr);
 }
 
 #[test]

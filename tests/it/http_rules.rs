@@ -1,6 +1,6 @@
 //! The rules of HTTP/1 through the real front: raw bytes in, status out, and nothing wrong reaches an app.
 
-use crate::harness::{Client, Server, Setup};
+use crate::harness::{Client, Server, Setup, request};
 
 /// Requests that are refused: the bytes, the status. Each is the first on its connection, which is then closed.
 const REFUSED: &[(&str, u16)] = &[
@@ -384,5 +384,44 @@ fn the_rest_of_a_pipelined_request_that_came_meanwhile_is_read() {
     assert_eq!(client.response("GET").status, 200);
     assert_eq!(client.response("GET").status, 200);
     assert_eq!(client.response("POST").text(), "abcd");
+    server.stop();
+}
+
+#[test]
+fn a_local_redirect_is_followed_inside_and_a_loop_of_them_ends() {
+    let server = Setup::c_app(1).allow("more than 10 times").start();
+    let answer = request(
+        &server.address,
+        "POST",
+        "/local?/vars?a=1",
+        &[("Content-Type", "text/x")],
+        b"body",
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let text = answer.text();
+    for line in [
+        "REQUEST_METHOD=GET",
+        "PATH_INFO=/vars",
+        "QUERY_STRING=a=1",
+        "REQUEST_URI=/vars?a=1",
+        "REDIRECT_URL=/local",
+        "REDIRECT_QUERY_STRING=/vars?a=1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+    }
+    assert!(!text.contains("CONTENT_"), "{text}");
+    assert_eq!(server.get("/local?/local?/").status, 200);
+    assert_eq!(
+        request(
+            &server.address,
+            "GET",
+            &format!("/local?{}/", "/local?".repeat(10)),
+            &[],
+            b""
+        )
+        .status,
+        502
+    );
+    assert_eq!(server.get("/").status, 200);
     server.stop();
 }

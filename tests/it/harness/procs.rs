@@ -68,9 +68,11 @@ pub(crate) fn children(pid: i32) -> Vec<Process> {
 
 /// The processes whose environment at exec held `mark`: finds those that left the tree.
 pub(crate) fn marked(mark: &str) -> Vec<Process> {
+    // Whole variables only: the mark of one test may begin like that of another.
     let holds = |pid: i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|text| memchr::memmem::find(&text, mark.as_bytes()).is_some())
+        let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        text.split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes())
     };
     all()
         .into_iter()
@@ -119,14 +121,41 @@ pub(crate) fn descriptors(pid: i32) -> Vec<String> {
     found
 }
 
-/// Resident memory in KiB.
-pub(crate) fn resident_kib(pid: i32) -> u64 {
+/// The words of a line of /proc/PID/status, such as `Uid` or `SigBlk`.
+pub(crate) fn status(pid: i32, name: &str) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_ascii_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| *key == name)
+        .map(|(_, rest)| rest.split_ascii_whitespace().map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
+/// The environment a process was started with.
+pub(crate) fn environment(pid: i32) -> BTreeMap<String, String> {
+    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .split_terminator('\0')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What each descriptor of a process is.
+pub(crate) fn numbered_descriptors(pid: i32) -> BTreeMap<i32, String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+            Some((entry.file_name().to_str()?.parse().ok()?, target))
+        })
+        .collect()
+}
+
+/// Resident memory in KiB.
+pub(crate) fn resident_kib(pid: i32) -> u64 {
+    let words = status(pid, "VmRSS");
+    words.first().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Sends a signal; a process that is gone already is fine.

@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     dir: TempDir,
     settings: BTreeMap<String, String>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
+    launcher: Vec<String>,
     mark: String,
     allowed: Vec<String>,
     log: &'static str,
@@ -55,6 +57,8 @@ impl Setup {
             dir,
             settings: BTreeMap::new(),
             args: Vec::new(),
+            env: Vec::new(),
+            launcher: Vec::new(),
             mark,
             allowed: Vec::new(),
             log: "stderr.log",
@@ -138,6 +142,18 @@ impl Setup {
         self
     }
 
+    /// Adds a variable to its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it by a Python program, which finds the command line in `sys.argv[1:]` and ends by executing it.
+    pub(crate) fn launched_by(mut self, program: &str) -> Self {
+        self.launcher = ["python3", "-c", program].map(str::to_owned).into();
+        self
+    }
+
     /// Expects log lines of level WARNING and above that contain this text.
     pub(crate) fn allow(mut self, text: &str) -> Self {
         self.allowed.push(text.to_owned());
@@ -163,7 +179,10 @@ impl Setup {
         self.write_settings();
         let file = |name: &str| fs::File::create(self.path(name)).expect("a file for the output");
         let (name, value) = self.mark.split_once('=').unwrap_or_default();
-        Command::new(BINARY)
+        let words: Vec<&str> = self.launcher.iter().map(String::as_str).chain([BINARY]).collect();
+        let (program, words) = words.split_first().expect("a program");
+        Command::new(program)
+            .args(words)
             .arg("-c")
             .arg(self.path("site.toml"))
             .args(&self.args)
@@ -173,6 +192,7 @@ impl Setup {
             .env_remove("WEB_CONCURRENCY")
             .env_remove("FORWARDED_ALLOW_IPS")
             .env(name, value)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file("stdout.log"))
             .stderr(file("stderr.log"))
@@ -250,6 +270,11 @@ impl Setup {
 
     /// Starts it, expects it to end by itself, and gives status, standard output and standard error.
     pub(crate) fn run_to_end(self) -> Ended {
+        self.run_to_end_and(|| {})
+    }
+
+    /// The same; `look` sees the directory before it is removed.
+    pub(crate) fn run_to_end_and(self, look: impl FnOnce()) -> Ended {
         let mut child = self.spawn();
         let _guard = Guard(&self.mark);
         let status = wait_within(PATIENCE, "the end of the program", || {
@@ -270,6 +295,7 @@ impl Setup {
             "left in the runtime directory: {left:?}\n{}",
             ended.stderr
         );
+        look();
         ended
     }
 }

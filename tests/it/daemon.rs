@@ -1,0 +1,98 @@
+//! A daemon: detached, known by its pid file, and what only a daemon does.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getsid};
+
+use crate::harness::{PATIENCE, Server, Setup, get, procs, wait_until};
+
+fn daemon(workers: u32) -> Setup {
+    let setup = Setup::c_app(workers).with("daemon", true);
+    let (pidfile, log) = (setup.path_text("server.pid"), setup.path_text("error.log"));
+    setup.with_text("pidfile", &pidfile).with_text("errorlog", &log)
+}
+
+fn started(setup: Setup) -> Server {
+    let pidfile = setup.path_text("server.pid");
+    let server = setup.start_daemon(&pidfile, "error.log");
+    wait_until("the first response", || get(&server.address, "/").status == 200);
+    server
+}
+
+/// Stops it and checks that nothing is left.
+fn stop(server: Server) {
+    server.signal(Signal::SIGTERM);
+    server.wait_for_nothing_left(PATIENCE);
+    assert!(!server.path("server.pid").exists());
+    let left = std::fs::read_dir(server.path("run")).expect("the runtime directory");
+    assert_eq!(left.count(), 0);
+    server.forget();
+}
+
+#[test]
+fn it_has_no_terminal_no_parent_and_no_streams() {
+    let server = started(daemon(1));
+    let session = getsid(Some(Pid::from_raw(server.pid))).expect("its session");
+    assert_ne!(Some(session), getsid(None).ok());
+    assert_ne!(
+        session.as_raw(),
+        server.pid,
+        "a leader could get a terminal by opening one"
+    );
+    let open = procs::numbered_descriptors(server.pid);
+    assert_eq!(open.get(&0).map(String::as_str), Some("/dev/null"));
+    assert_eq!(open.get(&1).map(String::as_str), Some("/dev/null"));
+    assert_eq!(open.get(&2).map(Path::new), Some(server.path("error.log").as_path()));
+    stop(server);
+}
+
+#[test]
+fn winch_stops_the_workers_and_hup_or_ttin_bring_them_back() {
+    let server = started(daemon(2));
+    for back in [Signal::SIGHUP, Signal::SIGTTIN] {
+        assert!(!server.workers().is_empty());
+        server.signal(Signal::SIGWINCH);
+        server.wait_for_workers(0);
+        assert!(procs::is_alive(server.pid));
+        server.signal(back);
+        wait_until("workers", || !server.workers().is_empty());
+        wait_until("a response", || get(&server.address, "/").status == 200);
+    }
+    stop(server);
+}
+
+#[test]
+fn standard_output_is_kept_when_asked() {
+    let setup = daemon(1).with_text("accesslog", "-");
+    let server = started(setup.arg("-R"));
+    let out = server.path("stdout.log");
+    assert_eq!(get(&server.address, "/?kept").status, 200);
+    wait_until("the line", || {
+        std::fs::read_to_string(&out).is_ok_and(|text| text.contains("/?kept"))
+    });
+    stop(server);
+}
+
+#[test]
+fn a_start_that_is_refused_is_told_where_it_was_typed() {
+    let setup = daemon(1);
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = holder.local_addr().expect("its address").to_string();
+    let mut setup = setup.with("bind", format!("[{address:?}]"));
+    setup.set("errorlog", "\"-\"");
+    let ended = setup.run_to_end();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains(&address), "{}", ended.stderr);
+}
+
+#[test]
+fn the_pid_file_of_somebody_else_stays_at_the_end() {
+    let server = started(daemon(1));
+    let path = server.path("server.pid");
+    std::fs::write(&path, "1\n").expect("another's pid");
+    server.signal(Signal::SIGTERM);
+    server.wait_for_nothing_left(PATIENCE);
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "1\n");
+    server.forget();
+}
