@@ -74,6 +74,7 @@ impl Front {
         }
         for index in 0..self.listeners.len() {
             for _ in 0..64 {
+                self.accept_pause = None;
                 self.more_to_accept.clear();
                 self.accept(index);
                 if self.more_to_accept.is_empty() {
@@ -81,6 +82,7 @@ impl Front {
                 }
             }
         }
+        self.accept_pause = None;
         self.more_to_accept.clear();
         for mut listener in std::mem::take(&mut self.listeners) {
             let _ = match &mut listener {
@@ -93,6 +95,10 @@ impl Front {
     /// Accepts connections, within this turn's budget.
     pub(super) fn accept(&mut self, index: usize) {
         if self.accept_pause.is_some_and(|until| self.now < until) {
+            // The poll will not say again that connections wait.
+            if !self.more_to_accept.contains(&index) {
+                self.more_to_accept.push(index);
+            }
             return;
         }
         self.accept_pause = None;

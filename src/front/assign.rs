@@ -236,7 +236,11 @@ impl Front {
         }
         worker.last_request = Some(exchange.id);
         worker.served += 1;
-        let spent = worker.share != 0 && worker.served == worker.share && worker.state == State::Ready;
+        let spent = worker.share != 0 && worker.served >= worker.share && worker.state == State::Ready;
+        if spent {
+            // Said once.
+            worker.share = u64::MAX;
+        }
         if let Some(link) = reusable {
             worker.idle_links.push(link);
         }

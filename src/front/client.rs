@@ -20,8 +20,9 @@ const TURN: usize = 256 * 1024;
 const LINGER_BYTES: usize = 64 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// Buffers larger than this are not kept.
+/// Buffers larger than this are not kept, nor more of them than this.
 pub(super) const KEEP: usize = 64 * 1024;
+const SPARES: usize = 256;
 
 /// A client's socket.
 #[derive(Debug)]
@@ -104,6 +105,8 @@ pub(super) struct Client {
     eof: bool,
     /// The poll says that the client has sent FIN, which may not have been read yet.
     pub(super) half_closed: bool,
+    /// The socket is full, and the clock of `send_timeout` runs.
+    stalled: bool,
     /// Close once `out` is sent.
     close: bool,
     /// A request was served on this connection.
@@ -125,6 +128,7 @@ impl Client {
             writable: true,
             eof: false,
             half_closed: false,
+            stalled: false,
             close: false,
             served: false,
             lingered: 0,
@@ -161,8 +165,14 @@ impl Front {
                 self.dirty_clients.push(key);
             }
         }
+        let answering = client.phase == Phase::Answering;
         self.read_client(key);
-        if gone {
+        if answering && (event.is_error() || event.is_write_closed()) {
+            // Closed both ways: nobody will ever read the answer.
+            if let Some(client) = self.clients.take(key) {
+                self.close_client(key, client);
+            }
+        } else if gone {
             self.client_half_closed(key);
         }
     }
@@ -270,15 +280,20 @@ impl Front {
         let mut input = std::mem::take(&mut client.input);
         let (used, next) = self.advance(key, client, &input);
         if used >= input.len() {
-            if input.capacity() <= KEEP {
-                input.clear();
-                self.spare_buffers.push(input);
-            }
+            input.clear();
+            self.keep_buffer(input);
         } else {
             input.drain(..used);
             client.input = input;
         }
         next
+    }
+
+    /// Keeps an empty buffer for the next response, unless it has grown large or there are many.
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if (1..=KEEP).contains(&buffer.capacity()) && self.spare_buffers.len() < SPARES {
+            self.spare_buffers.push(buffer);
+        }
     }
 
     /// Feeds the conversation until it needs more bytes or a request is complete.
@@ -358,7 +373,9 @@ impl Front {
     fn flush_turn(&mut self, key: Key, client: &mut Client) -> Next {
         let mut budget = TURN;
         loop {
-            self.refill(client);
+            if let Next::Close = self.refill(client) {
+                return Next::Close;
+            }
             while client.writable && !client.out.is_empty() {
                 match client.stream.write(client.out.rest()) {
                     Ok(count) => {
@@ -366,6 +383,7 @@ impl Front {
                         client.writable = count == client.out.len();
                         client.out.advance(count, KEEP);
                         budget = budget.saturating_sub(count);
+                        client.stalled = false;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -373,10 +391,14 @@ impl Front {
                 }
             }
             if !client.out.is_empty() {
-                let limit = self.config.http.send_timeout;
-                self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                // Only what the client takes starts the clock over, not what the app adds.
+                if !std::mem::replace(&mut client.stalled, true) {
+                    let limit = self.config.http.send_timeout;
+                    self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                }
                 return Next::Keep;
             }
+            client.stalled = false;
             if client.phase == Phase::Answering && self.config.http.send_timeout.is_some() {
                 self.client_timers.set(key.place(), None);
             }
@@ -401,17 +423,20 @@ impl Front {
                 return Next::Keep;
             }
             if budget == 0 {
-                self.dirty_clients.push(key);
+                self.resume_sends.push(key);
                 return Next::Keep;
             }
         }
     }
 
     /// Encodes what the spool holds and the end of the response into an empty out-buffer.
-    fn refill(&mut self, client: &mut Client) {
-        let Some(exchange_key) = client.exchange else { return };
+    fn refill(&mut self, client: &mut Client) -> Next {
+        let mut next = Next::Keep;
+        let Some(exchange_key) = client.exchange else {
+            return next;
+        };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return;
+            return next;
         };
         if exchange.stage == Stage::Committed {
             if client.out.is_empty()
@@ -422,13 +447,19 @@ impl Front {
                     Ok(count) => client
                         .conn
                         .send_data(scratch.get(..count).unwrap_or_default(), &mut client.out.bytes),
-                    Err(_) => exchange.cut = true,
+                    Err(error) => {
+                        let text = format!("cannot read a spooled response: {error}");
+                        self.say(Level::Error, Some(&exchange), format_args!("{text}"));
+                        next = Next::Close;
+                    }
                 }
                 self.scratch = scratch;
             }
             let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
             if exchange.blocked && spooled < self.config.http.response_spool / 2 {
                 exchange.blocked = false;
+                // The worker's clock stood still as long as its client held it up.
+                self.worker_spoke(&exchange);
                 self.resume_links.extend(exchange.link);
                 self.give_credit(&mut exchange);
             }
@@ -442,6 +473,7 @@ impl Front {
             }
         }
         self.exchanges.put(exchange_key, exchange);
+        next
     }
 
     /// The response is out: one access line, then the next request or the end.
@@ -470,8 +502,9 @@ impl Front {
             return self.linger(key, client);
         }
         client.phase = Phase::Idle;
-        if client.out.is_empty() && client.out.bytes.capacity() > 0 {
-            self.spare_buffers.push(std::mem::take(&mut client.out.bytes));
+        if client.out.is_empty() {
+            let buffer = std::mem::take(&mut client.out.bytes);
+            self.keep_buffer(buffer);
         }
         if client.input.is_empty() {
             let limit = self.config.http.keepalive;

@@ -76,6 +76,8 @@ pub(super) struct Front {
     pub(super) dirty_clients: Vec<Key>,
     pub(super) dirty_links: Vec<Key>,
     pub(super) resume_clients: Vec<Key>,
+    /// Clients that would take more than one turn allows.
+    pub(super) resume_sends: Vec<Key>,
     pub(super) resume_links: Vec<Key>,
     pub(super) resume_outputs: Vec<Key>,
     pub(super) more_to_accept: Vec<usize>,
@@ -142,6 +144,7 @@ impl Front {
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
             resume_clients: Vec::new(),
+            resume_sends: Vec::new(),
             resume_links: Vec::new(),
             resume_outputs: Vec::new(),
             more_to_accept: Vec::new(),
@@ -228,6 +231,7 @@ impl Front {
 
     /// Goes on with what did not fit into an earlier turn.
     fn resume(&mut self) {
+        self.dirty_clients.append(&mut self.resume_sends);
         for key in std::mem::take(&mut self.resume_links) {
             self.resume_link(key);
         }
@@ -258,8 +262,15 @@ impl Front {
 
     /// How long the poll may sleep.
     fn wait(&self) -> Option<Duration> {
-        let waiting = self.resume_clients.len() + self.resume_links.len() + self.resume_outputs.len();
-        if waiting > 0 || (self.accept_pause.is_none() && !self.more_to_accept.is_empty()) {
+        let resumed = [
+            &self.resume_clients,
+            &self.resume_sends,
+            &self.resume_links,
+            &self.resume_outputs,
+        ];
+        if resumed.iter().any(|list| !list.is_empty())
+            || (self.accept_pause.is_none() && !self.more_to_accept.is_empty())
+        {
             return Some(Duration::ZERO);
         }
         let tables = [&self.client_timers, &self.exchange_timers, &self.worker_timers];

@@ -218,6 +218,9 @@ impl Front {
 
     /// Response body bytes arrived from the worker.
     pub(super) fn response_data(&mut self, exchange: &mut Exchange, data: &[u8]) {
+        if exchange.cut {
+            return;
+        }
         match exchange.stage {
             Stage::Awaiting => {}
             Stage::Held => {

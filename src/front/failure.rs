@@ -2,7 +2,7 @@
 
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
-use super::link::Down;
+use super::link::{Down, Link};
 use super::tokens::Key;
 use super::workers::{Route, State};
 use crate::base::level::Level;
@@ -176,7 +176,8 @@ impl Front {
         match exchange.place {
             Place::Assigned => {
                 // Time the client takes does not count against the worker.
-                if exchange.blocked {
+                let held_up = |link: Key| self.links.get(link).is_some_and(Link::is_paused);
+                if exchange.blocked || exchange.link.is_some_and(held_up) {
                     self.exchange_timers
                         .set(key.place(), Some(self.now + Duration::from_secs(1)));
                 } else if let Some(worker) = exchange.worker {
@@ -205,6 +206,7 @@ impl Front {
         let Some(worker) = self.workers.get_mut(worker_key) else {
             return;
         };
+        exchange.pid = worker.pid;
         let text = format!(
             "WORKER TIMEOUT (pid:{}) {details} ran {:.1} s",
             worker.pid,

@@ -102,6 +102,11 @@ impl Link {
         }
     }
 
+    /// True while it is not read for a slow client's sake.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     pub(super) fn fastcgi() -> Wire {
         Wire::FastCgi {
             conn: fastcgi::Conn::new(),

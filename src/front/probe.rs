@@ -195,7 +195,9 @@ impl Front {
         let Some(worker) = self.workers.get_mut(key) else {
             return;
         };
+        let is_pipe = worker.protocol == Protocol::Pipe;
         match (worker.state, &worker.route) {
+            (State::Suspect, _) if is_pipe => self.fault(key, "closed its channel and lives on"),
             (State::Booting, Route::Socket(_)) => self.probe(key),
             (State::Suspect, Route::Socket(_)) => self.probe(key),
             (State::Suspect, Route::Channel) => self.fault(key, "closed its channel and lives on"),

@@ -264,6 +264,10 @@ impl Front {
         let Some(worker) = self.workers.get_mut(key) else {
             return;
         };
+        if worker.state == State::Booting && matches!(worker.route, Route::Socket(_)) {
+            // It may be an app that speaks FastCGI and closes what it does not know: the probe goes on.
+            return;
+        }
         if matches!(worker.state, State::Ready | State::Booting) {
             worker.state = State::Suspect;
             self.withhold(key);

@@ -4,6 +4,7 @@
 The path says how: see BAD below. Words on the command line change how the whole process behaves:
   exit-zero      exits with 0 before it accepts anything     exit-one    the same with 1
   never-ready    closes its listening socket and waits       ignore-term ignores SIGTERM
+  close-channel  closes descriptor 3
   term-file=P    appends a line to P when SIGTERM arrives, then exits
 """
 
@@ -260,6 +261,8 @@ def main():
         os._exit(1)
     if "ignore-term" in words:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "close-channel" in words:
+        os.close(3)
     for word in words:
         if word.startswith("term-file="):
             note_term(word.partition("=")[2])

@@ -3,7 +3,7 @@
 
   /echo       sends the request body back as it arrives    /count  answers how many body bytes came
   /read?ms=N  the same, sleeping after each frame          /big?n=N  answers N bytes
-  /sleep?ms=N /pid  /sse?n=N  and "hello" for all other paths
+  /sleep?ms=N /pid  /sse?n=N  /drip?n=N (16 KiB at a time)  /wait (for an ABORT) and "hello" for all other paths
 
 The argument `slots=N` says how many requests it takes at once. What it saw is appended to the file named by the
 variable RECORD_FILE: "begin PATH", "body PATH" with the first bytes of a body, "abort PATH". A front that breaks the
@@ -123,6 +123,9 @@ class Exchange:
                 for _ in self.body():
                     pass
                 time.sleep(nap)
+                if path == "/wait":
+                    with self.changed:
+                        self.changed.wait_for(lambda: self.aborted, 60)
                 self.head()
                 if path == "/big":
                     left = int(query["n"])
@@ -133,6 +136,10 @@ class Exchange:
                 elif path == "/sse":
                     for event in range(int(query["n"])):
                         self.write(b"data: %d\n\n" % event)
+                        time.sleep(0.02)
+                elif path == "/drip":
+                    for _ in range(int(query["n"])):
+                        self.write(b"x" * 16384)
                         time.sleep(0.02)
                 else:
                     self.write(b"%d\n" % os.getpid() if path == "/pid" else b"hello\n")

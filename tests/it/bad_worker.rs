@@ -266,3 +266,13 @@ fn an_app_that_breaks_after_a_good_start_does_not_take_the_server_along() {
     });
     server.stop();
 }
+
+#[test]
+fn a_fastcgi_app_that_closes_the_channel_it_does_not_know_is_found_out() {
+    let server = Setup::bad_fastcgi(&["close-channel"])
+        .with_text("protocol", "auto")
+        .with_text("boot_timeout", "5s")
+        .start();
+    server.wait_for_log("Found out that the app speaks FastCGI");
+    server.stop();
+}

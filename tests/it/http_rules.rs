@@ -371,6 +371,23 @@ fn a_client_that_sends_on_after_its_refusal_still_gets_it() {
 }
 
 #[test]
+fn the_rest_of_a_pipelined_request_that_came_meanwhile_is_read() {
+    let server = Setup::c_app(1).with_text("header_timeout", "5s").start();
+    let mut client = server.connect();
+    client.send("GET /sleep?ms=500 HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
+    // Time for the first bytes to be read by themselves; the rest arrives while they are being answered.
+    client.patience(std::time::Duration::from_millis(100));
+    assert!(client.try_head().is_err(), "answered too early");
+    client.patience(std::time::Duration::from_secs(30));
+    client.send("TP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+    client.send("cd");
+    assert_eq!(client.response("GET").status, 200);
+    assert_eq!(client.response("GET").status, 200);
+    assert_eq!(client.response("POST").text(), "abcd");
+    server.stop();
+}
+
+#[test]
 fn a_local_redirect_is_followed_inside_and_a_loop_of_them_ends() {
     let server = Setup::c_app(1).allow("more than 10 times").start();
     let answer = request(

@@ -19,6 +19,7 @@ mod bad_worker;
 mod config;
 mod connect_upstreams;
 mod daemon;
+mod departures;
 mod documents;
 mod flow_control;
 mod forwarded;

@@ -120,7 +120,9 @@ fn kill_in_one_turn(server: &Server) {
         assert_eq!(client.get("/").status, 200);
         let front = server.front();
         procs::signal(front, Signal::SIGSTOP);
-        wait_until("the front to stand still", || procs::look(front).is_some_and(|now| now.state == 'T'));
+        wait_until("the front to stop", || {
+            procs::look(front).is_some_and(|process| process.state == 'T')
+        });
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
         let mark = server.log().len();
         for worker in &workers {
