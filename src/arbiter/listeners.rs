@@ -168,7 +168,7 @@ fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Res
     set_umask(before);
     let socket = socket?;
     if let Some((user, group)) = owner {
-        std::os::unix::fs::chown(path, Some(user), Some(group))?;
+        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
     }
     let file = SocketFile {
         path: path.to_owned(),

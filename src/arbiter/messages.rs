@@ -235,7 +235,7 @@ impl Arbiter {
         };
         self.tell_front_of(id, &message);
         if let Some(path) = self.workers.remove(&id).and_then(|worker| worker.path) {
-            let _ = std::fs::remove_file(path);
+            self.runtime_dir.remove(&path);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
     }
@@ -329,5 +329,6 @@ const CGI_ADVICE: &str = "It answered like a plain CGI program, which this versi
 
 /// What to do about a program of which nobody knows what it speaks.
 const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
-    on descriptor 3 (pipe protocol). Set `protocol` to \"fastcgi\" or \"pipe\" if it speaks one of them; \
-    make it speak one of them if it does not (docs/protocols/pipe.md); raise `boot_timeout` if it needs more time";
+    on descriptor 3 (pipe protocol). If it speaks one of them otherwise, say which: --protocol fastcgi or \
+    --protocol pipe; if it speaks neither, let it speak one (docs/protocols/pipe.md); \
+    if it only needs more time, raise boot_timeout";

@@ -199,14 +199,15 @@ impl Arbiter {
             pool,
             protocol: state.protocol,
             queue: queue.filter(|_| spawn::may_pull(pool, state.protocol)),
-            directory: self.runtime_dir.path(),
+            directory: &self.runtime_dir,
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
         });
         match started {
             Ok(worker) => {
+                // The line as Gunicorn writes it: scripts look for it whole.
                 let line = format_args!("Booting worker with pid: {}", worker.pid);
-                self.log.info(&worker.context(), line);
+                self.log.info(&NONE, line);
                 self.workers.insert(id, worker);
                 self.introduce_worker(id);
             }

@@ -2,9 +2,12 @@
 //!
 //! A lock on a file in it tells the living from the dead: unlike a pid it means the same in every container.
 
+use crate::sys::directory::Directory;
+use crate::sys::process::{is_alive, own_user};
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "rgunicorn-";
@@ -14,6 +17,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
     path: PathBuf,
+    directory: Directory,
     _lock: File,
 }
 
@@ -32,33 +36,34 @@ impl RuntimeDir {
                 Err(error) => return Err(error),
             }
         };
-        let lock = lock_file(&path.join(LOCK))?;
+        let directory = Directory::open(&path)?;
+        let lock = directory.file(LOCK, true)?;
         lock.lock()?;
         if let Some((user, group)) = owner {
-            std::os::unix::fs::chown(&path, Some(user), Some(group))?;
+            std::os::unix::fs::lchown(&path, Some(user), Some(group))?;
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self {
+            path,
+            directory,
+            _lock: lock,
+        })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Removes a file in it. The owner of the directory may have moved it, so the path is not trusted.
+    pub(super) fn remove(&self, path: &Path) {
+        let _ = self.directory.remove(path.file_name().unwrap_or_default());
+    }
 }
 
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
-        remove(&self.path);
+        remove(&self.path, &self.directory);
     }
-}
-
-fn lock_file(path: &Path) -> io::Result<File> {
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 /// Removes directories of our form that belong to us and that no living arbiter holds.
@@ -66,16 +71,16 @@ fn remove_stale(parent: &Path, owner: Option<(u32, u32)>) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;
     };
-    let ours = [Some(crate::sys::process::own_user()), owner.map(|(user, _)| user)];
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let has_form = name.to_str().and_then(pid_of).is_some();
-        // The entry's own metadata, not that of what a link points to.
-        let is_ours = entry
-            .metadata()
-            .is_ok_and(|meta| meta.is_dir() && ours.contains(&Some(meta.uid())));
-        if has_form && is_ours && is_abandoned(&entry.path()) {
-            remove(&entry.path());
+        let Some(pid) = entry.file_name().to_str().and_then(pid_of) else {
+            continue;
+        };
+        let Ok(directory) = Directory::open(&entry.path()) else {
+            continue;
+        };
+        let is_ours = |user: u32| user == own_user() || owner.is_some_and(|(owner, _)| owner == user);
+        if directory.owner().is_ok_and(is_ours) && is_abandoned(&directory, pid) {
+            remove(&entry.path(), &directory);
         }
     }
 }
@@ -86,28 +91,23 @@ fn pid_of(name: &str) -> Option<i32> {
     (tail.len() == 4).then_some(pid)
 }
 
-fn is_abandoned(path: &Path) -> bool {
-    match File::options().write(true).open(path.join(LOCK)) {
+fn is_abandoned(directory: &Directory, pid: i32) -> bool {
+    match directory.file(LOCK, false) {
         Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
         // Its maker is about to lock it, or died before it could.
-        Err(_) => {
-            let pid = path.file_name().and_then(|name| name.to_str()).and_then(pid_of);
-            pid.is_some_and(|pid| !crate::sys::process::is_alive(pid))
-        }
+        Err(_) => !is_alive(pid),
     }
 }
 
 /// Removes what arbiters put there, and the directory if nothing else is in it.
-fn remove(path: &Path) {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
+fn remove(path: &Path, directory: &Directory) {
+    let is_put_there = |name: &OsStr| {
         let name = name.to_string_lossy();
-        let is_socket = name.starts_with('w') && name.ends_with(".sock");
-        if is_socket || name == LOCK {
-            let _ = std::fs::remove_file(entry.path());
+        name == LOCK || (name.starts_with('w') && name.ends_with(".sock"))
+    };
+    for name in directory.names().unwrap_or_default() {
+        if is_put_there(&name) {
+            let _ = directory.remove(&name);
         }
     }
     let _ = std::fs::remove_dir(path);

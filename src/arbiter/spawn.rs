@@ -4,6 +4,7 @@
 
 use super::control::Channel;
 use super::output::Output;
+use super::runtime_dir::RuntimeDir;
 use crate::base::ids::{PoolId, WorkerId};
 use crate::config::{Pool, Process, Program, WorkerProtocol};
 use crate::control::{Protocol, Ready};
@@ -11,8 +12,9 @@ use crate::logging::{Context, NONE};
 use crate::plan::generation::GenerationId;
 use crate::plan::worker::Why;
 use crate::sys::board::{self, Board};
+use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
-use crate::sys::process::{Launch, LaunchError, Stage, launch};
+use crate::sys::process::set_umask;
 use crate::sys::{fd, listen, socket};
 use std::ffi::OsString;
 use std::fs::File;
@@ -143,7 +145,7 @@ pub(super) struct Order<'a> {
     pub(super) pool: &'a Pool,
     pub(super) protocol: Protocol,
     pub(super) queue: Option<&'a Queue>,
-    pub(super) directory: &'a Path,
+    pub(super) directory: &'a RuntimeDir,
     pub(super) identity: Option<&'a Identity>,
     pub(super) null: BorrowedFd<'a>,
 }
@@ -186,7 +188,7 @@ pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
     let path = listener.map(|(_, path)| path);
     let pid = launched.map_err(|error| {
         if let Some(path) = &path {
-            let _ = std::fs::remove_file(path);
+            order.directory.remove(path);
         }
         SpawnError::Launch(error)
     })?;
@@ -208,14 +210,14 @@ pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
     })
 }
 
-/// Its listening socket: in the private directory, for the front's user only.
+/// Its listening socket. Everybody may connect who can reach it: the directory is private, and belongs to the front's
+/// user, so that nothing in it may be named to a call that root makes and that would follow a link.
 fn worker_listener(order: &Order<'_>) -> io::Result<(OwnedFd, PathBuf)> {
-    let path = order.directory.join(format!("w{}.sock", order.worker.0));
-    let socket = listen::unix(&path, WORKER_BACKLOG)?;
-    if let Some(identity) = order.identity {
-        std::os::unix::fs::chown(&path, Some(identity.uid()), Some(identity.gid()))?;
-    }
-    Ok((socket, path))
+    let path = order.directory.path().join(format!("w{}.sock", order.worker.0));
+    let before = set_umask(0);
+    let socket = listen::unix(&path, WORKER_BACKLOG);
+    set_umask(before);
+    Ok((socket?, path))
 }
 
 /// What a worker's descriptors refer to.

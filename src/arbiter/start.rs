@@ -1,6 +1,6 @@
 //! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
 
-use super::generation::{Generation, chain, open_log};
+use super::generation::{Generation, chain, open_access_log, open_log};
 use super::listeners::{self, BindError, Listener};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
@@ -63,6 +63,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+        // Standard output may have become another.
+        generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
     let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;

@@ -22,7 +22,7 @@ use crate::http1::{self, forwarded};
 use crate::logging::{Logger, access};
 use crate::plan::dispatch::Verdict;
 use crate::plan::timers::Timers;
-use crate::sys::clock;
+use crate::sys::{clock, process, signals};
 use mio::{Events, Poll};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -190,6 +190,16 @@ impl Front {
                 self.send_control(&ToArbiter::Finished);
                 return Ok(());
             }
+        }
+    }
+
+    /// The arbiter is gone: ends every worker's process group, since what a worker has forked does not see the end of
+    /// the arbiter by itself.
+    pub(super) fn abandon(&self) {
+        let workers = self.workers.keys().filter_map(|key| self.workers.get(key));
+        for worker in workers.filter(|worker| worker.pid > 1) {
+            // A group of another user is left to its own parent-death signals.
+            let _ = process::signal_group(worker.pid, signals::KILL);
         }
     }
 

@@ -25,7 +25,7 @@ use crate::base::exit::Exit;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::{Flush, Logger, access};
-use crate::sys::{fd, signals, socket, title};
+use crate::sys::{fd, process, signals, socket, title};
 use control::Control;
 use event_loop::Front;
 use std::fs::File;
@@ -60,6 +60,8 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     fd::set_cloexec(&control, true)?;
     // Whoever signals every process of this name means the arbiter, which then tells the front what to do.
     signals::block()?;
+    // The end of the control channel says that the arbiter is gone; then the workers' groups are ended.
+    process::outlive_parent()?;
     fd::raise_limit();
     let (config, access) = match configure(&control) {
         Ok(configured) => configured,
@@ -73,7 +75,11 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     log.set_level(config.logs.loglevel);
     let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
     front.send_control(&ToArbiter::Configured);
-    front.run()
+    let result = front.run();
+    if result.is_err() {
+        front.abandon();
+    }
+    result
 }
 
 /// Waits for the first message and reads the configuration out of it.

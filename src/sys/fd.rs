@@ -5,17 +5,25 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
-/// Takes ownership of a descriptor that was inherited across exec; fails if the number is not open.
+/// Takes ownership of a descriptor that was inherited across exec, and makes it close-on-exec.
 ///
-/// Call it once per number, at start, before anything else could own that number.
+/// Fails if the number is not open, or is close-on-exec: then it did not come across an exec but is this program's
+/// own, or was adopted before. Everything this program opens is close-on-exec, so no number gets two owners.
 #[allow(unsafe_code)]
 pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only asks whether the number is open.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+    // SAFETY: F_GETFD only asks for the descriptor's flags.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the number is open, and the caller adopts each inherited number once.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    if flags & libc::FD_CLOEXEC != 0 {
+        let text = format!("descriptor {number} was not inherited");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    // SAFETY: the number is open, and nobody in this program owns it, since it would be close-on-exec.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    set_cloexec(&descriptor, true)?;
+    Ok(descriptor)
 }
 
 /// Sets or clears O_NONBLOCK.
@@ -83,4 +91,22 @@ pub fn replace_standard(number: RawFd, source: impl AsFd) -> io::Result<()> {
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    #[test]
+    fn only_what_was_inherited_is_adopted_and_only_once() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(adopt(file.as_raw_fd()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        set_cloexec(&file, false).unwrap();
+        let number = file.into_raw_fd();
+        let adopted = adopt(number).unwrap();
+        assert_eq!(adopted.as_raw_fd(), number);
+        assert!(adopt(number).is_err());
+        assert!(adopt(RawFd::MAX).is_err());
+    }
 }

@@ -4,7 +4,9 @@
 
 pub mod board;
 pub mod clock;
+pub mod directory;
 pub mod fd;
+pub mod launch;
 pub mod listen;
 pub mod notify;
 pub mod output;

@@ -52,7 +52,7 @@ const HANDLED: [Signal; 10] = [
 
 impl Signals {
     /// Blocks the signals and opens the descriptor they are read from. Call before any thread or child exists;
-    /// children must clear their mask, as `process::launch` does.
+    /// children must clear their mask, as `launch::launch` does.
     pub fn take_over() -> io::Result<Self> {
         let set = block()?;
         set_defaults()?;

@@ -112,6 +112,8 @@ fn without_an_arbiter_everything_is_gone_within_two_seconds() {
     for setup in setups {
         let mut server = setup.allow("").start();
         let mut busy = server.connect();
+        // A child of a worker's own must not outlive it either.
+        server.get("/forks");
         busy.send("GET /sleep?ms=600000 HTTP/1.1\r\nHost: a\r\n\r\n");
         server.note_processes();
         server.signal(Signal::SIGKILL);

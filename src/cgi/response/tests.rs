@@ -464,6 +464,8 @@ proptest! {
         let whole = parse(&mut Parser::new(4096), &written, usize::MAX);
         let parts = parse(&mut Parser::new(4096), &written, size);
         if let Ok(Some((_, head))) = &whole {
+            // Escaped, so that a backslash of the value's own must not be taken for the start of an escape.
+            let head = head.replace("\\\\", "");
             prop_assert!(!head.contains("\\n") && !head.contains("\\r") && !head.contains("\\x00"));
         }
         prop_assert_eq!(whole, parts);

@@ -303,10 +303,12 @@ impl Plan {
             out.push(Action::Worker { worker: id, step, why });
         }
         if before.is_staying() && !after.is_staying() {
-            if worker.why == Why::BootTimeout {
+            if worker.why.is_failure() && matches!(before, State::Booting { .. }) {
                 let verdict = Verdict::WorkerFailedToBoot;
+                // Silence of a program of which nobody knows what it speaks: more of it says no more.
                 let is_probing = self.pool_of(id).is_some_and(|pool| pool.policy().is_probing);
-                self.boot_failed(now, worker, verdict, is_probing, out);
+                let is_final = is_probing && worker.why == Why::BootTimeout;
+                self.boot_failed(now, worker, verdict, is_final, out);
             }
             let failed = worker.why.is_failure().then(|| healthy(now, before));
             self.vacate(now, id, worker, failed, out);

@@ -167,6 +167,25 @@ fn crashes_before_anyone_was_ready_are_tried_three_times() {
 }
 
 #[test]
+fn silence_and_nonsense_while_booting_count_as_failed_boots() {
+    let mut stage = Stage::new(1);
+    stage.give(Input::Tick);
+    let actions = stage.after(10 * SECOND);
+    assert_eq!(actions, [step(1, Step::SendKill, Why::BootTimeout), spawn(2, 1)]);
+    stage.give(Input::WorkerFaulty(WorkerId(2)));
+    assert_eq!(stage.after(SECOND), [spawn(3, 1)]);
+    let actions = stage.give(Input::WorkerFaulty(WorkerId(3)));
+    assert_eq!(actions[1], Action::CloseListeners);
+
+    let mut terms = terms(1);
+    terms.pools[0].is_probing = true;
+    stage.plan = Plan::new(&terms, 7);
+    stage.give(Input::Tick);
+    let actions = stage.after(10 * SECOND);
+    assert_eq!(actions[1], Action::CloseListeners);
+}
+
+#[test]
 fn the_same_code_later_is_only_a_crash() {
     let mut stage = Stage::serving(1);
     assert_eq!(stage.gone(1, Death::Code(3)), [spawn(2, 1)]);

@@ -1,0 +1,463 @@
+//! Launching children with exactly what they were given: descriptors, environment, user, signals.
+
+use super::privilege::Identity;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, Pid};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Everything a child starts with; what is not listed here it does not have.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// A path if it contains `/`, else a name looked up in the PATH of `env`.
+    pub program: OsString,
+    /// Its arguments, the zeroth included.
+    pub args: Vec<OsString>,
+    /// Its complete environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory, entered as the child's user.
+    pub directory: PathBuf,
+    /// Descriptor numbers below `RESERVED` and what they refer to; list 0, 1 and 2 always. All others are closed.
+    pub descriptors: Vec<(RawFd, BorrowedFd<'a>)>,
+    /// Who it becomes; `None` = who we are.
+    pub identity: Option<&'a Identity>,
+    /// Its file mode mask; `None` = ours.
+    pub umask: Option<u32>,
+    /// Neither it nor its children ever gain privileges by executing a file.
+    pub no_new_privileges: bool,
+    /// It may open as many descriptors as the hard limit allows.
+    pub many_descriptors: bool,
+}
+
+/// Descriptor numbers a child may be given lie below this.
+const RESERVED: RawFd = 32;
+
+/// Where PATH is not set.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The step at which launching failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Preparing: a NUL byte in a text, or no descriptors left.
+    Prepare,
+    /// fork(2).
+    Fork,
+    /// Signals, process group, descriptors.
+    Setup,
+    /// Becoming the wanted user.
+    Identity,
+    /// Entering the working directory.
+    Directory,
+    /// execve(2).
+    Execute,
+}
+
+/// Why a child does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}", match .stage {
+    Stage::Prepare => "cannot prepare a process",
+    Stage::Fork => "cannot fork",
+    Stage::Setup => "cannot set up the new process",
+    Stage::Identity => "cannot change to the wanted user and group",
+    Stage::Directory => "cannot enter the working directory ",
+    Stage::Execute => "cannot execute the program ",
+}, .subject.display())]
+pub struct LaunchError {
+    /// The step.
+    pub stage: Stage,
+    /// What it was about: the directory or the program; empty for other steps.
+    pub subject: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl LaunchError {
+    /// Whether another try may well go better: the machine is short of something, nothing is wrong with the program.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let short = [
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ETXTBSY,
+            libc::EINTR,
+        ];
+        self.source.raw_os_error().is_some_and(|code| short.contains(&code))
+    }
+}
+
+/// Starts a child in a process group of its own, with an empty signal mask, default dispositions and SIGKILL as its
+/// parent-death signal. Returns once the program is being executed, or says why it is not.
+pub fn launch(launch: &Launch<'_>) -> Result<i32, LaunchError> {
+    let prepare = |source| LaunchError {
+        stage: Stage::Prepare,
+        subject: PathBuf::new(),
+        source,
+    };
+    let ready = Prepared::new(launch).map_err(prepare)?;
+    let (read, write) = super::fd::pipe().map_err(prepare)?;
+    let report = raise(&write).map_err(prepare)?;
+    drop(write);
+    let parent = nix::unistd::getpid();
+    let child = match fork() {
+        Ok(ForkResult::Parent { child }) => child,
+        Ok(ForkResult::Child) => run_child(launch, &ready, parent, &report),
+        Err(error) => {
+            return Err(LaunchError {
+                stage: Stage::Fork,
+                subject: PathBuf::new(),
+                source: error.into(),
+            });
+        }
+    };
+    drop(report);
+    let mut text = Vec::new();
+    let read = std::fs::File::from(read).read_to_end(&mut text);
+    let Some((stage, code)) = read.ok().and_then(|_| parse_report(&text)) else {
+        return Ok(child.as_raw());
+    };
+    let _ = super::process::reap(child.as_raw());
+    let subject = match stage {
+        Stage::Directory => launch.directory.clone(),
+        Stage::Execute => PathBuf::from(&launch.program),
+        Stage::Prepare | Stage::Fork | Stage::Setup | Stage::Identity => PathBuf::new(),
+    };
+    Err(LaunchError {
+        stage,
+        subject,
+        source: io::Error::from_raw_os_error(code),
+    })
+}
+
+/// What the child needs, made before the fork: it must not allocate.
+struct Prepared {
+    candidates: Vec<CString>,
+    args: Pointers,
+    env: Pointers,
+    directory: CString,
+    descriptors: Vec<(RawFd, OwnedFd)>,
+}
+
+/// A NULL-terminated array of C strings for execve(2).
+struct Pointers {
+    array: Vec<*const libc::c_char>,
+    _texts: Vec<CString>,
+}
+
+impl Pointers {
+    fn new(texts: Vec<CString>) -> Self {
+        let ends = std::iter::once(std::ptr::null());
+        Self {
+            array: texts.iter().map(|text| text.as_ptr()).chain(ends).collect(),
+            _texts: texts,
+        }
+    }
+}
+
+impl Prepared {
+    fn new(launch: &Launch<'_>) -> io::Result<Self> {
+        let args: Result<_, _> = launch.args.iter().map(|arg| CString::new(arg.as_bytes())).collect();
+        let env: Result<_, _> = launch.env.iter().map(|(name, value)| variable(name, value)).collect();
+        let descriptors: io::Result<_> = launch
+            .descriptors
+            .iter()
+            .map(|(number, source)| Ok((*number, raise(source)?)))
+            .collect();
+        Ok(Self {
+            candidates: candidates(launch)?,
+            args: Pointers::new(args?),
+            env: Pointers::new(env?),
+            directory: CString::new(launch.directory.as_os_str().as_bytes())?,
+            descriptors: descriptors?,
+        })
+    }
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> Result<CString, std::ffi::NulError> {
+    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())
+}
+
+/// The files to try, in order.
+fn candidates(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
+    let program = launch.program.as_bytes();
+    if program.contains(&b'/') {
+        return Ok(vec![CString::new(program)?]);
+    }
+    let path = launch.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+    // An empty entry means the working directory, as everywhere.
+    let places = path.as_bytes().split(|byte| *byte == b':').map(|place| match place {
+        b"" => [b"./", program].concat(),
+        place => [place, b"/", program].concat(),
+    });
+    places.map(|place| Ok(CString::new(place)?)).collect()
+}
+
+/// A copy of a descriptor with a number that no child is given, close-on-exec.
+#[allow(unsafe_code)]
+fn raise(fd: impl std::os::fd::AsFd) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let number = fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(RESERVED))?;
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[allow(unsafe_code)]
+fn fork() -> nix::Result<ForkResult> {
+    // SAFETY: the child runs `run_child` only, which makes async-signal-safe calls, allocates nothing and never returns.
+    unsafe { nix::unistd::fork() }
+}
+
+/// The child's life until execve(2). Everything it calls is async-signal-safe.
+fn run_child(launch: &Launch<'_>, ready: &Prepared, parent: Pid, report: &OwnedFd) -> ! {
+    let (stage, error) = match prepare_and_execute(launch, ready, parent) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    let code = (error as i32).to_ne_bytes();
+    let [a, b, c, d] = code;
+    let _ = nix::unistd::write(report, &[stage_number(stage), a, b, c, d]);
+    super::process::end_at_once(127)
+}
+
+fn prepare_and_execute(
+    launch: &Launch<'_>,
+    ready: &Prepared,
+    parent: Pid,
+) -> Result<std::convert::Infallible, (Stage, Errno)> {
+    let at = |stage: Stage| move |error: Errno| (stage, error);
+    reset_signals().map_err(at(Stage::Setup))?;
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Stage::Setup))?;
+    place_descriptors(&ready.descriptors).map_err(at(Stage::Setup))?;
+    if let Some(mask) = launch.umask {
+        nix::sys::stat::umask(Mode::from_bits_truncate(mask));
+    }
+    if launch.many_descriptors {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(at(Stage::Setup))?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(at(Stage::Setup))?;
+    }
+    if let Some(identity) = launch.identity {
+        identity.assume().map_err(at(Stage::Identity))?;
+    }
+    if launch.no_new_privileges {
+        prctl::set_no_new_privs().map_err(at(Stage::Setup))?;
+    }
+    // A change of user clears the parent-death signal, so it comes after; and a parent that died before it was set
+    // sends nothing, hence the second look.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Stage::Setup))?;
+    if nix::unistd::getppid() != parent {
+        super::process::end_at_once(127);
+    }
+    nix::unistd::chdir(ready.directory.as_c_str()).map_err(at(Stage::Directory))?;
+    Err((Stage::Execute, execute(ready)))
+}
+
+/// Default dispositions and an empty mask: ignored and blocked signals would survive the exec.
+#[allow(unsafe_code)]
+fn reset_signals() -> nix::Result<()> {
+    // All zeros: SIG_DFL, no flags, an empty mask. The system call itself, since the C library refuses to touch the two
+    // signals it keeps for itself, which some launchers leave ignored.
+    let default = [0_u64; 8];
+    let mask_size: libc::size_t = 8;
+    for number in 1..=64 {
+        let old = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: `default` is larger than the kernel's structure, which all zeros are valid for; KILL and STOP fail
+        // harmlessly.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, mask_size) };
+    }
+    SigSet::empty().thread_set_mask()
+}
+
+#[allow(unsafe_code)]
+fn place_descriptors(descriptors: &[(RawFd, OwnedFd)]) -> nix::Result<()> {
+    let mut highest = 2;
+    for (number, source) in descriptors {
+        // SAFETY: sources have numbers from RESERVED on, so no target replaces one that is still needed; the numbers
+        // below belong to nobody in this child, which is about to become another program.
+        let result = unsafe { libc::dup2(source.as_raw_fd(), *number) };
+        Errno::result(result)?;
+        highest = highest.max(*number);
+        debug_assert!(*number < RESERVED);
+    }
+    // Nothing between the given descriptors and RESERVED, and nothing we ourselves inherited, may leak. What is above
+    // is marked only, since the report must still be written.
+    for number in 0..=highest {
+        if !descriptors.iter().any(|(given, _)| *given == number) {
+            // SAFETY: closes a number that this child was not given; closing an unused number fails harmlessly.
+            unsafe { libc::close(number) };
+        }
+    }
+    let first = libc::c_long::from(highest + 1);
+    let last = libc::c_long::from(u32::MAX);
+    let mark = libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: sets a flag on descriptors of this child only. Kernels before 5.11 refuse; ours all have the flag anyway.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, mark) };
+    Ok(())
+}
+
+/// Tries the candidates in order; returns why the last sensible one failed.
+#[allow(unsafe_code)]
+fn execute(ready: &Prepared) -> Errno {
+    let mut failure = Errno::ENOENT;
+    for candidate in &ready.candidates {
+        let candidate: &CStr = candidate;
+        // SAFETY: the arrays end in NULL and point to C strings that `ready` owns.
+        unsafe { libc::execve(candidate.as_ptr(), ready.args.array.as_ptr(), ready.env.array.as_ptr()) };
+        match Errno::last() {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => failure = Errno::EACCES,
+            other => return other,
+        }
+    }
+    failure
+}
+
+fn stage_number(stage: Stage) -> u8 {
+    match stage {
+        Stage::Prepare => 0,
+        Stage::Fork => 1,
+        Stage::Setup => 2,
+        Stage::Identity => 3,
+        Stage::Directory => 4,
+        Stage::Execute => 5,
+    }
+}
+
+fn parse_report(text: &[u8]) -> Option<(Stage, i32)> {
+    let (stage, code) = text.split_first()?;
+    let stages = [Stage::Setup, Stage::Identity, Stage::Directory];
+    let stage = stages.into_iter().find(|known| stage_number(*known) == *stage);
+    let code = i32::from_ne_bytes(code.try_into().ok()?);
+    Some((stage.unwrap_or(Stage::Execute), code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::{End, reap};
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    struct Trial {
+        script: &'static str,
+        directory: &'static str,
+        program: &'static str,
+        env: Vec<(OsString, OsString)>,
+    }
+
+    impl Trial {
+        fn new(script: &'static str) -> Self {
+            Self {
+                script,
+                directory: "/",
+                program: "sh",
+                env: Vec::new(),
+            }
+        }
+
+        /// Runs the script with a pipe on descriptors 1, 2 and 5; returns how it went and what it printed.
+        fn run(&self) -> (Result<End, LaunchError>, String) {
+            let null = File::open("/dev/null").unwrap();
+            let (read, write) = crate::sys::fd::pipe().unwrap();
+            let out = write.as_fd();
+            let result = launch(&Launch {
+                program: self.program.into(),
+                args: vec!["sh".into(), "-c".into(), self.script.into()],
+                env: self.env.clone(),
+                directory: self.directory.into(),
+                descriptors: vec![(0, null.as_fd()), (1, out), (2, out), (5, out)],
+                identity: None,
+                umask: Some(0o27),
+                no_new_privileges: false,
+                many_descriptors: false,
+            });
+            drop(write);
+            let mut text = String::new();
+            File::from(read).read_to_string(&mut text).unwrap();
+            (result.map(|pid| reap(pid).unwrap()), text)
+        }
+    }
+
+    #[test]
+    fn a_child_has_what_it_was_given_and_nothing_else() {
+        // An inheritable descriptor of ours must not reach the child.
+        let leaky = File::open("/dev/null").unwrap();
+        crate::sys::fd::set_cloexec(&leaky, false).unwrap();
+        let script = "echo $A; umask; pwd; ls /proc/self/fd | tr '\\n' ' '; echo >&5 five";
+        let mut trial = Trial::new(script);
+        trial.env = vec![("A".into(), "b c".into()), ("PATH".into(), "/usr/bin:/bin".into())];
+        let (end, text) = trial.run();
+        assert_eq!(end.unwrap(), End::Code(0));
+        // The last number is the directory that `ls` itself has open.
+        assert_eq!(text, "b c\n0027\n/\n0 1 2 3 5 five\n");
+    }
+
+    #[test]
+    fn signals_start_clean_and_the_group_is_the_childs_own() {
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; \
+                      set -- $(cat /proc/self/stat); [ $5 = $$ ] && echo own group; kill -9 $$";
+        let (end, text) = Trial::new(script).run();
+        let expected = End::Signal { number: 9, core: false };
+        assert_eq!(end.unwrap(), expected);
+        assert_eq!(
+            text,
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nown group\n"
+        );
+    }
+
+    #[test]
+    fn failures_name_their_step_and_cause() {
+        let stage = |trial: &Trial| {
+            let failure = trial.run().0.unwrap_err();
+            (failure.stage, failure.source.raw_os_error(), failure.is_passing())
+        };
+        let mut trial = Trial::new("");
+        trial.program = "no-such-program";
+        assert_eq!(stage(&trial), (Stage::Execute, Some(libc::ENOENT), false));
+        trial.program = "/etc/passwd";
+        assert_eq!(stage(&trial), (Stage::Execute, Some(libc::EACCES), false));
+        trial.directory = "/no/such/directory";
+        assert_eq!(stage(&trial), (Stage::Directory, Some(libc::ENOENT), false));
+        trial.program = "a\0b";
+        let failure = trial.run().0.unwrap_err();
+        assert_eq!(failure.stage, Stage::Prepare);
+    }
+
+    #[test]
+    fn a_file_without_a_known_format_is_not_run_by_a_shell() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("app");
+        std::fs::write(&file, "echo hello\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut trial = Trial::new("");
+        trial.program = file.to_str().unwrap().to_owned().leak();
+        let failure = trial.run().0.unwrap_err();
+        // Another test that forks at this moment may hold the file open for writing.
+        let code = failure.source.raw_os_error();
+        assert!(
+            code == Some(libc::ENOEXEC) || code == Some(libc::ETXTBSY),
+            "{failure:?}"
+        );
+    }
+
+    #[test]
+    fn path_lookup_goes_on_after_a_file_that_may_not_be_executed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("sh"), "").unwrap();
+        let mut trial = Trial::new("echo found");
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        trial.env = vec![("PATH".into(), path.into())];
+        assert_eq!(trial.run().1, "found\n");
+    }
+}
