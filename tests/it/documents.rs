@@ -130,7 +130,7 @@ fn second_sentence(line: &str) -> Option<usize> {
         if in_code || c == '`' || !c.is_ascii() { 'x' } else { c }
     });
     let line: String = hidden.collect();
-    if line.starts_with('|') {
+    if line.starts_with(['|', '#']) {
         return None;
     }
     let ends = line.match_indices(". ").chain(line.match_indices(".** "));

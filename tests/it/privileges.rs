@@ -96,7 +96,8 @@ fn the_runtime_directory_is_the_users_alone() {
         .map(|entry| entry.metadata().expect("its metadata"))
         .collect();
     assert_eq!(sockets.len(), 2);
-    assert!(sockets.iter().all(|meta| (meta.uid(), meta.gid()) == (uid, gid)));
+    // In a directory that nobody else enters, everybody may connect.
+    assert!(sockets.iter().all(|meta| meta.mode() & 0o777 == 0o777));
     server.stop();
 }
 
