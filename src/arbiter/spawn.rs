@@ -131,9 +131,9 @@ fn is_fastcgi_name(words: &[String]) -> bool {
     })
 }
 
-/// Whether workers of a pool may be handed its pull queue.
+/// Whether workers of a pool may be handed its pull queue. A request in there is whole, so streamed ones never are.
 pub(super) fn may_pull(pool: &Pool, protocol: Protocol) -> bool {
-    pool.pull && protocol != Protocol::FastCgi
+    pool.pull && !pool.stream_request && protocol != Protocol::FastCgi
 }
 
 /// Everything a worker's start needs besides its number.

@@ -10,6 +10,7 @@ use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
 use crate::fastcgi;
 use crate::pipe::{self, FrontConn, frame};
+use std::collections::VecDeque;
 
 impl Front {
     pub(super) fn fastcgi_events(
@@ -178,10 +179,12 @@ impl Front {
                 }
                 pipe::Event::End { id } => {
                     link.used = true;
+                    self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_end(link.worker, id);
                 }
                 pipe::Event::Aborted { id } | pipe::Event::Refused { id } => {
                     let refused = matches!(event, pipe::Event::Refused { .. });
+                    self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_gave_up(link.worker, id, refused);
                 }
                 pipe::Event::Window { id, bytes } => {
@@ -197,6 +200,15 @@ impl Front {
         };
         self.scratch_head = head;
         result
+    }
+
+    /// No more of a request's body goes over this link: the worker is through with it, and another may get it.
+    fn stop_feeding(&self, worker: Key, id: u16, feeding: &mut VecDeque<Key>) {
+        if !feeding.is_empty()
+            && let Some(key) = self.by_wire(worker, id)
+        {
+            feeding.retain(|fed| *fed != key);
+        }
     }
 
     /// True if the worker has this request, or may have had it before it was given up: an overdue one, or one that

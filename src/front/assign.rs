@@ -16,6 +16,9 @@ use std::io;
 impl Front {
     /// Carries out what the plan decided for one request.
     pub(super) fn place(&mut self, exchange_key: Key, verdict: Verdict) {
+        if verdict == Verdict::Wait {
+            return;
+        }
         if self
             .exchanges
             .get(exchange_key)
@@ -91,6 +94,33 @@ impl Front {
         }
         exchange.place = Place::Finished;
         self.settle(exchange_key, exchange);
+    }
+
+    /// The worker gets nothing more: what was given out to it in this turn and not sent goes back to the queue.
+    pub(super) fn withhold(&mut self, worker_key: Key) {
+        let given = Verdict::Assign(worker_key.index);
+        for place in (0..self.assignments.len()).rev() {
+            let Some((key, verdict)) = self.assignments.get_mut(place) else {
+                continue;
+            };
+            if *verdict != given {
+                continue;
+            }
+            // The entry stays, since the list may be being worked through; one that waits asks for nothing.
+            *verdict = Verdict::Wait;
+            let key = *key;
+            let Some(mut exchange) = self.exchanges.take(key) else {
+                continue;
+            };
+            if exchange.place == Place::Placed {
+                self.try_again(key, &mut exchange);
+            }
+            self.settle(key, exchange);
+        }
+        let pool = self.workers.get(worker_key).map(|worker| worker.pool);
+        if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(pool)) {
+            pool.dispatch.remove(worker_key.index);
+        }
     }
 
     fn unassign(&mut self, worker_key: Key) {

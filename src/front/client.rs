@@ -1,7 +1,7 @@
 //! One client connection: its socket, its HTTP/1 conversation, its buffers, and when it closes.
 
 use super::event_loop::Front;
-use super::exchange::{Exchange, Place, Stage};
+use super::exchange::{Place, Stage};
 use super::spool::OutBuffer;
 use super::tokens::Key;
 use crate::base::level::Level;
@@ -135,17 +135,6 @@ impl Client {
     pub(super) fn is_idle(&self) -> bool {
         self.phase == Phase::Idle && self.out.is_empty() && self.exchange.is_none()
     }
-
-    /// The reader has been told to stop: the exchange's link is slower than the client.
-    fn may_read(&self, exchange: Option<&Exchange>, pause_at: u64) -> bool {
-        match self.phase {
-            Phase::Answering => false,
-            Phase::Body => exchange.is_none_or(|exchange| {
-                !exchange.streams || exchange.body.len().saturating_sub(exchange.body_passed) < pause_at
-            }),
-            Phase::Idle | Phase::Head | Phase::Lingering => true,
-        }
-    }
 }
 
 /// What becomes of a connection after some work on it.
@@ -189,13 +178,25 @@ impl Front {
         }
     }
 
+    /// False while a client must wait: for its answer, or for a worker that is slower than its upload.
+    fn may_read(&self, client: &Client) -> bool {
+        let exchange = client.exchange.and_then(|key| self.exchanges.get(key));
+        match client.phase {
+            Phase::Answering => false,
+            Phase::Body => exchange.is_none_or(|exchange| {
+                let waiting = exchange.body.len().saturating_sub(exchange.body_passed);
+                !exchange.streams || waiting < self.config.http.body_buffer as u64
+            }),
+            Phase::Idle | Phase::Head | Phase::Lingering => true,
+        }
+    }
+
     fn read_turn(&mut self, key: Key, client: &mut Client) -> Next {
         let mut budget = TURN;
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut next = Next::Keep;
         while client.readable && next == Next::Keep {
-            let exchange = client.exchange.and_then(|key| self.exchanges.get(key));
-            if !client.may_read(exchange, self.config.http.body_buffer as u64) {
+            if !self.may_read(client) {
                 break;
             }
             if budget == 0 {
@@ -447,13 +448,21 @@ impl Front {
     fn conclude(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
         client.exchange = None;
         client.served = true;
-        let Some(exchange) = self.exchanges.free(exchange_key) else {
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
             return Next::Close;
         };
         let status = exchange.response.status;
         self.log_access(client.peer, &exchange, status, client.conn.body_sent());
         let cut = exchange.cut;
-        self.retire_exchange(exchange);
+        exchange.client = None;
+        if exchange.place == Place::Finished {
+            self.exchanges.free(exchange_key);
+            self.retire_exchange(exchange);
+        } else {
+            // It was given up while its worker was still at it.
+            self.exchanges.put(exchange_key, exchange);
+            self.client_left(exchange_key);
+        }
         if cut {
             return Next::Close;
         }
@@ -467,9 +476,12 @@ impl Front {
         if client.input.is_empty() {
             let limit = self.config.http.keepalive;
             self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
-            if client.readable {
-                self.resume_clients.push(key);
-            }
+        }
+        // What came meanwhile is in the socket, and the poll will not say so again.
+        if client.readable {
+            self.resume_clients.push(key);
+        }
+        if client.input.is_empty() {
             return Next::Keep;
         }
         self.advance_input(key, client)
@@ -503,6 +515,12 @@ impl Front {
             // Nothing was sent at all: a connection kept in reserve by a browser, closed without a word.
             Phase::Idle => Next::Close,
             Phase::Head => self.refuse(key, &mut client, 408, "the request head took too long"),
+            // We do not read: it is the worker that is slow.
+            Phase::Body if !self.may_read(&client) => {
+                let limit = self.config.http.body_timeout;
+                self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                Next::Keep
+            }
             Phase::Body => self.refuse(key, &mut client, 408, "the request body took too long"),
             Phase::Answering => Next::Keep,
         };

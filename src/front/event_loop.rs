@@ -307,10 +307,11 @@ impl Front {
                 self.worker_due(key);
             }
         }
-        self.expire_queues();
         if !self.take_back.is_empty() {
             self.rescue();
         }
+        // After the rescue, so that what has waited too long in a socket is not pushed again.
+        self.expire_queues();
         if let Some(drain) = self.drain
             && self.now >= drain.idle_until
         {

@@ -74,7 +74,7 @@ pub(super) struct Exchange {
     pub(super) missing_since: Option<Instant>,
     /// When its head was complete.
     pub(super) started: Instant,
-    /// When it entered the queue for the first time.
+    /// When it entered the queue, for its first try or another.
     pub(super) queued: Instant,
     /// When a worker got it, or it was pushed.
     pub(super) dispatched: Instant,

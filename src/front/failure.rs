@@ -22,6 +22,7 @@ impl Front {
         }
         exchange.reset_response();
         exchange.place = Place::Waiting;
+        exchange.queued = self.now;
         self.exchange_timers.set(key.place(), None);
         self.put_back(key, exchange);
     }
@@ -79,7 +80,7 @@ impl Front {
 
     /// Fails a request and says why in the log.
     pub(super) fn blame(&mut self, exchange: &mut Exchange, status: u16, why: &str) {
-        let level = if status == 431 || status == 503 {
+        let level = if status == 431 || status == 503 || exchange.client.is_none() {
             Level::Info
         } else {
             Level::Warning
@@ -116,6 +117,7 @@ impl Front {
         exchange.spool = None;
         if std::mem::take(&mut exchange.blocked) {
             self.resume_links.extend(exchange.link);
+            self.give_credit(&mut exchange);
         }
         self.settle(key, exchange);
     }
@@ -137,6 +139,7 @@ impl Front {
             let Some(channel) = worker.channel else { return };
             let wire = exchange.wire;
             if let Some(link) = self.links.get_mut(channel) {
+                link.feeding.retain(|fed| *fed != key);
                 link.send_frame(|out| FrontConn::abort(wire, out));
                 self.dirty_links.push(channel);
             }
@@ -213,15 +216,13 @@ impl Front {
         }
         let already = worker.state == State::Condemned;
         worker.state = State::Condemned;
-        let (id, pool) = (worker.id, worker.pool);
+        let id = worker.id;
         if already {
             self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
             return;
         }
         worker.report = Some(text);
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.dispatch.remove(worker_key.index);
-        }
+        self.withhold(worker_key);
         self.send_control(&ToArbiter::Overdue { worker: id });
     }
 

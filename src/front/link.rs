@@ -45,7 +45,7 @@ pub(super) enum Down {
     Eof,
     /// The worker closed it without having read all.
     Reset,
-    /// The other end was gone before a byte of the request could be written.
+    /// The worker closed it before a byte of the newest request was written; older ones may have been run.
     Unwritten,
     /// We closed it.
     Ours,
@@ -71,7 +71,9 @@ pub(super) struct Link {
     paused: bool,
     /// The exchange whose last byte is the last byte written, if that is so.
     pub(super) last_request: Option<Key>,
-    /// Some byte of the current request was written.
+    /// The request that was started last.
+    newest: Option<Key>,
+    /// Some byte of that one was written.
     touched: bool,
     /// Some request was served on it.
     pub(super) used: bool,
@@ -93,7 +95,8 @@ impl Link {
             feeding: VecDeque::new(),
             paused: false,
             last_request: None,
-            touched: false,
+            newest: None,
+            touched: true,
             used: false,
             finished: false,
         }
@@ -162,6 +165,7 @@ impl Front {
             return Err("its connection is gone".to_owned());
         };
         link.last_request = None;
+        link.newest = Some(exchange_key);
         link.touched = !link.out.is_empty();
         let memory = exchange.body.in_memory().filter(|_| !exchange.streams);
         let whole = exchange.body_ended && memory.is_some();
@@ -212,7 +216,6 @@ impl Front {
     /// Writes what waits for a worker and encodes more body while it takes it.
     pub(super) fn flush_link(&mut self, key: Key) {
         let Some(mut link) = self.links.take(key) else { return };
-        let mut down = None;
         loop {
             while link.writable && !link.out.is_empty() {
                 match link.stream.write(link.out.rest()) {
@@ -225,9 +228,6 @@ impl Front {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => {
                         // What the worker has sent before it went may still be there to read.
-                        if !link.touched {
-                            down = Some(Down::Unwritten);
-                        }
                         link.out.clear();
                         link.feeding.clear();
                         link.readable = true;
@@ -235,16 +235,14 @@ impl Front {
                     }
                 }
             }
-            if down.is_some() || link.out.len() > LOW_WATER || !self.feed(&mut link) {
+            if link.out.len() > LOW_WATER || !self.feed(&mut link) {
                 break;
             }
         }
         let broken = link.readable;
         self.links.put(key, link);
-        match down {
-            Some(down) => self.link_down(key, &down),
-            None if broken => self.read_link(key),
-            None => {}
+        if broken {
+            self.read_link(key);
         }
     }
 
@@ -348,6 +346,9 @@ impl Front {
         if link.finished && down.is_none() {
             down = Some(Down::Ours);
         }
+        if !link.touched && matches!(down, Some(Down::Eof | Down::Reset)) {
+            down = Some(Down::Unwritten);
+        }
         self.scratch = scratch;
         // A worker that counts what it sends stops by itself, and its other requests go on.
         let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
@@ -445,6 +446,7 @@ impl Front {
             self.fault(worker_key, &text);
         }
         let is_pipe = matches!(link.wire, Wire::Pipe(_));
+        let flows = self.workers.get(worker_key).is_some_and(Worker::flows);
         let mut lost: Vec<Key> = link.exchange.into_iter().collect();
         if is_pipe {
             lost = self.exchanges_on(key);
@@ -454,10 +456,13 @@ impl Front {
                 continue;
             };
             let not_run = match down {
-                Down::Unwritten => true,
+                Down::Unwritten => link.newest == Some(exchange_key),
                 // The pipe protocol's loops read a whole request before they act: the last request sent was not
                 // read to its end.
-                Down::Reset => is_pipe && link.last_request == Some(exchange_key) && exchange.stage == Stage::Awaiting,
+                // A worker with FLOW may act before.
+                Down::Reset => {
+                    is_pipe && !flows && link.last_request == Some(exchange_key) && exchange.stage == Stage::Awaiting
+                }
                 Down::Eof | Down::Ours | Down::Broken(_) => false,
             };
             self.release(&mut exchange, worker_key, None);

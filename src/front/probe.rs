@@ -141,9 +141,7 @@ impl Front {
         worker.since = self.now;
         worker.pause = Duration::from_millis(1);
         let idle = std::mem::take(&mut worker.idle_links);
-        if let Some(pool) = self.pools.get_mut(worker.pool) {
-            pool.dispatch.remove(key.index);
-        }
+        self.withhold(key);
         for link in idle {
             self.drop_link(link);
         }
@@ -176,10 +174,10 @@ impl Front {
         worker.pause = (worker.pause * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
         let (pause, pool_index) = (worker.pause, worker.pool);
         self.worker_timers.set(key.place(), Some(self.now + pause));
+        self.withhold(key);
         let Some(pool) = self.pools.get_mut(pool_index) else {
             return;
         };
-        pool.dispatch.remove(key.index);
         if pool.dispatch.has_workers() {
             return;
         }

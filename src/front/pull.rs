@@ -74,7 +74,8 @@ impl Front {
             pool.free_wire(wire);
             pool.dispatch.release_pulled(None);
             if error.kind() == ErrorKind::WouldBlock {
-                pool.dispatch.put_back(key.index, self.now);
+                pool.dispatch.put_back(key.index, exchange.queued);
+                exchange.place = Place::Waiting;
                 if let Some(queue) = &mut pool.queue {
                     queue.blocked = true;
                 }

@@ -123,7 +123,7 @@ impl Front {
         exchange.place = match verdict {
             Some(Verdict::Assign(_) | Verdict::Push(_)) => Place::Placed,
             Some(Verdict::Wait) => Place::Waiting,
-            Some(Verdict::Full) | None => Place::Finished,
+            Some(Verdict::Full) | None => Place::Receiving,
         };
         self.exchanges.put(exchange_key, exchange);
         match verdict {
@@ -193,6 +193,17 @@ impl Front {
             client.conn.close_after();
         }
         client.phase = Phase::Answering;
+        let Some(exchange_key) = client.exchange else {
+            return Next::Close;
+        };
+        match self.exchanges.get(exchange_key) {
+            // A streamed request that was answered before it was whole: what is left of the answer goes out, or is cut.
+            Some(exchange) if exchange.stage == Stage::Committed => {
+                return if exchange.ended { Next::Keep } else { Next::Close };
+            }
+            Some(exchange) if exchange.place != Place::Receiving => self.answer_apart(key, client, exchange_key),
+            _ => {}
+        }
         self.client_timers.set(key.place(), None);
         let Some(exchange_key) = client.exchange else {
             return Next::Close;
@@ -211,6 +222,21 @@ impl Front {
         self.exchanges.put(exchange_key, exchange);
         self.dirty_clients.push(key);
         Next::Keep
+    }
+
+    /// Gives the client of a streamed request an exchange of its own for the error page; the worker's is let go.
+    fn answer_apart(&mut self, key: Key, client: &mut Client, exchange_key: Key) {
+        let Some(exchange) = self.exchanges.get_mut(exchange_key) else {
+            return;
+        };
+        let mut apart = Box::new(Exchange::new(exchange.started));
+        apart.head = exchange.head.clone();
+        apart.id = exchange.id;
+        apart.pid = exchange.pid;
+        apart.client = Some(key);
+        exchange.client = None;
+        self.client_left(exchange_key);
+        client.exchange = Some(self.add_exchange(apart));
     }
 
     fn encode_error(

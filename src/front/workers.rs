@@ -251,10 +251,8 @@ impl Front {
             return;
         }
         worker.state = State::Condemned;
-        let (id, pool) = (worker.id, worker.pool);
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.dispatch.remove(key.index);
-        }
+        let id = worker.id;
+        self.withhold(key);
         self.send_control(&ToArbiter::Faulty {
             worker: id,
             reason: reason.to_owned(),
@@ -268,9 +266,7 @@ impl Front {
         };
         if matches!(worker.state, State::Ready | State::Booting) {
             worker.state = State::Suspect;
-            if let Some(pool) = self.pools.get_mut(worker.pool) {
-                pool.dispatch.remove(key.index);
-            }
+            self.withhold(key);
         }
         self.worker_timers
             .set(key.place(), Some(self.now + Duration::from_millis(500)));
@@ -287,10 +283,8 @@ impl Front {
         worker.state = State::Retiring;
         worker.probe = None;
         let (channel, idle) = (worker.channel, std::mem::take(&mut worker.idle_links));
-        if let Some(pool) = self.pools.get_mut(worker.pool) {
-            pool.dispatch.retire(key.index);
-        }
         let is_pipe = worker.protocol == Protocol::Pipe;
+        self.withhold(key);
         if let Some(link) = channel.filter(|_| is_pipe).and_then(|key| self.links.get_mut(key)) {
             link.send_frame(FrontConn::drain);
             self.dirty_links.extend(channel);
@@ -345,8 +339,8 @@ impl Front {
                 format_args!("{report}; it {cause} before it could be examined"),
             );
         }
+        self.withhold(key);
         if let Some(pool) = self.pools.get_mut(pool_index) {
-            pool.dispatch.remove(key.index);
             pool.dirty = true;
         }
         self.settle_pulled_after_death(key, pool_index);

@@ -45,8 +45,6 @@ struct Slots {
     total: u16,
     busy: u16,
     pulls: bool,
-    /// Gets no more requests.
-    retired: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +91,7 @@ impl Dispatch {
         }
         let total = slots.max(1);
         if let Some(entry) = self.workers.get_mut(place) {
-            *entry = Some(Slots {
-                total,
-                busy: 0,
-                pulls,
-                retired: false,
-            });
+            *entry = Some(Slots { total, busy: 0, pulls });
         }
         if pulls {
             self.pull_slots += usize::from(total);
@@ -107,24 +100,15 @@ impl Dispatch {
         }
     }
 
-    /// The worker gets no more requests; those it has go on.
-    pub fn retire(&mut self, worker: Worker) {
-        let Some(slots) = self.workers.get_mut(worker as usize).and_then(Option::as_mut) else {
+    /// The worker gets no more requests. The owner says what becomes of those it has; that they end need not be told.
+    pub fn remove(&mut self, worker: Worker) {
+        let Some(slots) = self.workers.get_mut(worker as usize).and_then(Option::take) else {
             return;
         };
-        if !std::mem::replace(&mut slots.retired, true) {
-            if slots.pulls {
-                self.pull_slots -= usize::from(slots.total);
-            }
+        if slots.pulls {
+            self.pull_slots -= usize::from(slots.total);
+        } else {
             self.idle.retain(|other| *other != worker);
-        }
-    }
-
-    /// The worker is gone. The owner says separately what becomes of its requests.
-    pub fn remove(&mut self, worker: Worker) {
-        self.retire(worker);
-        if let Some(entry) = self.workers.get_mut(worker as usize) {
-            *entry = None;
         }
     }
 
@@ -208,7 +192,7 @@ impl Dispatch {
         };
         let was_full = slots.busy >= slots.total;
         slots.busy = slots.busy.saturating_sub(1);
-        if was_full && !slots.retired && !slots.pulls {
+        if was_full && !slots.pulls {
             self.idle.push(worker);
         }
     }
@@ -283,7 +267,7 @@ impl Dispatch {
     /// True if some worker may be given requests.
     #[must_use]
     pub fn has_workers(&self) -> bool {
-        self.workers.iter().flatten().any(|slots| !slots.retired)
+        self.workers.iter().any(Option::is_some)
     }
 }
 

@@ -22,7 +22,9 @@ fn several_servers_share_the_load() {
     let server = connected_to(&[&peers[0], &peers[1]]).start();
     let mut slow = server.connect();
     slow.send("GET /record?id=slow&ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("one of them to be busy", || server.path("record").exists());
+    wait_until("one of them to be busy", || {
+        std::fs::read_to_string(server.path("record")).is_ok_and(|text| text.ends_with('\n'))
+    });
     let record = std::fs::read_to_string(server.path("record")).expect("the record");
     let busy: i32 = record
         .trim()
@@ -147,5 +149,25 @@ fn a_reload_keeps_using_them_without_a_failed_request() {
         failed.len(),
         failed.first()
     );
+    server.stop();
+}
+
+#[test]
+fn a_refused_tcp_connection_costs_no_request() {
+    let alive = fastcgi_server(&[&c_app()]);
+    // A port of which nobody listens: it was bound a moment ago and never listened on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    let gone = format!("tcp:127.0.0.1:{port}");
+    let server = Setup::new()
+        .with("connect", list(&[&gone, &alive.upstream()]))
+        .allow("")
+        .start();
+    for _ in 0..20 {
+        let response = request(&server.address, "POST", "/", &[], b"x");
+        assert_eq!(response.status, 200, "{}", server.log());
+    }
     server.stop();
 }

@@ -20,6 +20,7 @@ mod config;
 mod connect_upstreams;
 mod daemon;
 mod documents;
+mod flow_control;
 mod forwarded;
 mod http_rules;
 mod kill_workers;

@@ -96,7 +96,7 @@ fn the_runtime_directory_is_the_users_alone() {
         .map(|entry| entry.metadata().expect("its metadata"))
         .collect();
     assert_eq!(sockets.len(), 2);
-    // In a directory that nobody else enters, everybody may connect.
+    // The directory is what keeps others out: root changes the owner of nothing that its user could have replaced.
     assert!(sockets.iter().all(|meta| meta.mode() & 0o777 == 0o777));
     server.stop();
 }

@@ -107,3 +107,36 @@ fn a_worker_that_may_not_pull_is_assigned_to() {
     assert!(outcomes.iter().all(|outcome| outcome.status() == Some(200)));
     server.stop();
 }
+
+#[test]
+fn pushed_requests_wait_no_longer_than_the_others() {
+    let server = Setup::pull_record(1)
+        .with_text("queue_timeout", "500ms")
+        .allow("")
+        .start();
+    let mut busy = server.connect();
+    busy.send("GET /record?id=occupant&ms=4000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("the worker to be busy", || {
+        std::fs::read_to_string(server.path("record")).is_ok_and(|text| text.contains("occupant"))
+    });
+    // Small ones fill the lookahead, large ones more than the socket holds.
+    for size in [1, 120_000] {
+        let mut waiting: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        for client in &mut waiting {
+            client.send(format!(
+                "POST /record?id=late HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{}",
+                "x".repeat(size)
+            ));
+        }
+        for client in &mut waiting {
+            assert_eq!(client.response("POST").status, 503, "{size}");
+        }
+    }
+    busy.patience(std::time::Duration::from_millis(1));
+    assert!(busy.try_head().is_err(), "the occupant was over before the others");
+    busy.patience(std::time::Duration::from_secs(30));
+    assert_eq!(busy.response("GET").status, 200);
+    assert_eq!(server.get("/").status, 200);
+    assert!(!executions(&server).contains_key("late"));
+    server.stop();
+}

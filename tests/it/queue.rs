@@ -1,6 +1,8 @@
 //! The queue of a pool: bounded in number and time, and rid of requests whose client left.
 
-use crate::harness::{Client, Server, Setup, wait_until};
+use crate::harness::hammer::{Hammer, Plan};
+use crate::harness::{Client, Server, Setup, procs, wait_until};
+use nix::sys::signal::Signal;
 
 /// Occupies the only worker, and gives the connection on which its answer will come.
 fn occupy(server: &Server, ms: u32) -> Client {
@@ -106,4 +108,79 @@ fn several_slots_of_one_worker_are_used_at_once() {
     let pid = server.get("/pid").text();
     assert_eq!(server.workers(), [pid.trim().parse::<i32>().expect("a pid")]);
     server.stop();
+}
+
+/// Stops the front, lets a request arrive and then kills the workers, so that the front sees all of it in one turn.
+fn kill_in_one_turn(server: &Server) {
+    for round in 0..5 {
+        let workers = server.wait_for_workers(2);
+        assert_eq!(server.get("/").status, 200);
+        let mut client = server.connect();
+        // The connection is accepted before the front stops.
+        assert_eq!(client.get("/").status, 200);
+        let front = server.front();
+        procs::signal(front, Signal::SIGSTOP);
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        let mark = server.log().len();
+        for worker in &workers {
+            procs::signal(*worker, Signal::SIGKILL);
+        }
+        for _ in &workers {
+            server.wait_for_log_after(mark, "was killed by SIGKILL");
+        }
+        procs::signal(front, Signal::SIGCONT);
+        assert_eq!(client.response("POST").status, 200, "round {round}");
+    }
+}
+
+#[test]
+fn a_request_given_out_as_its_pipe_worker_dies_goes_to_another() {
+    let server = Setup::pull_record(2).with("pull", false).allow("").start();
+    kill_in_one_turn(&server);
+    server.stop();
+}
+
+#[test]
+fn a_request_given_out_as_its_fastcgi_worker_dies_goes_to_another() {
+    let server = Setup::c_app(2).allow("").start();
+    kill_in_one_turn(&server);
+    server.stop();
+}
+
+#[test]
+fn assigned_workers_are_replaced_before_they_are_spent() {
+    for protocol in ["fastcgi", "pipe"] {
+        let setup = if protocol == "pipe" {
+            Setup::pull_record(2).with("pull", false)
+        } else {
+            Setup::c_app(2)
+        };
+        let server = setup.with("max_requests", 20).with("max_requests_jitter", 10).start();
+        let first = server.wait_for_workers(2);
+        let plan = Plan {
+            clients: 8,
+            method: "POST",
+            target: "/record?id={id}".to_owned(),
+            per_connection: 30,
+        };
+        let hammer = Hammer::start(&server.address, &plan);
+        wait_until("every first worker to be replaced", || {
+            let now = server.workers();
+            !first.iter().any(|pid| now.contains(pid))
+        });
+        hammer.wait_for_more(400);
+        let outcomes = hammer.stop();
+        let failed: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.status() != Some(200))
+            .collect();
+        assert!(
+            failed.is_empty(),
+            "{protocol}: {} failed, the first {:?}",
+            failed.len(),
+            failed.first()
+        );
+        server.wait_for_workers(2);
+        server.stop();
+    }
 }
