@@ -67,6 +67,11 @@ fn entry(setting: &Setting) -> String {
             default => format!("`{default}`"),
         },
     );
+    let reason = match setting.reason {
+        "" => "it is Gunicorn's",
+        reason => reason,
+    };
+    row("Why", reason.to_owned());
     if let Some((variable, pattern)) = setting.variable {
         let shown = pattern.replace("{}", &format!("${variable}"));
         row(

@@ -98,6 +98,8 @@ pub struct Setting {
     pub kind: Kind,
     /// The default as a TOML value. An empty text or list means: not set.
     pub default: &'static str,
+    /// Why that is the default; empty = because it is Gunicorn's.
+    pub reason: &'static str,
     /// An environment variable that changes the default, and the text its value is put into in place of `{}`.
     /// An empty variable counts as unset.
     pub variable: Option<(&'static str, &'static str)>,

@@ -14,6 +14,7 @@ const fn row(section: Section, name: &'static str, kind: Kind, default: &'static
         flags: &[],
         kind,
         default,
+        reason: "",
         variable: None,
         gunicorn: Gunicorn::New,
         effect: Effect::Reload,
@@ -25,6 +26,11 @@ const fn row(section: Section, name: &'static str, kind: Kind, default: &'static
 impl Setting {
     const fn flags(mut self, flags: &'static [&'static str]) -> Self {
         self.flags = flags;
+        self
+    }
+
+    const fn because(mut self, reason: &'static str) -> Self {
+        self.reason = reason;
         self
     }
 
@@ -82,6 +88,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Config, "config", path("a TOML file"), r#""""#)
         .flags(&["--config", "-c"])
         .differs("a TOML file; nothing is loaded unless it is named")
+        .because("nothing is loaded that was not named")
         .doc("File with settings, in TOML",
              "Its keys are the names of these settings.\n\
               The command line wins over the file, the file over the environment.\n\
@@ -111,6 +118,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     // ---- The app
     row(Section::App, "exec", Kind::Command, "[]")
         .flags(&["--exec"])
+        .because("there is no program that everybody has")
         .doc("Program to run as worker",
              "On the command line its arguments follow as plain words; those that start with `-` go after `--`.\n\
               In the file a text is the program alone, and a list is the program with its arguments.\n\
@@ -121,21 +129,25 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe"]), r#""auto""#)
         .flags(&["--protocol"])
         .differs("says how workers are spoken to; clients always speak HTTP")
+        .because("whoever writes a program need not know the words for what it speaks")
         .doc("How workers are spoken to",
              "`auto` offers the program both a FastCGI socket on descriptor 0 and the pipe channel on descriptor 3, and sees which it uses.\n\
               Programs named `php-cgi` or `*.fcgi` are taken for FastCGI at once."),
     row(Section::App, "pipe_stdio", Kind::Flag, "false")
         .flags(&["--pipe-stdio"])
+        .because("programs print to standard output by accident, and that would break the channel")
         .doc("Speak the pipe protocol on standard input and output",
              "For languages that cannot use descriptor 3.\n\
               It implies `protocol = \"pipe\"`."),
     row(Section::App, "connect", list("unix:PATH or tcp:HOST:PORT"), "[]")
         .flags(&["--connect"])
+        .because("there is no server that everybody has")
         .doc("Existing FastCGI server to use; may be repeated",
              "Nothing is started then; `workers` is the number of connections to each server.\n\
               A host name is resolved once."),
     row(Section::App, "param", list("NAME=VALUE"), "[]")
         .flags(&["--param"])
+        .because("the request says what programs need, but for php-cgi")
         .doc("Request variable to add, NAME=VALUE; may be repeated",
              "It is added to the variables of every request and overrides one of the same name.\n\
               FastCGI apps that look for a script need `SCRIPT_FILENAME` and perhaps `DOCUMENT_ROOT`."),
@@ -150,14 +162,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Environment variable of workers, NAME=VALUE; may be repeated", ""),
     row(Section::App, "clear_env", Kind::Flag, "false")
         .flags(&["--clear-env"])
+        .because("an app started by hand expects the environment it was started in")
         .doc("Start workers with an empty environment",
              "Only `pass_env` and `raw_env` are then in it.\n\
               Scripts usually want PATH among `pass_env`."),
     row(Section::App, "pass_env", comma_list("names of variables"), "[]")
         .flags(&["--pass-env"])
+        .because("a cleared environment is meant to be empty")
         .doc("Variables that pass `clear_env`", ""),
     row(Section::App, "stream_request", Kind::Flag, "false")
         .flags(&["--stream-request"])
+        .because("a client that sends slowly would hold a worker")
         .doc("Hand requests over before their body is whole",
              "For apps that read the body as it arrives.\n\
               Slow uploads then hold a worker, and a broken upload reaches the app."),
@@ -185,19 +200,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Random extra requests, so that workers do not retire together", ""),
     row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
         .flags(&["--max-queue"])
+        .because("as many as Gunicorn lets wait in the kernel (`backlog`), and few enough to be served before clients leave")
         .doc("Requests that may wait for a worker",
              "One more is answered 503 with Retry-After."),
     row(Section::Workers, "pull", Kind::Flag, "true")
         .flags(&["--no-pull"])
+        .because("it is faster, and only workers that ask for it are concerned")
         .doc("Let workers that can do so take requests themselves",
              "It saves a wake-up per request.\n\
               With `--no-pull` the front assigns every request."),
     row(Section::Workers, "lookahead", number("requests", 0, 1024), "8")
         .flags(&["--lookahead"])
+        .because("a worker finds its next request at once, while the front turns; 0 gains nothing over assigning")
         .doc("Requests kept ready for pulling workers beyond their slots",
              "More raises throughput of very short requests; 0 gains nothing over assigning."),
     row(Section::Workers, "stop_signal", Kind::Choice(&["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"]), r#""TERM""#)
         .flags(&["--stop-signal"])
+        .because("it ends every program that does not handle it")
         .doc("Signal that asks a worker to stop after its current work",
              "Some programs stop gently only on another one, Apache's helpers on USR1 for example."),
 
@@ -214,24 +233,30 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Deadlines, "keepalive", Kind::Duration { zero: "no keep-alive" }, r#""5s""#)
         .flags(&["--keep-alive"])
         .differs("5 s instead of 2 s: idle connections cost no worker here")
+        .because("it outlasts the pause between a page and what it links; Gunicorn's 2 s protect its workers")
         .doc("Idle time of a client connection between requests", ""),
     row(Section::Deadlines, "boot_timeout", OFF, r#""60s""#)
         .flags(&["--boot-timeout"])
+        .because("large apps import for half a minute")
         .doc("Time for a worker to become ready", ""),
     row(Section::Deadlines, "header_timeout", OFF, r#""10s""#)
         .flags(&["--header-timeout"])
+        .because("a head is one or two packets; slower than this is a fault or an attack")
         .doc("Time for a request head to arrive",
              "The client then gets 408."),
     row(Section::Deadlines, "body_timeout", OFF, r#""30s""#)
         .flags(&["--body-timeout"])
+        .because("between two reads only, so that slow lines pass and silent ones do not")
         .doc("Time between two reads of a request body",
              "The client then gets 408."),
     row(Section::Deadlines, "queue_timeout", OFF, r#""30s""#)
         .flags(&["--queue-timeout"])
+        .because("people have left by then; a longer queue only delays those who wait")
         .doc("Time a request may wait for a worker",
              "The client then gets 503 with Retry-After."),
     row(Section::Deadlines, "send_timeout", OFF, r#""60s""#)
         .flags(&["--send-timeout"])
+        .because("a client that takes nothing for a minute has gone")
         .doc("Time between two writes to a client that does not read",
              "The connection is then closed."),
 
@@ -253,15 +278,18 @@ pub(super) const SETTINGS: &[Setting] = &[
               Unlimited lets one client take any amount of memory."),
     row(Section::Http, "limit_request_body", UNLIMITED, r#""1g""#)
         .flags(&["--limit-request-body"])
+        .because("a body must fit on the disk of a small machine; little of it is in memory")
         .doc("Largest request body",
              "A larger one gets 413.\n\
               Bodies wait in `tmp_upload_dir`, so this is also what one client can take there."),
     row(Section::Http, "max_connections", number("connections, 0 = unlimited", 0, 1_000_000), "0")
         .flags(&["--max-connections"])
+        .because("the limit of open files is one already")
         .doc("Most open client connections",
              "Unlimited means as many as the limit of open files allows."),
     row(Section::Http, "max_connections_per_address", number("connections, 0 = unlimited", 0, 1_000_000), "0")
         .flags(&["--max-connections-per-address"])
+        .because("many people come from one address, through one proxy or office")
         .doc("Most open connections from one client address",
              "Leave it off behind a proxy, which is one address."),
     row(Section::Http, "permit_obsolete_folding", Kind::Flag, "false")
@@ -289,6 +317,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Turn methods into upper case", ""),
     row(Section::Http, "server_header", text("the value; empty = no field"), r#""rgunicorn""#)
         .flags(&["--server-header"])
+        .because("it tells who answered and no version, which would help attackers")
         .doc("Value of the Server field of responses", ""),
 
     // ---- Trusted peers
@@ -319,19 +348,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     // ---- Buffers
     row(Section::Buffers, "body_buffer", Kind::Size { zero: "files only" }, r#""64k""#)
         .flags(&["--body-buffer"])
+        .because("most forms fit; 10,000 waiting requests would not take more than 640 MiB")
         .doc("Request body kept in memory before it goes to a file", ""),
     row(Section::Buffers, "response_buffer", Kind::Size { zero: "" }, r#""256k""#)
         .flags(&["--response-buffer"])
+        .because("most pages fit, so that no file is made for them")
         .doc("Response kept in memory for a client that reads slowly",
              "At least 4k."),
     row(Section::Buffers, "response_spool", Kind::Size { zero: "no file" }, r#""1g""#)
         .flags(&["--response-spool"])
+        .because("a download may be large, and a worker is worth more than space on a disk")
         .doc("Response kept in a file beyond that",
              "Then the worker waits for the client."),
     row(Section::Buffers, "tmp_upload_dir", path("a directory"), r#""/tmp""#)
         .flags(&["--tmp-upload-dir"])
         .variable("TMPDIR", "{}")
         .differs("used for bodies; Gunicorn reads it nowhere")
+        .because("every system has it and everybody may write there")
         .doc("Directory for request and response bodies",
              "Its files have no name and vanish with the request."),
 
@@ -358,6 +391,7 @@ pub(super) const SETTINGS: &[Setting] = &[
               p worker's pid, {name}i request field, {name}o response field, {name}e request variable."),
     row(Section::Logging, "access_log_json", Kind::Flag, "false")
         .flags(&["--access-log-json"])
+        .because("tools that read Gunicorn's log read the other form")
         .doc("Write access log lines as JSON objects",
              "`access_log_format` is then unused."),
 
@@ -392,6 +426,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--runtime-dir"])
         .variable("XDG_RUNTIME_DIR", "{}")
         .at_start()
+        .because("`/run` for root and `/tmp` for others is where such files belong, and where this user may write")
         .doc("Directory in which the private one for worker sockets is made",
              "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR."),
     row(Section::Process, "daemon", Kind::Flag, "false")

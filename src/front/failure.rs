@@ -228,7 +228,7 @@ impl Front {
         self.send_control(&ToArbiter::Overdue { worker: id });
     }
 
-    /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002).
+    /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002-timeout-counts-silence.md).
     pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
         let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
         self.exchange_timers

@@ -265,3 +265,56 @@ fn a_daemon_detaches_and_stops_on_term() {
     assert!(!std::path::Path::new(&pidfile).exists());
     server.forget();
 }
+
+#[test]
+fn a_worker_that_says_the_app_cannot_be_loaded_ends_the_start_with_4() {
+    for (code, expected, reason) in [(3, 3, "Worker failed to boot."), (4, 4, "App failed to load.")] {
+        let script = format!("echo the cause >&2; exit {code}");
+        let setup = Setup::exec(&["sh", "-c", &script]).with_text("protocol", "pipe");
+        fails(setup, expected, &["the cause", reason]);
+    }
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_refused_or_left_out_in_words() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    let run = |args: &[&std::ffi::OsStr], value: &std::ffi::OsStr| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_rgunicorn"))
+            .args(["--check-config", "--exec"])
+            .args(args)
+            .env("ODD", value)
+            .output()
+            .expect("the binary runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, said) = run(&[odd], "plain".as_ref());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("invalid UTF-8"), "{said}");
+    let (code, said) = run(&["true".as_ref()], odd);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ODD is not UTF-8"), "{said}");
+}
+
+#[test]
+fn the_level_says_which_lines_are_logged() {
+    let lines = |level: &str| {
+        let setup = Setup::new().with_text("loglevel", level);
+        // A worker that fails at once leaves lines of several levels.
+        let setup = setup.with("exec", list(&["sh", "-c", "exit 3"]));
+        setup.with_text("protocol", "pipe").run_to_end().stderr
+    };
+    let all = lines("debug");
+    for level in ["[DEBUG]", "[INFO]", "[ERROR]"] {
+        assert!(all.contains(level), "no {level} in:\n{all}");
+    }
+    let some = lines("error");
+    assert!(
+        some.contains("[ERROR]") && !some.contains("[INFO]") && !some.contains("[DEBUG]"),
+        "{some}"
+    );
+    assert_eq!(lines("critical"), "");
+}

@@ -2,7 +2,7 @@
 
 use rgunicorn::config::kind::Kind;
 use rgunicorn::config::reference;
-use rgunicorn::config::settings::{Effect, Section, Setting};
+use rgunicorn::config::settings::{Effect, Gunicorn, Section, Setting};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,6 +46,15 @@ fn names_and_flags_are_unique() {
         }
         let is_named = setting.flags.is_empty() || setting.long_flags().next().is_some();
         assert!(is_named, "{} has no long flag", setting.name);
+    }
+}
+
+#[test]
+fn every_default_of_our_own_has_a_reason() {
+    for setting in Setting::all() {
+        let is_ours = setting.gunicorn == Gunicorn::New;
+        assert!(!is_ours || !setting.reason.is_empty(), "{} has no reason", setting.name);
+        assert!(!setting.reason.ends_with('.'), "{}", setting.name);
     }
 }
 

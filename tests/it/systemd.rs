@@ -164,3 +164,16 @@ fn a_descriptor_that_is_no_listener_is_refused() {
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_passed_descriptor_that_is_not_there_is_refused_in_words() {
+    let launcher = "
+import os, sys
+os.closerange(3, 10)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    let ended = Setup::c_app(1).launched_by(launcher).run_to_end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot listen on fd://3"), "{}", ended.stderr);
+}
