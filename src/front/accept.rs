@@ -1,10 +1,13 @@
 //! Listeners: accepting within a budget, the limits on connections, and pausing when descriptors run out.
 
-use super::client::{Client, Peer, Stream, unmapped};
+use super::client::{Client, Stream};
 use super::event_loop::Front;
+use super::exchange::Exchange;
+use super::peer::{Peer, unmapped};
 use super::tokens::{Key, Kind};
+use crate::base::ids::RequestId;
 use crate::base::level::Level;
-use crate::base::message::{BodyLength, ResponseHead};
+use crate::base::message::BodyLength;
 use crate::http1;
 use crate::sys::socket;
 use mio::Interest;
@@ -161,7 +164,7 @@ impl Front {
                 "max_connections_per_address"
             };
             self.pressed(&format!("too many connections ({limit})"));
-            self.turn_away(stream);
+            self.turn_away(stream, peer);
             return;
         }
         if let Some(address) = peer.address {
@@ -201,22 +204,28 @@ impl Front {
     }
 
     /// Answers 503 as far as the socket takes it at once, and closes.
-    fn turn_away(&mut self, mut stream: Stream) {
+    fn turn_away(&mut self, mut stream: Stream, peer: Peer) {
         let mut conn = http1::conn::Conn::new();
         conn.close_after();
-        let (mut head, mut page, mut out) = (ResponseHead::default(), Vec::new(), Vec::new());
-        http1::response::error_page(503, "too many connections", &mut head, &mut page);
-        head.push(b"Retry-After", b"1");
+        let mut exchange = Exchange::new(self.now);
+        exchange.id = RequestId::from_seed(self.random.u64(..));
+        let (mut page, mut out) = (Vec::new(), Vec::new());
+        http1::response::error_page(503, "too many connections", &mut exchange.response, &mut page);
+        exchange.response.push(b"Retry-After", b"1");
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: None,
+            request_id: Some(exchange.id.as_bytes()),
         };
         let length = BodyLength::Known(page.len() as u64);
-        conn.send_head(&head, length, &common, &mut out);
+        conn.send_head(&exchange.response, length, &common, &mut out);
         conn.send_data(&page, &mut out);
-        // The client is turned away whether it learns why or not.
+        // The client is turned away whether it learns why or not. What it has sent is read, since closing a socket with
+        // unread bytes resets the connection.
         let _ = stream.write(&out);
+        stream.shutdown_write();
+        let _ = stream.read(&mut self.scratch);
+        self.log_access(peer, &exchange, 503, conn.body_sent());
     }
 
     /// Counts connections per client address, if there is a limit.

@@ -2,14 +2,14 @@
 
 use super::event_loop::Front;
 use super::exchange::{Place, Stage};
+use super::peer::Peer;
 use super::spool::OutBuffer;
 use super::tokens::Key;
 use crate::base::level::Level;
 use crate::http1::{self, conn::Event};
-use crate::sys;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::Duration;
 
 /// Bytes read from or written to one client in one turn of the loop.
@@ -46,7 +46,7 @@ impl Stream {
         }
     }
 
-    fn shutdown_write(&self) {
+    pub(super) fn shutdown_write(&self) {
         // A connection that is already gone needs no FIN.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -60,17 +60,6 @@ impl Stream {
             Self::Unix(stream) => stream,
         }
     }
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Peer {
-    /// `None` for unix sockets. v4-mapped addresses are v4 here.
-    pub(super) address: Option<SocketAddr>,
-    /// Our end.
-    pub(super) local: Option<SocketAddr>,
-    /// In `forwarded_allow_ips`, or over a unix socket.
-    pub(super) trusted: bool,
 }
 
 /// What a connection is doing.
@@ -591,39 +580,4 @@ impl Front {
             self.close_client(key, client);
         }
     }
-}
-
-/// An address as text, without a heap allocation.
-#[derive(Debug)]
-pub(super) struct AddressText {
-    bytes: [u8; 48],
-}
-
-impl Default for AddressText {
-    fn default() -> Self {
-        Self { bytes: [0; 48] }
-    }
-}
-
-impl AddressText {
-    /// The address's text.
-    pub(super) fn of(&mut self, address: IpAddr) -> &str {
-        let mut rest = &mut self.bytes[..];
-        let room = rest.len();
-        let written = write!(rest, "{address}").map_or(0, |()| room - rest.len());
-        self.bytes
-            .get(..written)
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .unwrap_or("")
-    }
-}
-
-/// Unmaps v4-mapped v6 addresses.
-pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Reads the wall clock for a log line; a turn's own time may be a little old.
-pub(super) fn wall() -> std::time::SystemTime {
-    sys::clock::wall()
 }

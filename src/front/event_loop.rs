@@ -35,6 +35,9 @@ const SCRATCH: usize = 128 * 1024;
 /// Time between proofs that the loop turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Time until a log that did not take all its lines is tried again.
+const LOG_RETRY: Duration = Duration::from_millis(100);
+
 /// The end is near.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
@@ -185,9 +188,7 @@ impl Front {
             self.resume();
             self.run_timers();
             self.act();
-            if let Some(access) = &mut self.access {
-                access.flush();
-            }
+            self.flush_access();
             self.log.flush();
             if self.has_drained() {
                 self.send_control(&ToArbiter::Finished);
@@ -260,6 +261,18 @@ impl Front {
         }
     }
 
+    fn flush_access(&mut self) {
+        let Some(access) = &mut self.access else { return };
+        access.flush();
+        if !access.has_waiting() {
+            let dropped = access.take_dropped();
+            if dropped > 0 {
+                let text = "access lines were dropped, because the log's reader was too slow";
+                self.say(Level::Warning, None, format_args!("{dropped} {text}"));
+            }
+        }
+    }
+
     /// How long the poll may sleep.
     fn wait(&self) -> Option<Duration> {
         let resumed = [
@@ -283,8 +296,12 @@ impl Front {
                 drain.until
             }
         });
+        // A log whose reader was slow is written again soon, even if nothing else happens.
+        let has_waiting = self.log.has_waiting() || self.access.as_ref().is_some_and(access::AccessWriter::has_waiting);
+        let logs = has_waiting.then(|| self.now + LOG_RETRY);
         let next = timers
             .chain(queues)
+            .chain(logs)
             .chain(self.accept_pause)
             .chain(drain)
             .fold(self.next_heartbeat, Instant::min);

@@ -12,6 +12,7 @@ mod exchange;
 mod failure;
 mod link;
 mod output;
+mod peer;
 mod probe;
 mod pull;
 mod redirect;

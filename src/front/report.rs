@@ -1,8 +1,8 @@
 //! What the front says in its logs: one way to name a request, a worker, a client.
 
-use super::client::{AddressText, Peer, wall};
 use super::event_loop::Front;
 use super::exchange::Exchange;
+use super::peer::{AddressText, Peer};
 use super::tokens::Key;
 use crate::base::level::Level;
 use crate::logging::{Context, access, escape};
@@ -149,7 +149,7 @@ impl Front {
             response: &exchange.response,
             bytes,
             elapsed: crate::sys::clock::now() - exchange.started,
-            time: wall(),
+            time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
             block: &exchange.block,

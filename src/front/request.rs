@@ -1,8 +1,9 @@
 //! A request on its way in: from its head to its pool's queue, or to an answer of our own.
 
-use super::client::{AddressText, Client, KEEP, Next, Peer, Phase};
+use super::client::{Client, KEEP, Next, Phase};
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
+use super::peer::{AddressText, Peer};
 use super::tokens::Key;
 use crate::base::SERVER_SOFTWARE;
 use crate::base::ids::RequestId;
