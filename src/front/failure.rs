@@ -51,7 +51,7 @@ impl Front {
             self.say(
                 Level::Info,
                 Some(exchange),
-                format_args!("the worker left before it read the request: sent again"),
+                format_args!("no worker has read the request yet: sent again"),
             );
             self.try_again(key, exchange);
             return;

@@ -79,6 +79,8 @@ pub(super) struct Link {
     pub(super) used: bool,
     /// It is in no state for another request.
     pub(super) finished: bool,
+    /// What the system said when it failed.
+    error: Option<io::Error>,
 }
 
 impl Link {
@@ -99,6 +101,7 @@ impl Link {
             touched: true,
             used: false,
             finished: false,
+            error: None,
         }
     }
 
@@ -231,8 +234,9 @@ impl Front {
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => link.writable = false,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(_) => {
+                    Err(error) => {
                         // What the worker has sent before it went may still be there to read.
+                        link.error = Some(error);
                         link.out.clear();
                         link.feeding.clear();
                         link.readable = true;
@@ -345,7 +349,10 @@ impl Front {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => link.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => down = Some(Down::Reset),
-                Err(_) => down = Some(Down::Eof),
+                Err(error) => {
+                    link.error = Some(error);
+                    down = Some(Down::Eof);
+                }
             }
         }
         if link.finished && down.is_none() {
@@ -486,7 +493,10 @@ impl Front {
             match worker.route {
                 // It may be dying, or only have closed one connection: find out before it gets another request.
                 Route::Socket(_) => self.suspect(worker_key),
-                Route::Upstream(_) if *down == Down::Unwritten && !link.used => self.upstream_down(worker_key),
+                Route::Upstream(_) if *down == Down::Unwritten && !link.used => {
+                    let error = link.error.unwrap_or_else(|| ErrorKind::ConnectionReset.into());
+                    self.unreachable(worker_key, &error);
+                }
                 Route::Upstream(_) | Route::Channel => {}
             }
         }

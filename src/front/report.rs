@@ -141,7 +141,8 @@ impl Front {
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
-        let parsed = exchange.head.method.len > 0;
+        // Nothing is said about a request line that was not understood: its version is a guess then.
+        let parsed = exchange.head.target.len > 0;
         let record = access::Record {
             remote_addr: peer.address.map_or("", |address| text.of(address.ip())),
             head: parsed.then_some(&exchange.head),

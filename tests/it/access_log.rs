@@ -149,3 +149,25 @@ fn standard_output_takes_the_access_log_when_asked() {
     });
     server.stop();
 }
+
+#[test]
+fn a_request_that_was_not_understood_has_no_request_line() {
+    let server = Setup::c_app(1)
+        .with_text("access_log_format", "<%(r)s> %(s)s")
+        .allow("Invalid request")
+        .start();
+    for bytes in [
+        "GET / HTTP/3.0\r\nHost: a\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let before = server.access_log().len();
+        let mut client = server.connect();
+        client.send(bytes);
+        let status = client.response("GET").status;
+        wait_until("its access line", || server.access_log().len() > before);
+        let found = server.access_log().pop().expect("a line");
+        assert_eq!(found, format!("<-> {status}"), "{bytes:?}");
+    }
+    server.stop();
+}

@@ -171,3 +171,17 @@ fn a_refused_tcp_connection_costs_no_request() {
     }
     server.stop();
 }
+
+#[test]
+fn a_server_that_refuses_is_named_in_the_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its number");
+    drop(taken);
+    let server = Setup::new()
+        .with("connect", list(&[&format!("tcp:{address}")]))
+        .allow("")
+        .start_unready();
+    assert_eq!(request(&server.address, "POST", "/", &[], b"x").status, 502);
+    server.wait_for_log(&format!("cannot connect to tcp:{address}: Connection refused"));
+    server.stop();
+}

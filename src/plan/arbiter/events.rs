@@ -310,7 +310,10 @@ impl Plan {
                 let is_final = is_probing && worker.why == Why::BootTimeout;
                 self.boot_failed(now, worker, verdict, is_final, out);
             }
-            let failed = worker.why.is_failure().then(|| healthy(now, before));
+            // An overdue worker came up and ran for its whole `timeout`: that is no crash loop, and its replacement
+            // starts at once however often it happens.
+            let is_crash = worker.why.is_failure() && worker.why != Why::Overdue;
+            let failed = is_crash.then(|| healthy(now, before));
             self.vacate(now, id, worker, failed, out);
         }
     }

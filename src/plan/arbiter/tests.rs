@@ -350,6 +350,18 @@ fn an_overdue_worker_is_replaced_before_it_is_gone() {
 }
 
 #[test]
+fn overdue_workers_are_replaced_at_once_however_many() {
+    let mut stage = Stage::serving(1);
+    for worker in 1..6 {
+        let actions = stage.give(Input::WorkerOverdue(WorkerId(worker)));
+        let expected = [step(worker, Step::SendAbort, Why::Overdue), spawn(worker + 1, 1)];
+        assert_eq!(actions, expected);
+        stage.gone(worker, Death::Signal);
+        stage.give(Input::WorkerReady(WorkerId(worker + 1)));
+    }
+}
+
+#[test]
 fn a_new_front_takes_over_the_idle_and_the_busy_leave() {
     let mut stage = Stage::serving(3);
     stage.give(Input::WorkerSpent(WorkerId(3)));
