@@ -178,7 +178,7 @@ fn a_proxy_field_never_becomes_http_proxy_and_underscores_do_not_get_through() {
     client.send("GET /vars HTTP/1.1\r\nHost: a\r\nProxy: evil:1\r\nX_Admin: 1\r\nContent_Length: 9\r\n\r\n");
     let text = client.response("GET").text();
     assert!(
-        !text.contains("evil") && !text.contains("X_ADMIN") && !text.contains("=9"),
+        !text.contains("evil") && !text.contains("X_ADMIN") && !text.contains("CONTENT_LENGTH"),
         "{text}"
     );
     server.stop();
