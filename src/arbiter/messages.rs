@@ -316,7 +316,7 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
         let line = format_args!("Worker (pid:{pid}) {words}");
         log.log(level.max(Level::Warning), &context, line);
     } else if end == End::Code(0) || (is_asked && level == Level::Info) {
-        log.info(&context, format_args!("Worker exiting (pid: {pid})"));
+        log.info(&NONE, format_args!("Worker exiting (pid: {pid})"));
     } else {
         log.log(level, &context, format_args!("Worker (pid:{pid}) {words}"));
     }
