@@ -234,7 +234,6 @@ impl Front {
         if held == Place::Assigned {
             worker.count(-1);
         }
-        worker.last_request = Some(exchange.id);
         worker.served += 1;
         let spent = worker.share != 0 && worker.served >= worker.share && worker.state == State::Ready;
         if spent {

@@ -74,8 +74,6 @@ pub(super) struct Worker {
     pub(super) drained: bool,
     /// What to log about an overdue request once the arbiter has said what the worker was doing.
     pub(super) report: Option<String>,
-    /// The request that ran when its output was last read, for lines that arrive late.
-    pub(super) last_request: Option<crate::base::ids::RequestId>,
 }
 
 impl Worker {
@@ -103,7 +101,6 @@ impl Worker {
             output: None,
             drained: false,
             report: None,
-            last_request: None,
         }
     }
 

@@ -60,17 +60,7 @@ fn a_dead_server_costs_no_request_and_is_used_again_when_it_is_back() {
     };
     let hammer = Hammer::start(&server.address, &plan);
     hammer.wait_for_more(300);
-    let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.status() != Some(200))
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} failed, the first {:?}",
-        failed.len(),
-        failed.first()
-    );
+    hammer.stop_unharmed("under load");
     // The other one comes up at the address that was dead.
     let late = fastcgi_server(&[&c_app()]);
     let crate::harness::Address::Unix(path) = &late.address else {
@@ -138,17 +128,7 @@ fn a_reload_keeps_using_them_without_a_failed_request() {
             server.fronts().len() == 1 && server.fronts() != [front]
         });
     }
-    let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.status() != Some(200))
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} failed, the first {:?}",
-        failed.len(),
-        failed.first()
-    );
+    hammer.stop_unharmed("under load");
     server.stop();
 }
 

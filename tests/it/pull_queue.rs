@@ -43,17 +43,7 @@ fn pulling_workers_retire_without_a_failed_request() {
         !first.iter().any(|pid| now.contains(pid))
     });
     hammer.wait_for_more(200);
-    let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.status() != Some(200))
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} failed, the first {:?}",
-        failed.len(),
-        failed.first()
-    );
+    hammer.stop_unharmed("under load");
     assert!(executions(&server).values().all(|count| *count == 1));
     server.wait_for_workers(2);
     server.stop();

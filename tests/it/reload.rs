@@ -37,18 +37,7 @@ fn reload_under_load_fails_no_request() {
             reloads < 5
         });
         hammer.wait_for_more(100);
-        let outcomes = hammer.stop();
-        let failed: Vec<_> = outcomes
-            .iter()
-            .filter(|outcome| outcome.status() != Some(200))
-            .collect();
-        assert!(
-            failed.is_empty(),
-            "{} of {} failed: {:?}",
-            failed.len(),
-            outcomes.len(),
-            failed.first()
-        );
+        hammer.stop_unharmed("reloads");
     }
     wait_until("one generation", || {
         server.fronts().len() == 1 && server.workers().len() == 2

@@ -75,18 +75,7 @@ fn five_hundred_slow_clients_do_not_keep_a_worker_from_another_client() {
         wait_until("the slow clients' four seconds", || done.load(Ordering::Relaxed));
     });
     hammer.wait_for_more(100);
-    let outcomes = hammer.stop();
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.status() != Some(200))
-        .collect();
-    assert!(
-        failed.is_empty() && outcomes.len() > 100,
-        "{} of {}: {:?}",
-        failed.len(),
-        outcomes.len(),
-        failed.first()
-    );
+    hammer.stop_unharmed("beside slow clients");
     // The slow ones are served too, in the end.
     for one in slow.iter_mut().take(4) {
         let rest = one.text[one.sent..].to_vec();

@@ -85,6 +85,18 @@ impl Hammer {
         wait_until(&format!("{count} more requests"), || self.count() >= wanted);
     }
 
+    /// Stops, and demands that every request was answered 200.
+    pub(crate) fn stop_unharmed(self, who: &str) {
+        let outcomes = self.stop();
+        let mut failed = outcomes.iter().filter(|outcome| outcome.status() != Some(200));
+        let first = failed.next();
+        assert!(
+            first.is_none(),
+            "{who}: {} failed, the first {first:?}",
+            1 + failed.count()
+        );
+    }
+
     /// Lets every client finish its request, and gives everything that happened.
     pub(crate) fn stop(self) -> Vec<Outcome> {
         self.over.store(true, Ordering::Relaxed);
