@@ -173,7 +173,8 @@ def sort_names(module, shown):
         try:
             if name in settings.HOOK_ARITY:
                 # Judged here, since only Python can count its parameters.
-                callables[name] = settings.hook_kind(name)(value) if name != "post_request" else checked(value)
+                settings.hook_kind(name)(value)
+                callables[name] = value
                 report["callables"].append(name)
                 continue
             if name in ("worker_class", "logger_class"):
@@ -196,11 +197,6 @@ def sort_names(module, shown):
 
 
 KNOWN = frozenset(settings.make_settings())
-
-
-def checked(hook):
-    settings.to_post_request(hook)
-    return hook
 
 
 def plain(name, value):

@@ -188,12 +188,12 @@ def to_callable(value):
     return value
 
 
-def hook_kind(name):
-    wanted = HOOK_ARITY[name]
+def callable_kind(wanted):
+    """The kind of a callable with so many parameters; -1 stands for any number."""
 
     def to_hook(value):
         value = to_callable(value)
-        if arity(value) != wanted:
+        if wanted != -1 and arity(value) != wanted:
             raise TypeError("Value must have an arity of: %s" % wanted)
         return value
 
@@ -211,6 +211,10 @@ def to_post_request(value):
     if count == 2:
         return lambda worker, req, environ, resp: value(worker, req)
     raise TypeError("Value must have an arity of: 4")
+
+
+def hook_kind(name):
+    return to_post_request if name == "post_request" else callable_kind(HOOK_ARITY[name])
 
 
 def no_hook(*arguments):
@@ -365,7 +369,7 @@ def make_settings(ignore=()):
         default = list(default) if isinstance(default, list) else dict(default) if isinstance(default, dict) else default
         settings[name] = Setting(name, section, default, len(settings), kind)
     for name in HOOK_ARITY:
-        kind = to_post_request if name == "post_request" else hook_kind(name)
+        kind = hook_kind(name)
         settings[name] = Setting(name, "Server Hooks", no_hook, len(settings), kind)
     settings["chdir"].value = os.getcwd()
     settings["user"].value = os.geteuid()
