@@ -137,10 +137,10 @@ class Host:
             sys.argv[:] = config["argv"]
             from . import app, logs, title
 
-            app.set_import_path(config["chdir"], config["pythonpath"])
+            app.set_import_path(config)
             title.set_title("gunicorn: host [%s]" % config["proc_name"])
-            log = logs.make(cfg, config["access_by_app"])
-            self.server = Server(app.App(config["app"], cfg), cfg, log, config["arbiter_pid"], self.ask)
+            log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
+            self.server = Server(app.App(cfg, config["app"]), cfg, log, config["arbiter_pid"], self.ask)
         except RuntimeError as error:
             # Gunicorn's word for a setting that cannot be followed; the text says it all.
             raise Refused(str(error), 1) from error
