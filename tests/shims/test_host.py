@@ -344,7 +344,8 @@ class Forking(Case):
             group=65533,
         )
         worker = self.fork()
-        self.assertTrue(worker.wait_ready(), worker.said())
+        if not worker.wait_ready():
+            self.fail(worker.said())
         self.assertEqual(
             self.arbiter.read("notes").splitlines(),
             ["(0, 0, 0)", "(65534, 65534, 65534) (65533, 65533, 65533) [65533]"],
