@@ -5,6 +5,7 @@ Never here: anything the shim itself uses.
 """
 
 import array
+import fcntl
 import json
 import mmap
 import os
@@ -17,10 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(HERE, "..", "..", "src", "shims", "python")
 DEADLINE = 30.0
+
+# The shim's modules, importable here for tests of single functions.
+PACKAGE = types.ModuleType("rgunicorn")
+PACKAGE.__path__ = [SHIMS]
+sys.modules.setdefault("rgunicorn", PACKAGE)
 
 REQUEST, RESPONSE, BODY, ABORT, REFUSED, NOTE, READY = 1, 2, 3, 4, 6, 8, 0x10
 END, FD = 1, 2
@@ -150,7 +157,7 @@ class Shim:
 
         def place():
             os.setpgid(0, 0)
-            high = [os.dup2(fd, 40 + number) for number, fd in enumerate(places)]
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200) for fd in places]
             for number, fd in enumerate(high):
                 os.dup2(fd, 3 + number, inheritable=True)
 
@@ -177,6 +184,8 @@ class Shim:
         return self
 
     def __exit__(self, *_):
+        if not os.path.exists(self.directory):
+            return
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
