@@ -30,6 +30,13 @@ impl WorkerProcess {
     }
 
     fn log_line(&self, log: &Logger, line: &[u8]) {
+        if self.is_raw {
+            return log.app_output(line);
+        }
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            return;
+        }
         let line = escape::cut(line, output::LINE);
         log.info(&self.context(), format_args!("{line}"));
     }

@@ -27,6 +27,13 @@ pub(super) enum Stopped {
     Asked,
     /// Something was refused; the text is for the user.
     Refused(String),
+    /// The user's Python code failed, and said why itself.
+    Failed {
+        /// What failed.
+        text: String,
+        /// The exit code.
+        exit: u8,
+    },
 }
 
 impl From<String> for Stopped {
