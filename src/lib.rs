@@ -21,4 +21,5 @@ pub mod http1;
 pub mod logging;
 pub mod pipe;
 pub mod plan;
+pub mod shims;
 pub mod sys;

@@ -3,7 +3,7 @@
 use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
-use crate::config::{AccessLog, Config, Loaded, Program};
+use crate::config::{AccessLog, Config, Loaded, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -88,6 +88,17 @@ impl Generation {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
         }
+    }
+
+    /// Makes what workers read that are started without a host.
+    pub(super) fn make_bundle(&mut self, reloader: &Reloader) -> io::Result<()> {
+        if self.bundle.is_none()
+            && !self.has_host
+            && let Some(config) = self.python(reloader)
+        {
+            self.bundle = Some(super::python::bundle("worker", &config)?);
+        }
+        Ok(())
     }
 
     /// User and group of what its fronts must reach.

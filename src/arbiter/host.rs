@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A request that takes longer is mentioned in the log.
@@ -60,8 +60,8 @@ impl Request {
 pub(super) enum Said {
     /// What the configuration file holds.
     Evaluated(Box<Evaluated>),
-    /// The request was done.
-    Done(Request),
+    /// The oldest request was done.
+    Done,
     /// The worker asked for is this process.
     Forked(WorkerId, i32),
     /// The request failed; the details are in the log already.
@@ -255,9 +255,7 @@ impl Host {
             }),
             ("evaluated", Request::Evaluate) => Ok(Said::Evaluated(Box::new(evaluated(&message)?))),
             ("forked", Request::Fork(worker)) if pid > 1 => Ok(Said::Forked(worker, pid)),
-            ("done", request @ (Request::Preload | Request::Hook(_) | Request::ChildExit(_))) => {
-                Ok(Said::Done(request))
-            }
+            ("done", Request::Preload | Request::Hook(_) | Request::ChildExit(_)) => Ok(Said::Done),
             (kind, request) => Err(format!("answered {} with {kind:?}", request.words())),
         }
     }
@@ -467,7 +465,7 @@ mod tests {
         let (said, error) = host.hear();
         assert!(error.is_none() && host.is_idle());
         assert!(matches!(&said[0], Said::Command { command, .. } if command == "reload"));
-        assert!(matches!(&said[1], Said::Done(Request::Hook("on_starting"))));
+        assert!(matches!(&said[1], Said::Done));
         assert!(matches!(&said[2], Said::Forked(WorkerId(7), 4242)));
     }
 

@@ -9,9 +9,9 @@ use crate::base::ids::WorkerId;
 use crate::logging::NONE;
 use crate::plan::arbiter::{Asked, Death, Input};
 use crate::plan::generation::GenerationId;
+use crate::plan::worker::{Step, Why};
 use crate::sys::process::{self, End};
 use crate::sys::{clock, signals};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Time for `on_exit`, after which the arbiter ends without it.
@@ -45,7 +45,7 @@ impl Arbiter {
 
     fn host_said(&mut self, said: Said) {
         match said {
-            Said::Evaluated(_) | Said::Done(_) => {}
+            Said::Evaluated(_) | Said::Done => {}
             Said::Forked(worker, pid) => self.forked(worker, pid),
             Said::Failed { request, error, .. } => {
                 let line = format_args!("{} failed: {error}", request.words());
@@ -203,16 +203,6 @@ impl Arbiter {
         }
     }
 
-    /// Gives every host the error log that was opened again.
-    pub(super) fn reopen_in_hosts(&mut self, error_log: BorrowedFd<'_>) {
-        for host in self.generations.values_mut().filter_map(|one| one.host.as_mut()) {
-            if let Err(error) = host.reopen(error_log) {
-                self.log
-                    .error(&NONE, format_args!("cannot hand over the error log: {error}"));
-            }
-        }
-    }
-
     /// Mentions what takes a host long; says when to look again.
     pub(super) fn watch_hosts(&mut self, now: Instant) -> Option<Instant> {
         let loading = self.loading.as_mut().and_then(super::loading::Loading::host_mut);
@@ -229,8 +219,26 @@ impl Arbiter {
         next
     }
 
+    /// A step of the end of a worker that its host has not forked: it is signalled as soon as it is there.
+    pub(super) fn step_unforked(&mut self, id: WorkerId, step: Step, why: Why) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let number = match step {
+            Step::TellRetire => return,
+            Step::SendStop | Step::SendAbort => signals::TERM,
+            Step::SendKill => signals::KILL,
+        };
+        worker.sent = Some((number, why));
+        worker.channel = None;
+        let generation = worker.generation;
+        if step == Step::SendKill {
+            self.kill_host_of(generation);
+        }
+    }
+
     /// Kills the host that does not fork a worker it was asked for.
-    pub(super) fn kill_host_of(&mut self, generation: GenerationId) {
+    fn kill_host_of(&mut self, generation: GenerationId) {
         if let Some(host) = self.generations.get(&generation).and_then(|one| one.host.as_ref()) {
             let line = format_args!("Python host (pid:{}) does not start a worker and is killed", host.pid());
             self.log.critical(&NONE, line);

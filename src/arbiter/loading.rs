@@ -114,7 +114,7 @@ impl Arbiter {
                 Said::Failed { request, error, .. } => {
                     return self.loading_failed(&format!("{} failed: {error}", request.words()));
                 }
-                Said::Done(_) | Said::Forked(..) | Said::Command { .. } => {}
+                Said::Done | Said::Forked(..) | Said::Command { .. } => {}
             }
         }
         self.finish_loading();
@@ -174,8 +174,7 @@ impl Arbiter {
             Some(host) => host,
             None => generation.start_host(&self.reloader).map_err(|text| vec![text])?,
         };
-        let wanted = generation.config.pools.first().map_or(0, |pool| pool.workers);
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let wanted = generation.wanted();
         let old = std::mem::replace(&mut self.wanted, Some(wanted));
         if let Some(config) = generation.python(&self.reloader) {
             host.configure(&config).map_err(failed)?;
@@ -249,8 +248,13 @@ impl Generation {
         let Program::Wsgi(wsgi) = &pool.program else {
             return None;
         };
-        let addresses: Vec<String> = self.listeners.iter().map(|one| one.address()).collect();
-        Some(python::configuration(&self.config, pool, wsgi, reloader, &addresses))
+        Some(python::configuration(&self.config, pool, wsgi, reloader))
+    }
+
+    /// Workers wanted in its pool.
+    pub(super) fn wanted(&self) -> usize {
+        let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
+        usize::try_from(workers).unwrap_or(usize::MAX)
     }
 
     /// Starts a host that has no configuration file to evaluate.

@@ -41,7 +41,6 @@ pub(super) fn configuration(
     pool: &Pool,
     wsgi: &Wsgi,
     reloader: &Reloader,
-    addresses: &[String],
 ) -> Value {
     let settings: Value = serde_json::from_str(&wsgi.cfg).unwrap_or_default();
     let names = match &config.logs.access_log_format {
@@ -68,7 +67,7 @@ pub(super) fn configuration(
         "slots": pool.threads,
         "settings": settings,
         "proc_name": config.process.proc_name,
-        "address": addresses,
+        "address": config.bind.iter().map(super::listeners::shown).collect::<Vec<_>>(),
         "environ_names": names,
         "access_by_app": config.logs.access_by_app,
         "user": config.process.user,

@@ -1,20 +1,23 @@
 //! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
 
 use super::generation::{Generation, chain, open_access_log, open_log};
+use super::host::Host;
 use super::listeners::{self, BindError, Listener};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
 use super::{Arbiter, Watchdog, facts, spawn};
+use crate::base::exit::Exit;
 use crate::config::{Bind, Config, Loaded, Origins, Reloader};
 use crate::logging::{Flush, Logger, NONE};
 use crate::plan::arbiter::Plan;
 use crate::sys::notify::{Notifier, passed_descriptors, watchdog_interval};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, poll, process, title};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +39,25 @@ pub(super) enum Stopped {
     },
 }
 
+impl Stopped {
+    /// What is to be said about it.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Asked => None,
+            Self::Refused(text) | Self::Failed { text, .. } => Some(text),
+        }
+    }
+
+    /// How the process ends.
+    pub(super) fn exit(&self) -> ExitCode {
+        match self {
+            Self::Asked => Exit::Ok.into(),
+            Self::Refused(_) => Exit::Config.into(),
+            Self::Failed { exit, .. } => (*exit).into(),
+        }
+    }
+}
+
 impl From<String> for Stopped {
     fn from(text: String) -> Self {
         Self::Refused(text)
@@ -43,7 +65,7 @@ impl From<String> for Stopped {
 }
 
 /// Makes an arbiter that has bound its listeners and has not started anything.
-pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopped> {
+pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> Result<Arbiter, Stopped> {
     let refused = |what: &str, error: std::io::Error| Stopped::Refused(format!("{what}: {error}"));
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
@@ -54,10 +76,17 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
     let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    // A daemon becomes another process, and its host must be that one's child.
+    let host = host.filter(|_| generation.has_host && !process.daemon);
+    if generation.has_host && !process.daemon {
+        process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
+        prepare_host(&mut generation, host, &reloader, &mut signals)?;
+    }
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
     }
+    run_hook(&mut generation, "on_starting", &mut signals)?;
     let passed = passed_by_systemd();
     let binds = if passed.is_empty() {
         &generation.config.bind
@@ -87,6 +116,12 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     title::set_name("rgunicorn");
     title::set(&spawn::title("arbiter", &process.proc_name));
     announce(&log, &listeners, &generation);
+    if generation.has_host && process.daemon {
+        let host = evaluate_again(&reloader)?;
+        prepare_host(&mut generation, host, &reloader, &mut signals)?;
+        run_hook(&mut generation, "on_starting", &mut signals)?;
+    }
+    run_hook(&mut generation, "when_ready", &mut signals)?;
     let plan = Plan::new(&generation.terms(), seed);
     generation.listeners.clone_from(&listeners);
     let interval = watchdog_interval(
@@ -104,7 +139,9 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
             interval,
             next: clock::now(),
         }),
+        wanted: Some(generation.wanted()),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
+        loading: None,
         pending: None,
         fronts: BTreeMap::new(),
         workers: BTreeMap::new(),
@@ -115,9 +152,58 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         memory_kills: facts::MemoryKills::find(),
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
+        leaving_hosts: BTreeSet::new(),
+        last_host: None,
+        unclaimed: Vec::new(),
         inputs: VecDeque::new(),
         exit: None,
     })
+}
+
+/// Gives the first generation its host, and has it do what comes before everything else: the count of workers is
+/// announced, and the app imported if that is wanted.
+fn prepare_host(
+    generation: &mut Generation,
+    host: Option<Host>,
+    reloader: &Reloader,
+    signals: &mut Signals,
+) -> Result<(), Stopped> {
+    let broken = |error: std::io::Error| Stopped::Refused(format!("cannot speak to the Python host: {error}"));
+    let mut host = match host {
+        Some(host) => host,
+        None => generation.start_host(reloader)?,
+    };
+    if let Some(config) = generation.python(reloader) {
+        host.configure(&config).map_err(broken)?;
+    }
+    host.workers_changed(generation.wanted(), None).map_err(broken)?;
+    if generation.preloads() {
+        host.preload().map_err(broken)?;
+    }
+    host.wait_for_all(None, Some(signals))?;
+    generation.host = Some(host);
+    Ok(())
+}
+
+/// Runs a hook of the start and waits for it.
+fn run_hook(generation: &mut Generation, name: &'static str, signals: &mut Signals) -> Result<(), Stopped> {
+    let Some(host) = &mut generation.host else {
+        return Ok(());
+    };
+    let broken = |error: std::io::Error| Stopped::Refused(format!("cannot speak to the Python host: {error}"));
+    host.hook(name).map_err(broken)?;
+    host.wait_for_all(None, Some(signals))
+}
+
+/// The host of a daemon: the one that said that it shall be a daemon was another process's child.
+fn evaluate_again(reloader: &Reloader) -> Result<Option<Host>, Stopped> {
+    let request = reloader.conf().map_err(|problems| problems.to_string())?;
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    let evaluated = super::evaluate(&request, &reloader.env, &reloader.start, &reloader.argv);
+    let (_, host) = evaluated.map_err(|(text, exit)| Stopped::Failed { text, exit })?;
+    Ok(Some(host))
 }
 
 fn env(name: &str) -> Option<String> {
