@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         Err(Stop::Usage { text, rest }) => {
             complain(&text);
             if let Some(asked) = rest
-                && let Err(problems) = reloader(asked.flags).load(None)
+                && let Err(problems) = reloader(asked.flags).load()
             {
                 complain(&format!("{problems}\n"));
             }
@@ -53,7 +53,6 @@ fn reloader(flags: Layer) -> Reloader {
         flags,
         env,
         start: start_directory(),
-        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         beside: beside(),
         warnings,
         check_format: |format| {
@@ -66,7 +65,7 @@ fn reloader(flags: Layer) -> Reloader {
 
 fn run(asked: Asked) -> ExitCode {
     let reloader = reloader(asked.flags);
-    let loaded = match reloader.load(None) {
+    let loaded = match reloader.load() {
         Err(problems) => return refuse(&problems),
         Ok(loaded) => loaded,
     };
@@ -79,7 +78,7 @@ fn run(asked: Asked) -> ExitCode {
         }
         return Exit::Ok.into();
     }
-    crate::arbiter::main(reloader, loaded, None)
+    crate::arbiter::main(reloader, loaded)
 }
 
 fn refuse(problems: &Problems) -> ExitCode {

@@ -20,8 +20,6 @@ pub struct Loaded {
     pub text: String,
     /// What is allowed but hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
-    /// Its workers are forked by a Python host.
-    pub wants_host: bool,
 }
 
 /// Where each setting was set.
@@ -53,15 +51,13 @@ pub struct Reloader {
     pub check_format: CheckFormat,
     /// The directories in which this program lies, where a Python interpreter may lie too.
     pub beside: Vec<PathBuf>,
-    /// The command line.
-    pub argv: Vec<String>,
     /// Warnings of the start that every load repeats.
     pub warnings: Vec<String>,
 }
 
 impl Reloader {
     /// Reads the file again and checks everything. It looks at files and privileges but changes nothing.
-    pub fn load(&self, _evaluated: Option<&super::Evaluated>) -> Result<Loaded, Problems> {
+    pub fn load(&self) -> Result<Loaded, Problems> {
         let mut problems = Problems::default();
         let environment = layers::environment(&self.env);
         let file = self.file_layer(&mut problems)?;
@@ -83,7 +79,6 @@ impl Reloader {
         Ok(Loaded {
             text: values.render(),
             warnings: warned.into_iter().chain(warnings(&config)).collect(),
-            wants_host: std::env::var_os("X_HOST").is_some(),
             origins: Origins { values },
             config,
         })
@@ -91,10 +86,6 @@ impl Reloader {
 
     /// The file's values; unknown keys go to `problems`. A file that cannot be read at all is an error of its own,
     /// because it would make all later complaints doubtful.
-    pub fn conf(&self) -> Result<Option<super::ConfRequest>, Problems> {
-        Ok(None)
-    }
-
     fn file_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
         let Some(entry) = self.flags.get("config") else {
             return Ok(Layer::new());

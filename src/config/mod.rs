@@ -14,7 +14,6 @@ mod load;
 mod observe;
 pub mod problem;
 mod program;
-mod python;
 pub mod reference;
 mod resolve;
 pub mod settings;
@@ -24,7 +23,6 @@ mod wsgi;
 pub use crate::base::level::Level;
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use problem::{Problem, Problems};
-pub use python::{ConfRequest, Evaluated};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
