@@ -8,7 +8,7 @@
 use super::packets::Packets;
 use super::start::Stopped;
 use crate::base::ids::WorkerId;
-use crate::config::{ConfRequest, Evaluated};
+use crate::config::{ConfRequest, Evaluated, Loaded, Reloader};
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, poll, process, socket};
@@ -408,29 +408,40 @@ fn evaluated(message: &Value) -> Result<Evaluated, String> {
     })
 }
 
-/// Evaluates a configuration file, before anything is started. The host stays, for what is to follow.
-pub fn evaluate(
-    request: &ConfRequest,
-    env: &[(String, String)],
-    directory: &Path,
-    argv: &[String],
-) -> Result<(Evaluated, Host), (String, u8)> {
-    let start = Start {
+/// Evaluates a configuration file, before anything else is started. The host stays, for what is to follow.
+pub fn evaluate(request: &ConfRequest, reloader: &Reloader) -> Result<(Evaluated, Host), String> {
+    let mut host = Host::start(&Start {
         python: &request.python,
-        env,
-        directory,
-        argv,
+        env: &reloader.env,
+        directory: &reloader.start,
+        argv: &reloader.argv,
         conf: Some(&request.spec),
-    };
-    let mut host = Host::start(&start).map_err(|text| (text, 1))?;
+    })?;
     let shown = &request.shown;
     match host.wait(None, None) {
         Ok(Said::Evaluated(evaluated)) => Ok((*evaluated, host)),
-        Ok(Said::Failed { error, exit, .. }) => Err((format!("cannot evaluate {shown}: {error}"), exit)),
-        Ok(_) | Err(Stopped::Asked) => Err((format!("cannot evaluate {shown}"), 1)),
-        Err(Stopped::Refused(text)) => Err((text, 1)),
-        Err(Stopped::Failed { text, exit }) => Err((text, exit)),
+        Ok(Said::Failed { error, .. }) => Err(format!("cannot evaluate {shown}: {error}")),
+        Ok(_) => Err(format!("cannot evaluate {shown}")),
+        Err(stopped) => Err(stopped.text().unwrap_or("was stopped").to_owned()),
     }
+}
+
+/// Imports the app of a configuration, if that is a Python app, and says why it cannot be.
+pub fn check_app(reloader: &Reloader, loaded: Loaded, host: Option<Host>) -> Result<(), String> {
+    let generation = super::generation::Generation::prepare(loaded)?;
+    let Some(config) = generation.python(reloader) else {
+        return Ok(());
+    };
+    let mut host = match host {
+        Some(host) => host,
+        None => generation.start_host(reloader)?,
+    };
+    let asked = host.configure(&config).and_then(|()| host.preload());
+    asked.map_err(|error| format!("cannot speak to the Python host: {error}"))?;
+    let loaded = host.wait_for_all(None, None);
+    loaded.map_err(|stopped| stopped.text().unwrap_or("was stopped").to_owned())?;
+    host.finish();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -201,8 +201,7 @@ fn evaluate_again(reloader: &Reloader) -> Result<Option<Host>, Stopped> {
     let Some(request) = request else {
         return Ok(None);
     };
-    let evaluated = super::evaluate(&request, &reloader.env, &reloader.start, &reloader.argv);
-    let (_, host) = evaluated.map_err(|(text, exit)| Stopped::Failed { text, exit })?;
+    let (_, host) = super::evaluate(&request, reloader)?;
     Ok(Some(host))
 }
 

@@ -75,6 +75,7 @@ const LAYERS: &[Layer] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
     ("clap", &["cli"]),
+    ("shlex", &["cli"]),
     ("serde_json", &["config", "arbiter"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
