@@ -103,6 +103,8 @@ pub(super) struct Exchange {
     pub(super) credit: u32,
     /// Body bytes the worker still takes (workers with flow control).
     pub(super) window: u64,
+    /// Variables as the app left them, `NAME\0VALUE\0`, for the access log.
+    pub(super) notes: Vec<u8>,
     /// Process that served it, for the access log.
     pub(super) pid: i32,
 }
@@ -146,6 +148,7 @@ impl Exchange {
             cut: false,
             credit: 0,
             window: 0,
+            notes: Vec::new(),
             pid: 0,
         }
     }
@@ -181,6 +184,7 @@ impl Exchange {
     pub(super) fn reset_response(&mut self) {
         self.response.clear();
         self.held.clear();
+        self.notes.clear();
         self.stage = Stage::Awaiting;
         self.redirect = false;
         self.worker = None;

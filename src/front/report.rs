@@ -154,6 +154,7 @@ impl Front {
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
             block: &exchange.block,
+            notes: &exchange.notes,
         };
         log.log(&record);
     }
