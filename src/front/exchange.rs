@@ -95,6 +95,8 @@ pub(super) struct Exchange {
     pub(super) blocked: bool,
     /// The response is complete.
     pub(super) ended: bool,
+    /// And it is the worker's, not one of ours.
+    pub(super) answered: bool,
     /// The final chunk was encoded.
     pub(super) end_sent: bool,
     /// The client must see that the response is incomplete: cut the connection.
@@ -144,6 +146,7 @@ impl Exchange {
             spool: None,
             blocked: false,
             ended: false,
+            answered: false,
             end_sent: false,
             cut: false,
             credit: 0,
@@ -247,6 +250,7 @@ impl Front {
             self.commit(exchange, length);
         }
         exchange.ended = true;
+        exchange.answered = true;
         self.dirty_clients.extend(exchange.client);
     }
 

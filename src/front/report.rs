@@ -168,6 +168,10 @@ impl Front {
 
     /// The access line of an exchange.
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        // Python has written the line of a response that a worker has brought to its end.
+        if self.config.logs.access_by_app && exchange.answered {
+            return;
+        }
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
         // Nothing is said about a request line that was not understood: its version is a guess then.
