@@ -96,7 +96,7 @@ impl Arbiter {
             }
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
-                    let text = format_args!("Autorestarting worker after its share of requests.");
+                    let text = format_args!("Autorestarting worker after current request.");
                     self.log.info(&process.context(), text);
                 }
                 Input::WorkerSpent(worker)

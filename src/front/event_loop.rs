@@ -104,6 +104,7 @@ pub(super) struct Front {
     pub(super) log: Logger,
     pub(super) access: Option<access::AccessWriter>,
     pub(super) pressure: Pressure,
+    pub(super) hints: Pressure,
     pub(super) drain: Option<Drain>,
     pub(super) random: fastrand::Rng,
     next_heartbeat: Instant,
@@ -164,6 +165,7 @@ impl Front {
             log,
             access,
             pressure: Pressure::default(),
+            hints: Pressure::default(),
             drain: None,
             random: fastrand::Rng::new(),
             next_heartbeat: now,
@@ -476,5 +478,6 @@ fn forward_policy(http: &config::Http) -> forwarded::ForwardPolicy {
         },
         forwarder_headers: http.forwarder_headers.clone(),
         secure_scheme_headers: http.secure_scheme_headers.clone(),
+        script_name: http.script_name.clone(),
     }
 }
