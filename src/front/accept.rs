@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Listener {
     Tcp {
         socket: TcpListener,
-        /// Our address, unless it listens on all.
+        /// Our address, unless it listens on all and the client's side of it is wanted.
         local: Option<SocketAddr>,
     },
     Unix(UnixListener),
@@ -38,6 +38,7 @@ impl Front {
     /// Takes a listening socket from the arbiter; nothing is accepted before `serve`.
     pub(super) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<()> {
         crate::sys::fd::set_nonblocking(&socket, true)?;
+        let is_wsgi = self.pools.first().is_some_and(|pool| pool.is_wsgi);
         let listener = match socket::local_address(&socket)? {
             None => Listener::Unix(UnixListener::from_std(socket.into())),
             Some(address) => {
@@ -45,7 +46,8 @@ impl Front {
                 socket::set_nodelay(&socket)?;
                 Listener::Tcp {
                     socket: TcpListener::from_std(socket.into()),
-                    local: (!address.ip().is_unspecified()).then_some(address),
+                    // WSGI apps see the address as it was bound.
+                    local: (is_wsgi || !address.ip().is_unspecified()).then_some(address),
                 }
             }
         };

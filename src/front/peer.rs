@@ -57,7 +57,19 @@ impl AddressText {
     pub(super) fn of(&mut self, address: IpAddr) -> &str {
         let mut rest = &mut self.bytes[..];
         let room = rest.len();
-        let written = write!(rest, "{address}").map_or(0, |()| room - rest.len());
+        let written = match address {
+            // Made for every request: several times as fast as the formatting machinery.
+            IpAddr::V4(address) => {
+                let mut digits = itoa::Buffer::new();
+                let parts = address.octets().into_iter().enumerate().try_for_each(|(place, octet)| {
+                    let dot: &[u8] = if place == 0 { b"" } else { b"." };
+                    rest.write_all(dot)?;
+                    rest.write_all(digits.format(octet).as_bytes())
+                });
+                parts.map_or(0, |()| room - rest.len())
+            }
+            IpAddr::V6(address) => write!(rest, "{address}").map_or(0, |()| room - rest.len()),
+        };
         self.bytes
             .get(..written)
             .and_then(|text| std::str::from_utf8(text).ok())
@@ -68,4 +80,24 @@ impl AddressText {
 /// Unmaps v4-mapped v6 addresses.
 pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_as_the_library_writes_them() {
+        for text in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "10.20.3.100",
+            "::1",
+            "2001:db8::ff",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(AddressText::default().of(address), text);
+        }
+    }
 }

@@ -145,6 +145,8 @@ impl Worker {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) config: config::Pool,
+    /// It runs a WSGI app by our own shim: requests carry the environ of PEP 3333, and output goes to the log as it is.
+    pub(super) is_wsgi: bool,
     pub(super) dispatch: Dispatch,
     pub(super) queue: Option<Queue>,
     /// Exchanges by wire number, for the pipe protocol.
@@ -158,6 +160,12 @@ pub(super) struct Pool {
 /// a new request by an old one's number.
 const WIRES: u16 = 0x3fff;
 
+fn is_wsgi(program: &config::Program) -> bool {
+    match program {
+        config::Program::Exec(_) | config::Program::Connect(_) => false,
+    }
+}
+
 impl Pool {
     pub(super) fn new(config: config::Pool) -> Self {
         let policy = dispatch::Policy {
@@ -166,6 +174,7 @@ impl Pool {
             lookahead: config.lookahead,
         };
         Self {
+            is_wsgi: is_wsgi(&config.program),
             config,
             dispatch: Dispatch::new(policy),
             queue: None,

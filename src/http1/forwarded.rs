@@ -26,6 +26,8 @@ pub struct ForwardPolicy {
     pub forwarder_headers: Vec<String>,
     /// Field names in any case, each with the exact value that means https; any other value means http.
     pub secure_scheme_headers: Vec<(String, String)>,
+    /// The place the app is mounted at unless a trusted peer says otherwise; empty = the root.
+    pub script_name: String,
 }
 
 /// What a trusted peer said.
@@ -41,11 +43,19 @@ pub struct Forwarded {
 const SCRIPT_NAME: &str = "script_name";
 
 /// The bytes of the path, as sent, that name the place the app is mounted at; 0 without one. `None` if the path does
-/// not lie below that place. Only for heads whose field counts ([`Forwarded::mounted`]).
+/// not lie below that place. `by_field`: the head's own field counts ([`Forwarded::mounted`]).
 #[must_use]
-pub fn mounted(head: &RequestHead) -> Option<usize> {
-    let place = head.field(SCRIPT_NAME).unwrap_or_default();
+pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Option<usize> {
+    let place = if by_field {
+        head.field(SCRIPT_NAME).unwrap_or_default()
+    } else {
+        policy.script_name.as_bytes()
+    };
     let place = place.strip_suffix(b"/").unwrap_or(place);
+    // `OPTIONS *` asks about the whole server.
+    if place.is_empty() || head.path() == b"*" {
+        return Some(0);
+    }
     let rest = head.path().strip_prefix(place)?;
     matches!(rest.first(), None | Some(b'/')).then_some(place.len())
 }
@@ -54,7 +64,7 @@ pub fn mounted(head: &RequestHead) -> Option<usize> {
 ///
 /// # Errors
 /// [`Error::Underscore`] under [`HeaderMapKind::Refuse`]; [`Error::Scheme`] if two fields of a trusted peer disagree;
-/// [`Error::ScriptName`] if it names a place that the path does not lie below.
+/// [`Error::ScriptName`] if the path does not lie below the place that the app is mounted at.
 pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> Result<Forwarded, Error> {
     let RequestHead { bytes, fields, .. } = head;
     let (mut refused, mut has_place) = (false, false);
@@ -74,7 +84,7 @@ pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> R
         return Err(Error::Underscore);
     }
     let https = if trusted { policy.scheme(head)? } else { None };
-    if has_place && mounted(head).is_none() {
+    if mounted(head, has_place, policy).is_none() {
         return Err(Error::ScriptName);
     }
     Ok(Forwarded {
@@ -142,6 +152,7 @@ mod tests {
                 pair("X-FORWARDED-PROTO", "https"),
                 pair("X-FORWARDED-SSL", "on"),
             ],
+            script_name: String::new(),
         }
     }
 
@@ -183,12 +194,15 @@ mod tests {
             ("/apple", "/app", None),
             ("/", "/app", None),
             ("/%61pp/page", "/app", None),
-            ("*", "", None),
+            ("*", "", Some(0)),
+            ("*", "/app", Some(0)),
+            ("app", "app", Some(3)),
         ] {
             let mut head = head(&[(path, "x"), ("Script_Name", place)]);
             head.path = head.fields.first().unwrap().name;
-            assert_eq!(mounted(&head), expected, "{path} {place}");
-            let policy = policy(HeaderMapKind::Dangerous, &["SCRIPT_NAME"]);
+            let mut policy = policy(HeaderMapKind::Dangerous, &["SCRIPT_NAME"]);
+            assert_eq!(mounted(&head, true, &policy), expected, "{path} {place}");
+            assert_eq!(mounted(&head, false, &policy), Some(0), "{path} {place}");
             let counts = expected.map(|_| true).ok_or(Error::ScriptName);
             let trusted = apply(&mut head, true, &policy);
             assert_eq!(trusted.map(|forwarded| forwarded.mounted), counts, "{path} {place}");
@@ -198,6 +212,13 @@ mod tests {
                 Ok(false),
                 "{path} {place}"
             );
+            // The place of the whole process, which a field overrides.
+            policy.script_name = place.to_owned();
+            let strangers = apply(&mut head.clone(), false, &policy);
+            assert_eq!(strangers.is_ok(), expected.is_some(), "{path} {place}");
+            policy.script_name = "/elsewhere".to_owned();
+            let trusted = apply(&mut head, true, &policy);
+            assert_eq!(trusted.is_ok(), expected.is_some(), "{path} {place}");
         }
     }
 

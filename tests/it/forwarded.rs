@@ -141,7 +141,7 @@ fn a_trusted_peer_says_where_the_app_is_mounted() {
     );
     assert_eq!(split(at, "/vars", ""), found("", "/vars", "/vars"));
     for path in ["/vars", "/apple/vars"] {
-        assert_eq!(split(at, path, "/app"), Err(400), "{path}");
+        assert_eq!(split(at, path, "/app"), Err(500), "{path}");
     }
     server.stop();
     // From strangers it means nothing, even where it gets through as a field.

@@ -1,5 +1,6 @@
+use super::super::joined::PAIRWISE_LIMIT;
 use super::*;
-use crate::base::message::{Span, Version};
+use crate::base::message::{Field, Span, Version};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
