@@ -480,6 +480,6 @@ fn forward_policy(http: &config::Http) -> forwarded::ForwardPolicy {
         },
         forwarder_headers: http.forwarder_headers.clone(),
         secure_scheme_headers: http.secure_scheme_headers.clone(),
-        script_name: String::new(),
+        script_name: http.script_name.clone(),
     }
 }

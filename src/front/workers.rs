@@ -160,12 +160,6 @@ pub(super) struct Pool {
 /// a new request by an old one's number.
 const WIRES: u16 = 0x3fff;
 
-fn is_wsgi(program: &config::Program) -> bool {
-    match program {
-        config::Program::Exec(_) | config::Program::Connect(_) => false,
-    }
-}
-
 impl Pool {
     pub(super) fn new(config: config::Pool) -> Self {
         let policy = dispatch::Policy {
@@ -174,7 +168,7 @@ impl Pool {
             lookahead: config.lookahead,
         };
         Self {
-            is_wsgi: is_wsgi(&config.program),
+            is_wsgi: matches!(config.program, config::Program::Wsgi(_)),
             config,
             dispatch: Dispatch::new(policy),
             queue: None,
