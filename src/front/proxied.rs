@@ -76,7 +76,7 @@ impl Front {
         };
         if self.is_greedy(address) {
             self.pressed("too many connections (max_connections_per_address)");
-            return Err(self.refuse(key, client, 503, "too many connections"));
+            return Err(self.refuse_quietly(key, client, 503, "too many connections"));
         }
         client.counted = Some(address);
         self.count_address(address, true);

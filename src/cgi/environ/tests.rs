@@ -63,6 +63,7 @@ fn context() -> Context<'static> {
             remote_port: Some(4711),
             server_addr: "0.0.0.0",
             server_port: Some(8000),
+            proxied: None,
         },
         path_info: b"/a b",
         request_id: b"4f1c",
