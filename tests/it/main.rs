@@ -31,6 +31,7 @@ mod listeners;
 mod overdue_worker;
 mod pipe_examples;
 mod privileges;
+mod proxy_protocol;
 mod pull_queue;
 mod python_shim;
 mod queue;
