@@ -69,6 +69,17 @@ pub fn outlive_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(None)?)
 }
 
+/// The pid of our parent: another one once the one that started us has ended.
+#[must_use]
+pub fn parent() -> i32 {
+    nix::unistd::getppid().as_raw()
+}
+
+/// Lets the end of our parent arrive as SIGCHLD.
+pub fn hear_of_parents_end() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCHLD)?)
+}
+
 /// Sends a signal to one process. A process that is gone is no error.
 pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     send(pid, number)
