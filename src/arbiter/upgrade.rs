@@ -134,7 +134,11 @@ pub(super) fn show_title(proc_name: &str, predecessor: Option<i32>) {
 impl Arbiter {
     /// What log lines call this process.
     pub(super) fn master_name(&self) -> &'static str {
-        if self.predecessor.is_some() { "Master.2" } else { "Master" }
+        if self.predecessor.is_some() {
+            "Master.2"
+        } else {
+            "Master"
+        }
     }
 
     /// USR2.
