@@ -6,7 +6,7 @@
 use super::generation::{self, Generation};
 use super::host::{Host, Said, Start};
 use super::start::{complaint, own_pid};
-use super::{Arbiter, listeners, pidfile, python};
+use super::{Arbiter, listeners, pidfile, python, upgrade};
 use crate::config::{Evaluated, Program};
 use crate::logging::NONE;
 use crate::plan::arbiter::Input;
@@ -62,7 +62,7 @@ impl Loading {
 impl Arbiter {
     /// Begins to read the configuration again.
     pub(super) fn load(&mut self) {
-        self.log.info(&NONE, format_args!("Hang up: Master"));
+        self.log.info(&NONE, format_args!("Hang up: {}", self.master_name()));
         let time = clock::monotonic_microseconds();
         self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
         let request = match self.reloader.conf() {
@@ -148,7 +148,8 @@ impl Arbiter {
             self.log.warning(&NONE, format_args!("{warning}"));
         }
         if let Some(path) = &generation.config.process.pidfile {
-            pidfile::check(path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
+            let path = upgrade::numbered(path, self.predecessor);
+            pidfile::check(&path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
         }
         if let Some(path) = &generation.config.logs.errorlog {
             generation::open_log(path).map_err(|reason| vec![reason])?;
@@ -158,7 +159,8 @@ impl Arbiter {
         } else {
             &self.passed
         };
-        let opened = listeners::open(binds, &generation.config, &self.listeners, generation.owner());
+        let (config, nothing) = (&generation.config, &mut listeners::Inherited::default());
+        let opened = listeners::open(binds, config, &self.listeners, nothing, generation.owner());
         generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
         Ok(generation)
     }

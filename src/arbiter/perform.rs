@@ -2,7 +2,7 @@
 
 use super::generation::open_access_log;
 use super::start::{announce, own_pid, replace_error_log};
-use super::{Arbiter, generation, listeners, pidfile, spawn};
+use super::{Arbiter, generation, listeners, pidfile, spawn, upgrade};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::control::{Protocol, ToFront};
 use crate::logging::{Context, NONE};
@@ -38,7 +38,7 @@ impl Arbiter {
             Action::Load => self.load(),
             Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
             Action::CloseListeners => {
-                self.notifier.send("STOPPING=1");
+                self.announce_stop();
                 self.pending = None;
                 self.listeners.clear();
                 for generation in self.generations.values_mut() {
@@ -51,10 +51,11 @@ impl Arbiter {
     }
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
+        let name = self.master_name();
         match verdict {
-            None => self.log.info(&NONE, format_args!("Shutting down: Master")),
+            None => self.log.info(&NONE, format_args!("Shutting down: {name}")),
             Some(verdict) => {
-                self.log.error(&NONE, format_args!("Shutting down: Master"));
+                self.log.error(&NONE, format_args!("Shutting down: {name}"));
                 self.log.error(&NONE, format_args!("Reason: {}", verdict.reason()));
             }
         }
@@ -373,7 +374,8 @@ impl Arbiter {
             if before != listeners::names(&self.listeners) {
                 announce(&self.log, &self.listeners, generation);
             }
-            let wanted = generation.config.process.pidfile.clone();
+            let wanted = generation.config.process.pidfile.as_deref();
+            let wanted = wanted.map(|path| upgrade::numbered(path, self.predecessor));
             self.move_pidfile(wanted.as_deref());
         }
         let pid = own_pid();
@@ -384,8 +386,8 @@ impl Arbiter {
         if self.pidfile.as_ref().map(pidfile::Pidfile::path) == wanted {
             return;
         }
-        self.pidfile = None;
         let Some(path) = wanted else {
+            self.pidfile = None;
             return;
         };
         match pidfile::Pidfile::create(path, own_pid()) {

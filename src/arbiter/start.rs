@@ -2,10 +2,11 @@
 
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
-use super::listeners::{self, BindError, Listener};
+use super::listeners::{self, BindError, Inherited, Listener};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
-use super::{Arbiter, Watchdog, facts, spawn};
+use super::upgrade::{self, Heritage, Origin};
+use super::{Arbiter, Watchdog, facts};
 use crate::base::exit::Exit;
 use crate::config::{Bind, Config, Loaded, Origins, Reloader};
 use crate::logging::{Flush, Logger, NONE};
@@ -67,11 +68,16 @@ impl From<String> for Stopped {
 /// Makes an arbiter that has bound its listeners and has not started anything.
 pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> Result<Arbiter, Stopped> {
     let refused = |what: &str, error: std::io::Error| Stopped::Refused(format!("{what}: {error}"));
+    let origin = Origin::note(&reloader.start);
+    let heritage = Heritage::take(env(upgrade::PREDECESSOR).as_deref(), env(upgrade::LISTENERS).as_deref())?;
+    let (predecessor, mut inherited) = (heritage.predecessor, heritage.sockets);
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
     let process = generation.config.process.clone();
     open_error_log(&generation.config)?;
-    if let Some(path) = &process.pidfile {
+    let pidfile = process.pidfile.as_deref();
+    let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));
+    if let Some(path) = &pidfile {
         pidfile::check(path, own_pid()).map_err(|error| chain(&error))?;
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
@@ -93,8 +99,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     } else {
         &passed
     };
-    let listeners = bind(binds, &generation, &origins, &log, &mut signals)?;
-    if process.daemon {
+    let listeners = bind(binds, &generation, &mut inherited, &origins, &log, &mut signals)?;
+    if process.daemon && !heritage.is_successor {
         // After binding, so that a refusal is still seen where the command was typed.
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
@@ -102,7 +108,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
-    let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
+    let pidfile = pidfile.map(|path| Pidfile::create(&path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
     process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
     let seed = fastrand::u64(..);
@@ -114,7 +120,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     })?;
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
-    title::set(&spawn::title("arbiter", &process.proc_name));
+    upgrade::show_title(&process.proc_name, predecessor);
     announce(&log, &listeners, &generation);
     if generation.has_host && process.daemon {
         let host = evaluate_again(&reloader)?;
@@ -129,12 +135,17 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         env("WATCHDOG_PID").as_deref(),
         env("WATCHDOG_USEC").as_deref(),
     );
+    // The older master speaks for the service as long as it lives.
+    let manager = env("NOTIFY_SOCKET").filter(|_| predecessor.is_none());
+    if predecessor.is_none() {
+        listeners.iter().for_each(|listener| listener.share(false));
+    }
     Ok(Arbiter {
         reloader,
         plan,
         log,
         signals,
-        notifier: Notifier::connect(env("NOTIFY_SOCKET").as_deref()).unwrap_or_default(),
+        notifier: Notifier::connect(manager.as_deref()).unwrap_or_default(),
         watchdog: interval.map(|interval| Watchdog {
             interval,
             next: clock::now(),
@@ -149,6 +160,9 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         passed,
         runtime_dir,
         pidfile,
+        origin,
+        successor: None,
+        predecessor,
         memory_kills: facts::MemoryKills::find(),
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
@@ -257,13 +271,14 @@ pub(super) fn replace_error_log(log: &Logger, path: &Path) -> Result<OwnedFd, St
 fn bind(
     binds: &[Bind],
     generation: &Generation,
+    inherited: &mut Inherited,
     origins: &Origins,
     log: &Logger,
     signals: &mut Signals,
 ) -> Result<Vec<Rc<Listener>>, Stopped> {
     let mut attempt = 1;
     loop {
-        let error = match listeners::open(binds, &generation.config, &[], generation.owner()) {
+        let error = match listeners::open(binds, &generation.config, &[], inherited, generation.owner()) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => error,
         };
