@@ -53,9 +53,12 @@ class Channel:
 
     def send_with_descriptor(self, frame, fd):
         """Sends a frame; the descriptor travels with its first byte."""
-        sent = self.socket.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
+        sent = self.send_first(frame, fd)
         if sent < len(frame):
             self.socket.sendall(frame[sent:])
+
+    def send_first(self, frame, fd):
+        return self.socket.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
 
     def ready(self, slots):
         self.send(header(READY, PULL, 0, 2) + struct.pack("!H", slots))

@@ -3,7 +3,7 @@
 Never here: how requests are answered (handler.py).
 """
 
-from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, request_header
+from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, ChannelEnded, request_header
 from rgunicorn.request import descriptor
 
 
@@ -15,14 +15,14 @@ class Loop:
     """One slot. `worker.alive` ends it after the request; `interrupt` ends its wait."""
 
     threads = False
-    slots = 1
 
-    def __init__(self, worker, handler, queue, board, channel):
+    def __init__(self, worker, handler, queue, board, channel, slots):
         self.worker = worker
         self.handler = handler
         self.queue = queue
         self.cells = board.cells
         self.channel = channel
+        self.slots = 1
         self.waiting = False
         self.buffer = bytearray(LARGEST)
 
@@ -46,7 +46,7 @@ class Loop:
                 count, rights, _, _ = receive(into, RIGHTS, CLOEXEC)
                 self.waiting = False
                 if not count:
-                    return
+                    raise ChannelEnded
                 _, flags, id, _, size = unpack(buffer)
                 cells[1] = id  # From here on the request counts as run, should this process die.
                 worker.nr += 1
@@ -65,6 +65,3 @@ class Loop:
         environ = self.handler.environs.from_file(view, count, size, fd)
         with environ["wsgi.input"]:
             self.handler.run(id, environ)
-
-    def stop(self):
-        """Nothing is left to wait for when run() has returned."""

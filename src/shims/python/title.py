@@ -1,6 +1,5 @@
 """The title of the process, as `ps` shows it. Never here: what the title says."""
 
-import os
 import sys
 
 
@@ -25,12 +24,10 @@ def overwrite(text):
     except (ImportError, OSError, ValueError, IndexError):
         return  # No such thing on this system: the title stays.
     room = end - start
-    if sys.platform != "linux" or room < 2:
+    if sys.platform != "linux" or room < 3:
         return
-    data = text.encode("utf-8", "surrogateescape")[: room - 1]
-    # What is left is filled with NULs, which the kernel leaves out at the end; the last byte stays NUL, or it would
-    # take the environment behind it for more of the title.
-    ctypes.memmove(start, data + bytes(room - len(data)), room)
-    name = data[:15]
-    with open("/proc/%d/comm" % os.getpid(), "wb") as file:
-        file.write(name)
+    data = text.encode("utf-8", "surrogateescape")[: room - 2]
+    # Where the last byte is not NUL, the kernel takes the text up to the first NUL for the whole of the title.
+    ctypes.memmove(start, data + bytes(room - len(data) - 1) + b"\n", room)
+    with open("/proc/self/comm", "wb") as file:
+        file.write(data[:15])

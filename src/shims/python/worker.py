@@ -98,6 +98,12 @@ class Worker:
 
     def handle_quit(self, number, frame):
         self.alive = False
+        if hasattr(self.loop, "quit"):
+            self.loop.quit(self.quit)
+        else:
+            self.quit()
+
+    def quit(self):
         self.cfg.worker_int(self)
         sys.exit(0)
 
@@ -128,7 +134,7 @@ class Worker:
 
     def serve(self, config):
         """From the start of the process to the last request."""
-        loops = import_module(LOOPS[config["worker_class"]])
+        loops = import_loop(config["worker_class"])
         if hasattr(loops, "patch"):
             loops.patch()  # Before the app can import what is to be replaced.
         title.set_title("gunicorn: worker [%s]" % config["proc_name"])
@@ -150,12 +156,21 @@ class Worker:
         from rgunicorn.handler import Handler  # With gevent, only after patching.
 
         handler = Handler(self, channel, config, multithread=loops.Loop.threads)
-        self.loop = loops.Loop(self, handler, queue, board, channel)
+        self.loop = loops.Loop(self, handler, queue, board, channel, config["slots"])
         guard_forks(self, handler, channel, queue, board)
         self.cfg.post_worker_init(self)
         channel.ready(self.loop.slots)
         self.booted = True
         self.loop.run()
+
+
+def import_loop(worker_class):
+    try:
+        return import_module(LOOPS[worker_class])
+    except ImportError as error:
+        if worker_class != "gevent" or not (error.name or "").startswith("gevent"):
+            raise
+        raise RuntimeError("gevent worker requires gevent: %s" % error) from None
 
 
 def failing_app(text):
