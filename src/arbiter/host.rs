@@ -32,6 +32,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     /// Evaluate the configuration file; asked by starting it.
     Evaluate,
+    /// Take the whole configuration.
+    Configure,
     /// Import the app.
     Preload,
     /// Run a hook.
@@ -40,6 +42,8 @@ pub(super) enum Request {
     Fork(WorkerId),
     /// Run `child_exit`.
     ChildExit(i32),
+    /// Take an error log that was opened again.
+    Reopen,
 }
 
 impl Request {
@@ -47,10 +51,12 @@ impl Request {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Evaluate => "the configuration file".to_owned(),
+            Self::Configure => "the configuration".to_owned(),
             Self::Preload => "importing the app".to_owned(),
             Self::Hook(name) => format!("the hook {name}"),
             Self::Fork(_) => "starting a worker (pre_fork)".to_owned(),
             Self::ChildExit(_) => "the hook child_exit".to_owned(),
+            Self::Reopen => "opening the logs again".to_owned(),
         }
     }
 }
@@ -89,6 +95,8 @@ pub struct Host {
     packets: Packets,
     /// Oldest first.
     asked: VecDeque<Request>,
+    /// What it said and nobody has taken yet.
+    said: VecDeque<Said>,
     /// When the oldest request became the oldest.
     since: Instant,
     is_slow_told: bool,
@@ -152,6 +160,7 @@ impl Host {
             pid,
             packets: Packets::new(ours).map_err(failed)?,
             asked: VecDeque::from([Request::Evaluate]),
+            said: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
         })
@@ -171,10 +180,9 @@ impl Host {
         self.packets.send(message.to_string().into_bytes(), descriptors)
     }
 
-    /// Tells it the whole configuration. Not answered.
+    /// Tells it the whole configuration.
     pub(super) fn configure(&mut self, config: &Value) -> io::Result<()> {
-        let message = json!({"type": "configure", "config": config});
-        self.packets.send(message.to_string().into_bytes(), &[])
+        self.ask(Request::Configure, &json!({"type": "configure", "config": config}), &[])
     }
 
     /// Has the app imported.
@@ -208,28 +216,30 @@ impl Host {
         self.ask(Request::ChildExit(pid), &message, &[])
     }
 
-    /// Gives it the error log that was opened again. Not answered.
+    /// Gives it the error log that was opened again.
     pub(super) fn reopen(&mut self, error_log: BorrowedFd<'_>) -> io::Result<()> {
-        let message = json!({"type": "reopen"});
-        self.packets.send(message.to_string().into_bytes(), &[error_log])
+        self.ask(Request::Reopen, &json!({"type": "reopen"}), &[error_log])
     }
 
     /// Everything that it has said; an error ends the conversation.
-    pub(super) fn hear(&mut self) -> (Vec<Said>, Option<String>) {
+    pub(super) fn hear(&mut self) -> (VecDeque<Said>, Option<String>) {
+        let heard = self.listen();
+        (std::mem::take(&mut self.said), heard.err())
+    }
+
+    fn listen(&mut self) -> Result<(), String> {
         self.packets.flush();
-        let mut said = Vec::new();
         let mut buffer = Vec::new();
         loop {
-            let packet = match self.packets.receive(&mut buffer) {
-                Ok(Some(packet)) => packet,
-                Ok(None) => return (said, None),
-                Err(error) => return (said, Some(error.to_string())),
+            let packet = self.packets.receive(&mut buffer).map_err(|error| error.to_string())?;
+            let Some(packet) = packet else {
+                return Ok(());
             };
             match self.understand(packet) {
-                Ok(one) => said.push(one),
+                Ok(one) => self.said.push_back(one),
                 Err(error) => {
                     self.packets.close();
-                    return (said, Some(error));
+                    return Err(error);
                 }
             }
         }
@@ -255,7 +265,14 @@ impl Host {
             }),
             ("evaluated", Request::Evaluate) => Ok(Said::Evaluated(Box::new(evaluated(&message)?))),
             ("forked", Request::Fork(worker)) if pid > 1 => Ok(Said::Forked(worker, pid)),
-            ("done", Request::Preload | Request::Hook(_) | Request::ChildExit(_)) => Ok(Said::Done),
+            (
+                "done",
+                Request::Configure
+                | Request::Preload
+                | Request::Hook(_)
+                | Request::ChildExit(_)
+                | Request::Reopen,
+            ) => Ok(Said::Done),
             (kind, request) => Err(format!("answered {} with {kind:?}", request.words())),
         }
     }
@@ -264,12 +281,15 @@ impl Host {
     pub(super) fn wait(&mut self, limit: Option<Duration>, mut signals: Option<&mut Signals>) -> Result<Said, Stopped> {
         let until = limit.map(|limit| clock::now() + limit);
         loop {
-            let (said, error) = self.hear();
-            if let Some(one) = said.into_iter().find(|one| !matches!(one, Said::Command { .. })) {
-                return Ok(one);
+            let heard = self.listen();
+            while let Some(one) = self.said.pop_front() {
+                // What a hook of the start asks for cannot be done yet.
+                if !matches!(one, Said::Command { .. }) {
+                    return Ok(one);
+                }
             }
             let doing = self.asked.front().map(Request::words).unwrap_or_default();
-            if let Some(error) = error {
+            if let Err(error) = heard {
                 return Err(Stopped::Refused(format!("the Python host {error}")));
             }
             if !self.packets.is_open() {
@@ -307,7 +327,7 @@ impl Host {
         limit: Option<Duration>,
         mut signals: Option<&mut Signals>,
     ) -> Result<(), Stopped> {
-        while !self.asked.is_empty() {
+        while !self.asked.is_empty() || !self.said.is_empty() {
             if let Said::Failed { request, error, exit } = self.wait(limit, signals.as_deref_mut())? {
                 let text = format!("{} failed: {error}", request.words());
                 return Err(Stopped::Failed { text, exit });
@@ -352,7 +372,12 @@ impl Host {
     pub(super) fn unforked(&self) -> impl Iterator<Item = WorkerId> {
         self.asked.iter().filter_map(|request| match request {
             Request::Fork(worker) => Some(*worker),
-            Request::Evaluate | Request::Preload | Request::Hook(_) | Request::ChildExit(_) => None,
+            Request::Evaluate
+            | Request::Configure
+            | Request::Preload
+            | Request::Hook(_)
+            | Request::ChildExit(_)
+            | Request::Reopen => None,
         })
     }
 
@@ -454,6 +479,7 @@ mod tests {
             pid: 0,
             packets: Packets::new(ours).unwrap(),
             asked: VecDeque::new(),
+            said: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
         };

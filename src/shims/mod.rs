@@ -5,10 +5,9 @@
 /// Run by `python -c`: reads the bundle on a descriptor and imports the modules below from it.
 pub const PYTHON_BOOT: &str = include_str!("python/boot.py");
 
-/// One embedded module: its full name and its source. Names that end in `.__init__` are packages.
+/// One embedded module: its full name and its source. A module whose name others begin with is a package.
 pub type Module = (&'static str, &'static str);
 
-/// `module!("rgunicorn.worker", "worker.py")`
 macro_rules! modules {
     ($($name:literal: $path:literal,)*) => {
         &[$(($name, include_str!(concat!("python/", $path))),)*]
@@ -18,7 +17,43 @@ macro_rules! modules {
 /// The modules of Python: ours in the package `rgunicorn`, and stand-ins for those of Gunicorn that configuration files
 /// import, so that it need not be installed.
 pub const PYTHON: &[Module] = modules! {
+    "rgunicorn.app": "app.py",
+    "rgunicorn.channel": "channel.py",
+    "rgunicorn.conf": "conf.py",
+    "rgunicorn.ggevent": "ggevent.py",
+    "rgunicorn.gthread": "gthread.py",
+    "rgunicorn.handler": "handler.py",
+    "rgunicorn.hookview": "hookview.py",
+    "rgunicorn.host": "host.py",
+    "rgunicorn.logs": "logs.py",
+    "rgunicorn.request": "request.py",
+    "rgunicorn.response": "response.py",
+    "rgunicorn.server": "server.py",
+    "rgunicorn.settings": "settings.py",
+    "rgunicorn.spawn": "spawn.py",
+    "rgunicorn.sync": "sync.py",
+    "rgunicorn.title": "title.py",
     "rgunicorn.worker": "worker.py",
+    "gunicorn": "gunicorn/__init__.py",
+    "gunicorn.app": "gunicorn/app/__init__.py",
+    "gunicorn.app.base": "gunicorn/app/base.py",
+    "gunicorn.app.wsgiapp": "gunicorn/app/wsgiapp.py",
+    "gunicorn.arbiter": "gunicorn/arbiter.py",
+    "gunicorn.config": "gunicorn/config.py",
+    "gunicorn.errors": "gunicorn/errors.py",
+    "gunicorn.glogging": "gunicorn/glogging.py",
+    "gunicorn.http": "gunicorn/http/__init__.py",
+    "gunicorn.http.errors": "gunicorn/http/errors.py",
+    "gunicorn.http.message": "gunicorn/http/message.py",
+    "gunicorn.http.wsgi": "gunicorn/http/wsgi.py",
+    "gunicorn.instrument": "gunicorn/instrument/__init__.py",
+    "gunicorn.instrument.statsd": "gunicorn/instrument/statsd.py",
+    "gunicorn.util": "gunicorn/util.py",
+    "gunicorn.workers": "gunicorn/workers/__init__.py",
+    "gunicorn.workers.base": "gunicorn/workers/base.py",
+    "gunicorn.workers.ggevent": "gunicorn/workers/ggevent.py",
+    "gunicorn.workers.gthread": "gunicorn/workers/gthread.py",
+    "gunicorn.workers.sync": "gunicorn/workers/sync.py",
 };
 
 #[cfg(test)]
@@ -48,6 +83,7 @@ mod tests {
             .filter(|path| path != "boot")
             .map(|path| path.replace('/', "."))
             .map(|name| {
+                let name = name.strip_suffix(".__init__").unwrap_or(&name).to_owned();
                 let is_stand_in = name == "gunicorn" || name.starts_with("gunicorn.");
                 if is_stand_in { name } else { format!("rgunicorn.{name}") }
             })
