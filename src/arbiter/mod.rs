@@ -96,6 +96,12 @@ struct Arbiter {
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.
     unclaimed: Vec<(i32, End)>,
+    /// The last line of a worker that ended before it was ready.
+    boot_cause: Option<String>,
+    /// It serves a WSGI app.
+    is_wsgi: bool,
+    /// The stop was asked for by INT or QUIT, which Python workers are told.
+    is_interrupted: bool,
     /// Workers wanted, as hooks were told last.
     wanted: Option<usize>,
     /// What happened and was not handled yet.
@@ -217,7 +223,10 @@ impl Arbiter {
         self.log.info(&NONE, format_args!("Handling signal: {name}"));
         let asked = match number {
             signals::TERM => Asked::Stop,
-            signals::INT | signals::QUIT => Asked::Interrupt,
+            signals::INT | signals::QUIT => {
+                self.is_interrupted = true;
+                Asked::Interrupt
+            }
             signals::HUP => Asked::Reload,
             signals::TTIN => Asked::MoreWorkers,
             signals::TTOU => Asked::FewerWorkers,

@@ -120,7 +120,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     })?;
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
-    upgrade::show_title(&process.proc_name, predecessor);
+    upgrade::show_title(&process.proc_name, generation.is_wsgi(), predecessor);
     announce(&log, &listeners, &generation);
     if generation.has_host && process.daemon {
         let host = evaluate_again(&reloader)?;
@@ -150,6 +150,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
             interval,
             next: clock::now(),
         }),
+        is_wsgi: generation.is_wsgi(),
         wanted: Some(generation.wanted()),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
         loading: None,
@@ -169,6 +170,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         leaving_hosts: BTreeSet::new(),
         last_host: None,
         unclaimed: Vec::new(),
+        boot_cause: None,
+        is_interrupted: false,
         inputs: VecDeque::new(),
         exit: None,
     })
