@@ -101,7 +101,7 @@ class Handler:
                 if head is not None and body.__class__ is bytes:
                     size, length, data = len(body), head.length, head.data
                     if size <= COPY and (length == size or length == UNKNOWN):
-                        exchange.begun = exchange.sending = True
+                        exchange.begun = exchange.sending = exchange.ended = True
                         self.send(counted(RESPONSE, END, id, 4 + len(data) + size, len(data)) + data + body)
                         return
             self.respond(exchange, environ, result)
