@@ -187,7 +187,7 @@ class Arbiter:
             "arbiter_pid": os.getpid(),
         }
         config.update(changes)
-        return self.ask({"type": "configure", "config": config})
+        self.send({"type": "configure", "config": config})
 
     def hook(self, name, **more):
         return self.ask(dict({"type": "hook", "name": name}, **more))

@@ -60,8 +60,7 @@ class Case(unittest.TestCase):
         evaluated = self.arbiter.receive()
         self.assertEqual(evaluated["type"], "evaluated", evaluated)
         if configure:
-            answer = self.arbiter.configure(evaluated, settings=dict(settings), **changes)
-            self.assertEqual(answer, {"type": "done", "of": "configure"})
+            self.arbiter.configure(evaluated, settings=dict(settings), **changes)
         return self.arbiter
 
     def finish(self):
@@ -380,15 +379,29 @@ class Forking(Case):
     def test_the_log_is_reopened(self):
         arbiter = self.start("def on_reload(server): server.log.info('here')\n")
         read, write = os.pipe()
-        self.done(arbiter.ask({"type": "reopen"}, [write]))
+        arbiter.send({"type": "reopen"}, [write])
         os.close(write)
         self.done(arbiter.hook("on_reload"))
         self.finish()
         with os.fdopen(read) as file:
             self.assertIn("[INFO] here\n", file.read())
 
+    def test_a_configuration_that_cannot_be_followed(self):
+        for settings, words in (
+            ({"logconfig": "/nowhere/log.ini"}, "Error: log config '/nowhere/log.ini' not found"),
+            ({"logger_class": "nowhere.Logger"}, "class uri 'nowhere.Logger' invalid or not found"),
+            ({"syslog": True, "syslog_facility": "local9"}, "unknown facility name"),
+        ):
+            arbiter = self.start("", settings=settings, access_by_app=True)
+            for _ in range(2):
+                answer = arbiter.hook("on_starting")
+                self.assertEqual((answer["type"], answer["exit"]), ("failed", 1))
+                self.assertIn(words, answer["error"])
+            self.finish()
+
     def test_the_title_is_not_a_masters(self):
         arbiter = self.start("")
+        self.done(arbiter.hook("on_starting"))
         with open("/proc/%d/cmdline" % arbiter.host) as file:
             self.assertEqual(file.read().rstrip("\0"), "gunicorn: host [app:application]")
 

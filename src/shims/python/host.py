@@ -67,6 +67,7 @@ class Host:
         self.callables = {}
         self.cfg = None
         self.server = None
+        self.failure = None
 
     def run(self):
         """Evaluates, then serves the arbiter until it closes the connection. Gives the exit code."""
@@ -108,20 +109,24 @@ class Host:
         return json.loads(packet), descriptors
 
     def answer(self, message, descriptors):
+        """Does what the message asks for, and says so, unless it is of a kind that has no answer."""
         kind = message["type"]
-        answer = {"of": kind}
+        answer = {"type": "done", "of": kind}
         answer.update((key, message[key]) for key in ("name", "worker") if key in message)
         try:
-            result = HANDLERS[kind](self, message, descriptors)
-            answer["type"] = "done"
+            if kind not in UNANSWERED and self.failure is not None:
+                raise self.failure
+            is_said = HANDLERS[kind](self, message, descriptors) is ANSWERED
         except Refused as failure:
+            is_said = False
+            if kind in UNANSWERED:
+                # Told when there is a question, as its answer.
+                self.failure = failure
             answer.update(type="failed", error=str(failure), exit=failure.exit)
-            result = answer
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        # A fork has been answered already, before the new process could do anything.
-        if result is not ANSWERED:
+        if not is_said and kind not in UNANSWERED:
             self.send(answer)
 
     # What the arbiter may ask for.
@@ -130,6 +135,7 @@ class Host:
         config = message["config"]
         self.config = config
         try:
+            os.environ.update(config.get("env", ()))
             values, callables = with_precedence(config["settings"], self.callables)
             self.cfg = cfg = settings.Config(values, callables)
             os.environ.update(cfg.env)
@@ -201,12 +207,13 @@ class Host:
     def reopen(self, message, descriptors):
         sys.stderr.flush()
         os.dup2(descriptors[0], 2)
-        reopen_files = getattr(self.server and self.server.log, "reopen_files", None)
-        if reopen_files is not None:
-            try:
-                reopen_files()
-            except Exception as error:
-                raise self.in_loop(error) from error
+        if self.server is None:
+            return
+        try:
+            self.server.log.reopen_files()
+        except OSError:
+            # The old files go on; a log is no reason to end.
+            self.server.log.error("Cannot open the log files again", exc_info=True)
 
     # How a failure looks.
 
@@ -232,6 +239,8 @@ class Host:
 
     def be_worker(self, worker, descriptors):
         """In the new process; does not return."""
+        from .worker import leave, serve
+
         code = 255
         try:
             # The number is about to be the channel's; closing it is not for an object that knows nothing of that.
@@ -241,45 +250,39 @@ class Host:
                 return  # the arbiter is gone
             after_fork()
             worker.pid = os.getpid()
-            code = self.start_worker(worker)
+            code = self.before_app(worker)
+            if code is None:
+                serve(worker, self.config)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            leave(code)
 
-    def start_worker(self, worker):
-        from .worker import serve
-
+    def before_app(self, worker):
+        """What a worker does with the rights of the host. Gives the exit code if it gets no further."""
         config = self.config
         try:
             self.cfg.post_fork(self.server, worker)
             spawn.drop_privileges(config["user"], config["group"], config["initgroups"])
             spawn.die_with_parent()
-        except BaseException as error:
-            return self.worker_failed(worker, error)
-        serve(worker, config)
-        return 0
+        except SystemExit as stop:
+            return self.last_words(worker, stop)
+        except Exception as error:
+            self.server.log.error("Exception in worker process", exc_info=conf.trimmed(error))
+            print(error, file=sys.stderr, flush=True)
+            return self.last_words(worker, None)
+        return None
 
-    def worker_failed(self, worker, error):
-        """The worker got no further than post_fork. Words and codes are Gunicorn's."""
-        log = self.server.log
-        if isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            if error.code is not None and not isinstance(error.code, int):
-                print(error.code, file=sys.stderr)
-        else:
-            log.error("Exception in worker process", exc_info=conf.trimmed(error))
-            print(error, file=sys.stderr)
-            code = BOOT_ERROR
-        log.info("Worker exiting (pid: %s)", worker.pid)
+    def last_words(self, worker, stop):
+        from .worker import exit_code
+
         try:
             self.cfg.worker_exit(self.server, worker)
         except Exception:
-            log.warning("Exception during worker exit:\n%s", traceback.format_exc())
-        return code & 0xFF
+            self.server.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+        return BOOT_ERROR if stop is None else exit_code(stop)
 
 
-ANSWERED = object()
+ANSWERED = object()  # a fork: before the new process could do anything
+UNANSWERED = ("configure", "reopen")
 
 HANDLERS = {
     "configure": Host.configure,
