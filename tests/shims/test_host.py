@@ -51,10 +51,10 @@ def python_for_all():
 
 
 class Case(unittest.TestCase):
-    def start(self, conf, app=APP, configure=True, settings=(), files=(), environ=(), python=sys.executable, **changes):
+    def start(self, conf, app=APP, configure=True, settings=(), files=(), environ=(), python=sys.executable, before=None, **changes):
         named = {"gunicorn.conf.py": conf, "app.py": app}
         named.update(files)
-        self.arbiter = Arbiter(named, environ=environ, python=python)
+        self.arbiter = Arbiter(named, environ=environ, python=python, before=before)
         self.ended = None
         self.addCleanup(self.finish)
         evaluated = self.arbiter.receive()
