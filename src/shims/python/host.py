@@ -7,6 +7,7 @@ It does what the arbiter asks for, one message after the other. Never: a decisio
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -34,9 +35,15 @@ def main(config):
     arbiter.setblocking(True)
     arbiter.set_inheritable(False)
     spawn.reserve((4, 5))
-    host = Host(config, arbiter)
-    code = host.run()
-    leave(code)
+    code = 1
+    try:
+        code = Host(config, arbiter).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the arbiter is gone
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
 
 
 def leave(code):
@@ -68,6 +75,7 @@ class Host:
         self.cfg = None
         self.server = None
         self.failure = None
+        self.is_worker = False
 
     def run(self):
         """Evaluates, then serves the arbiter until it closes the connection. Gives the exit code."""
@@ -126,6 +134,9 @@ class Host:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        # Whatever a hook has printed is in the log when the arbiter hears that it is done.
+        sys.stdout.flush()
+        sys.stderr.flush()
         if not is_said and kind not in UNANSWERED:
             self.send(answer)
 
@@ -154,6 +165,11 @@ class Host:
             raise self.at_start(error) from error
 
     def ask(self, command, pid=None):
+        """Passes on what code wants of the server: from here by a message, from a worker by a signal."""
+        if self.is_worker:
+            number = COMMAND_SIGNALS[command]
+            os.kill(self.server.pid if pid is None else pid, number)
+            return
         message = {"type": "command", "command": command}
         if pid is not None:
             message["pid"] = pid
@@ -177,11 +193,12 @@ class Host:
         self.call(name, arguments, name in OUTSIDE_LOOP or message.get("old", 0) is None)
 
     def fork(self, message, descriptors):
-        from .worker import Worker
-
         server = self.server
         age = server.worker_age = message["age"]
-        worker = Worker(age, server.pid, server.app, self.cfg.timeout / 2, self.cfg, server.log)
+        try:
+            worker = self.cfg.worker_class(age, server.pid, [], server.app, self.cfg.timeout / 2, self.cfg, server.log)
+        except Exception as error:
+            raise self.in_loop(error) from error
         worker.server = server
         self.call("pre_fork", (server, worker), False)
 
@@ -245,6 +262,7 @@ class Host:
         try:
             # The number is about to be the channel's; closing it is not for an object that knows nothing of that.
             self.arbiter.detach()
+            self.is_worker = True
             spawn.place(descriptors, WORKER_PLACES)
             if os.getppid() != self.server.pid:
                 return  # the arbiter is gone
@@ -282,6 +300,13 @@ class Host:
 
 
 ANSWERED = object()  # a fork: before the new process could do anything
+COMMAND_SIGNALS = {
+    "reload": signal.SIGHUP,
+    "stop": signal.SIGTERM,
+    "ttin": signal.SIGTTIN,
+    "ttou": signal.SIGTTOU,
+    "kill_worker": signal.SIGTERM,
+}
 UNANSWERED = ("configure", "reopen")
 
 HANDLERS = {
@@ -297,11 +322,15 @@ HANDLERS = {
 def with_precedence(values, callables):
     """A class or dictionary of the file counts unless a later source named something else."""
     default = settings.make_settings()
-    callables = {
-        name: value
-        for name, value in callables.items()
-        if name in settings.HOOK_ARITY or values.get(name) in (None, default[name].value)
-    }
+
+    def counts(name):
+        value = values.get(name)
+        if name in settings.HOOK_ARITY or value in (None, default[name].value):
+            return True
+        # The arbiter knows this one by the name of the class it derives from.
+        return name == "worker_class" and conf.derives_from(callables[name], value)
+
+    callables = {name: value for name, value in callables.items() if counts(name)}
     return {name: value for name, value in values.items() if name not in callables}, callables
 
 
