@@ -189,7 +189,7 @@ class Arbiter:
             "arbiter_pid": os.getpid(),
         }
         config.update(changes)
-        self.send({"type": "configure", "config": config})
+        return self.ask({"type": "configure", "config": config})
 
     def hook(self, name, **more):
         return self.ask(dict({"type": "hook", "name": name}, **more))

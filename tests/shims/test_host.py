@@ -51,7 +51,7 @@ def python_for_all():
 
 
 class Case(unittest.TestCase):
-    def start(self, conf, app=APP, configure=True, settings=(), files=(), environ=(), python=sys.executable, before=None, **changes):
+    def start(self, conf, app=APP, fails=None, settings=(), files=(), environ=(), python=sys.executable, before=None, **changes):
         named = {"gunicorn.conf.py": conf, "app.py": app}
         named.update(files)
         self.arbiter = Arbiter(named, environ=environ, python=python, before=before)
@@ -59,8 +59,10 @@ class Case(unittest.TestCase):
         self.addCleanup(self.finish)
         evaluated = self.arbiter.receive()
         self.assertEqual(evaluated["type"], "evaluated", evaluated)
-        if configure:
-            self.arbiter.configure(evaluated, settings=dict(settings), **changes)
+        answer = self.arbiter.configure(evaluated, settings=dict(settings), **changes)
+        if answer["type"] == fails:
+            return answer
+        self.assertEqual(answer, {"type": "done", "of": "configure"})
         return self.arbiter
 
     def finish(self):
@@ -379,7 +381,7 @@ class Forking(Case):
     def test_the_log_is_reopened(self):
         arbiter = self.start("def on_reload(server): server.log.info('here')\n")
         read, write = os.pipe()
-        arbiter.send({"type": "reopen"}, [write])
+        self.done(arbiter.ask({"type": "reopen"}, [write]))
         os.close(write)
         self.done(arbiter.hook("on_reload"))
         self.finish()
@@ -420,16 +422,13 @@ class Forking(Case):
             ({"logger_class": "nowhere.Logger"}, "class uri 'nowhere.Logger' invalid or not found"),
             ({"syslog": True, "syslog_facility": "local9"}, "unknown facility name"),
         ):
-            arbiter = self.start("", settings=settings, access_by_app=True)
-            for _ in range(2):
-                answer = arbiter.hook("on_starting")
-                self.assertEqual((answer["type"], answer["exit"]), ("failed", 1))
-                self.assertIn(words, answer["error"])
+            answer = self.start("", fails="failed", settings=settings, access_by_app=True)
+            self.assertEqual(answer["exit"], 1)
+            self.assertIn(words, answer["error"])
             self.finish()
 
     def test_the_title_is_not_a_masters(self):
         arbiter = self.start("")
-        self.done(arbiter.hook("on_starting"))
         with open("/proc/%d/cmdline" % arbiter.host) as file:
             self.assertEqual(file.read().rstrip("\0"), "gunicorn: host [app:application]")
 

@@ -74,7 +74,6 @@ class Host:
         self.callables = {}
         self.cfg = None
         self.server = None
-        self.failure = None
         self.is_worker = False
 
     def run(self):
@@ -117,28 +116,22 @@ class Host:
         return json.loads(packet), descriptors
 
     def answer(self, message, descriptors):
-        """Does what the message asks for, and says so, unless it is of a kind that has no answer."""
+        """Does what the message asks for, and says so."""
         kind = message["type"]
         answer = {"type": "done", "of": kind}
         answer.update((key, message[key]) for key in ("name", "worker") if key in message)
         try:
-            if kind not in UNANSWERED and self.failure is not None:
-                raise self.failure
-            is_said = HANDLERS[kind](self, message, descriptors) is ANSWERED
+            if HANDLERS[kind](self, message, descriptors) is ANSWERED:
+                return
         except Refused as failure:
-            is_said = False
-            if kind in UNANSWERED:
-                # Told when there is a question, as its answer.
-                self.failure = failure
             answer.update(type="failed", error=str(failure), exit=failure.exit)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        # Whatever a hook has printed is in the log when the arbiter hears that it is done.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if not is_said and kind not in UNANSWERED:
-            self.send(answer)
+            # Whatever a hook has printed is in the log when the arbiter hears that it is done.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self.send(answer)
 
     # What the arbiter may ask for.
 
@@ -307,7 +300,6 @@ COMMAND_SIGNALS = {
     "ttou": signal.SIGTTOU,
     "kill_worker": signal.SIGTERM,
 }
-UNANSWERED = ("configure", "reopen")
 
 HANDLERS = {
     "configure": Host.configure,
