@@ -81,6 +81,10 @@ const ADDRESSES: Kind = Kind::List {
     of: "addresses",
     commas: true,
 };
+const PROTOCOLS: Kind = Kind::List {
+    of: "h1",
+    commas: true,
+};
 const MANY: u64 = 1_000_000_000;
 
 /// The settings.
@@ -90,6 +94,7 @@ pub const FOREIGN: &[Foreign] = &[
     foreign("asgi_lifespan", &["--asgi-lifespan"], Kind::Choice(&["auto", "on", "off"]), r#""auto""#, ASGI),
     foreign("asgi_disconnect_grace_period", &["--asgi-disconnect-grace-period"], number(MANY), "3", ASGI),
     foreign("root_path", &["--root-path"], TEXT, r#""""#, ASGI),
+    foreign("websocket_max_message_size", &["--websocket-max-message-size"], number(MANY), "16777216", ASGI),
     foreign("http_parser", &["--http-parser"], Kind::Choice(&["auto", "fast", "python"]), r#""auto""#,
         Status::NoOp("requests are read by rgunicorn itself")),
     foreign("spew", &["--spew"], Kind::Flag, "false",
@@ -119,7 +124,7 @@ pub const FOREIGN: &[Foreign] = &[
         Status::NoOp("it concerns TLS only")),
     foreign("do_handshake_on_connect", &["--do-handshake-on-connect"], Kind::Flag, "false",
         Status::NoOp("it concerns TLS only")),
-    foreign("http_protocols", &["--http-protocols"], TEXT, r#""h1""#, HTTP2),
+    foreign("http_protocols", &["--http-protocols"], PROTOCOLS, r#"["h1"]"#, HTTP2),
     foreign("http2_cleartext", &["--http2-cleartext"], TEXT, r#""off""#, HTTP2),
     foreign("http2_max_concurrent_streams", &["--http2-max-concurrent-streams"], number(MANY), "100",
         Status::NoOp("it concerns HTTP/2 only")),

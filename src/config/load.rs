@@ -347,6 +347,11 @@ mod tests {
         entries.collect()
     }
 
+    /// A WSGI app, with these settings.
+    fn wsgi(values: &[(&'static str, Raw)]) -> Layer {
+        layer(&[&[("wsgi_app", text("app"))], values].concat())
+    }
+
     fn list(texts: &[&str]) -> Raw {
         Raw::List(texts.iter().map(|text| (*text).to_owned()).collect())
     }
@@ -362,7 +367,12 @@ mod tests {
             ("connect", _) => list(&["tcp:127.0.0.1:9"]),
             ("exec", _) => list(&["./other", "argument"]),
             ("group" | "user", _) => text("1"),
-            ("forwarded_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("worker_class", _) => text("gevent"),
+            ("statsd_host", _) => text("127.0.0.1"),
+            ("syslog_addr", _) => text("unix:///dev/log"),
+            ("syslog_facility", _) => text("local7"),
+            ("worker_connections", _) => Raw::Integer(100),
             ("pass_env" | "forwarder_headers", _) => list(&["HOME"]),
             // It needs room for a head.
             ("response_buffer", _) => Raw::Integer(5000),
@@ -388,6 +398,18 @@ mod tests {
             match setting.name {
                 "connect" => drop(base.remove("exec")),
                 "pass_env" => base.extend(layer(&[("clear_env", Raw::Flag(true))])),
+                "wsgi_app" => drop(base.remove("exec")),
+                "python" | "worker_class" | "pythonpath" | "preload_app" => base = wsgi(&[]),
+                "worker_connections" => base = wsgi(&[("worker_class", text("gevent"))]),
+                // Only a WSGI app has one without being asked.
+                "control_socket_disable" => base = wsgi(&[("control_socket", text("/run/x.ctl"))]),
+                "reload_engine" | "reload_extra_files" => base.extend(layer(&[("reload", Raw::Flag(true))])),
+                "statsd_prefix" | "dogstatsd_tags" | "enable_backlog_metric" => {
+                    base.extend(layer(&[("statsd_host", text("127.0.0.1:8125"))]));
+                }
+                "syslog_addr" | "syslog_prefix" | "syslog_facility" | "disable_redirect_access_to_syslog" => {
+                    base.extend(layer(&[("syslog", Raw::Flag(true))]));
+                }
                 _ => {}
             }
             let raw = sample(setting);
@@ -396,6 +418,10 @@ mod tests {
             let (config, printed) = resolved(&base).unwrap_or_else(|problems| panic!("{}: {problems}", setting.name));
             assert_ne!(before.as_ref(), Some(&config), "{} has no effect", setting.name);
             assert_eq!(from_text(&printed, &env()).unwrap(), config, "{}", setting.name);
+            if matches!(config.pools[0].program, Program::Wsgi(_)) {
+                let elsewhere = from_text(&printed, &[]).unwrap();
+                assert_eq!(elsewhere.process, config.process, "{}", setting.name);
+            }
         }
     }
 
@@ -408,6 +434,14 @@ mod tests {
         match (setting.name, setting.kind) {
             ("user" | "group", _) => Just(text("1")).boxed(),
             ("connect", _) => Just(list(&[])).boxed(),
+            ("wsgi_app", _) => Just(text("")).boxed(),
+            ("statsd_host", _) => "(127[.]0[.]0[.]1(:[1-9][0-9]{3})?|unix:///[a-z \"\\\\é]{0,9})"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_addr", _) => "(udp://127[.]0[.]0[.]1|tcp://\\[::1\\]:9|unix:///[a-z é]{0,9}(#dgram|#stream)?)"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_facility", _) => "(LOCAL[0-7]|daemon)".prop_map(Raw::Text).boxed(),
             ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
             ("bind", _) => prop::collection::btree_set(
                 prop_oneof![
@@ -422,7 +456,7 @@ mod tests {
             ("param" | "raw_env", _) => prop::collection::vec("[A-Z_]{1,5}=\\PC{0,8}", 0..4)
                 .prop_map(Raw::List)
                 .boxed(),
-            ("forwarded_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
             ("forwarder_headers" | "pass_env", _) => Just(text("HOME, PATH")).boxed(),
             ("response_buffer", _) => number(4096..=1 << 40).boxed(),
             ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),

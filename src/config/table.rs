@@ -91,13 +91,15 @@ const fn comma_list(of: &'static str) -> Kind {
 #[rustfmt::skip] // One property per line reads like a table; rustfmt would break short rows differently from long ones.
 pub(super) const SETTINGS: &[Setting] = &[
     // ---- Configuration
-    row(Section::Config, "config", path("a TOML file"), r#""""#)
+    row(Section::Config, "config", path("a file, or python:MODULE"), r#""""#)
         .flags(&["--config", "-c"])
-        .differs("a TOML file; nothing is loaded unless it is named")
-        .because("nothing is loaded that was not named")
-        .doc("File with settings, in TOML",
-             "Its keys are the names of these settings.\n\
-              The command line wins over the file, the file over the environment.\n\
+        .differs("a file named *.toml is read as TOML; `python:MODULE` is imported again by a reload")
+        .because("with a WSGI app, gunicorn.conf.py is read if there is one, as by Gunicorn")
+        .doc("File with settings, in TOML or in Python",
+             "A name that ends in .toml is TOML; its keys are the names of these settings.\n\
+              Everything else is a configuration file of Gunicorn, and `python:MODULE` is one that is imported.\n\
+              Without it, `gunicorn.conf.py` in the directory of the start is read for a WSGI app.\n\
+              The command line wins over GUNICORN_CMD_ARGS, that over the file, the file over other variables.\n\
               A list given on the command line replaces the file's list.\n\
               The file is read again on reload; if it is wrong then, the old configuration keeps serving."),
 
@@ -372,6 +374,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Http, "sendfile", Kind::Flag, "true")
         .flags(&["--no-sendfile"])
         .differs("true in a file turns it on")
+        .variable("SENDFILE", "{}")
         .doc("Send files of WSGI apps with sendfile(2)", ""),
     row(Section::Http, "script_name", text("a path; empty = SCRIPT_NAME of the workers' environment"), r#""""#)
         .flags(&["--script-name"])
