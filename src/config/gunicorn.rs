@@ -3,7 +3,7 @@
 //! Together with the rows of `table.rs` that Gunicorn has too, these are all of Gunicorn's settings.
 //! Never here: what a setting of ours means.
 
-use super::kind::{Kind, Raw, Value};
+use super::kind::{Kind, Raw, Value, shown_text};
 use super::layers::{self, Layer};
 use super::problem::{Problem, Problems};
 use super::settings::{Section, Setting};
@@ -81,10 +81,7 @@ const ADDRESSES: Kind = Kind::List {
     of: "addresses",
     commas: true,
 };
-const PROTOCOLS: Kind = Kind::List {
-    of: "h1",
-    commas: true,
-};
+const PROTOCOLS: Kind = Kind::List { of: "h1", commas: true };
 const MANY: u64 = 1_000_000_000;
 
 /// The settings.
@@ -98,7 +95,7 @@ pub const FOREIGN: &[Foreign] = &[
     foreign("http_parser", &["--http-parser"], Kind::Choice(&["auto", "fast", "python"]), r#""auto""#,
         Status::NoOp("requests are read by rgunicorn itself")),
     foreign("spew", &["--spew"], Kind::Flag, "false",
-        Status::Ignored("lines of Python are not traced; use `python -m trace` or a debugger")),
+        Status::Works("")),
     foreign("check_config", &[], Kind::Flag, "false",
         Status::Ignored("it works on the command line only, as --check-config")),
     foreign("print_config", &[], Kind::Flag, "false",
@@ -243,8 +240,17 @@ pub(super) fn judge(
     values
 }
 
-/// Turns Gunicorn's words for settings that we have too into ours.
-pub(super) fn translate(layer: &mut Layer, problems: &mut Problems) {
+/// Turns Gunicorn's words for settings that we have too into ours. For a WSGI app, what Gunicorn tolerates passes.
+pub(super) fn translate(layer: &mut Layer, is_wsgi: bool, problems: &mut Problems, warnings: &mut Vec<String>) {
+    if is_wsgi
+        && let Some(entry) = layer.get_mut("loglevel")
+        && let (Raw::Text(word), Some(level)) = (&entry.raw, Setting::find("loglevel"))
+        && level.kind.accept(&entry.raw).is_none()
+    {
+        let (word, place) = (shown_text(word), entry.origin.sentence("loglevel"));
+        warnings.push(format!("loglevel is {word}, which is no level, so it is info; {place}"));
+        entry.raw = Raw::Text("info".to_owned());
+    }
     if let Some(entry) = layer.get_mut("proxy_protocol")
         && let Raw::Text(text) = &entry.raw
     {

@@ -113,8 +113,9 @@ impl Reloader {
             },
         };
         let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
+        let is_wsgi = layers.iter().any(|layer| layer.contains_key("wsgi_app"));
         for layer in &mut layers {
-            gunicorn::translate(layer, &mut problems);
+            gunicorn::translate(layer, is_wsgi, &mut problems, &mut warnings);
         }
         let layers: Vec<&Layer> = layers.iter().collect();
         let foreign = gunicorn::judge(&layers, &mut problems, &mut warnings);
@@ -287,17 +288,22 @@ fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
         }
         let app = match &pool.program {
             Program::Wsgi(wsgi) => wsgi.app.as_str(),
-            _ => "",
+            _ => {
+                if config.process.reload.is_some() {
+                    warnings.push("reload does nothing without a WSGI app".to_owned());
+                }
+                continue;
+            }
         };
+        if config.process.reload.is_some() {
+            warnings.push("Reloader is on. Use in development only!".to_owned());
+        }
         if let Some(module) = app.strip_suffix(".py") {
             let module = module.strip_prefix("./").unwrap_or(module).replace('/', ".");
             warnings.push(format!(
                 "{app} is a file, but a module is needed; did you mean {module}:application?"
             ));
         }
-    }
-    if config.process.reload.is_some() {
-        warnings.push("Reloader is on. Use in development only!".to_owned());
     }
 }
 

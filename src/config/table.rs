@@ -154,7 +154,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--reload"])
         .same()
         .doc("Replace workers when source files change",
-             "For development."),
+             "For development, with a WSGI app."),
     row(Section::App, "reload_engine", Kind::Choice(&["auto", "poll", "inotify"]), r#""auto""#)
         .flags(&["--reload-engine"])
         .differs("inotify needs no package")
@@ -231,7 +231,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .same()
         .doc("Worker processes",
              "With `connect`: connections to each server."),
-    row(Section::Workers, "threads", number("requests at once", 1, 256), "1")
+    row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
@@ -447,7 +447,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Error log file", ""),
     row(Section::Logging, "loglevel", Kind::Choice(&["debug", "info", "warning", "error", "critical"]), r#""info""#)
         .flags(&["--log-level"])
-        .differs("an unknown word is an error")
+        .differs("an unknown word means info, as in Gunicorn, and the log says so")
         .doc("Least severity that is logged", ""),
     row(Section::Logging, "accesslog", path("a file, - for standard output, empty = off"), r#""""#)
         .flags(&["--access-logfile"])
