@@ -2,13 +2,14 @@
 //!
 //! Never here: a default or a help text of a setting.
 
+use crate::arbiter::Host;
 use crate::base::exit::Exit;
 use crate::config::gunicorn::FOREIGN;
 use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
 use crate::config::reference;
 use crate::config::settings::{Gunicorn, Section, Setting};
-use crate::config::{ConfRequest, Evaluated, Problem, Problems, Reloader};
+use crate::config::{Loaded, Problem, Problems, Reloader};
 use crate::logging::access::AccessFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -58,6 +59,7 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
         arguments,
         env,
         start: start_directory(),
+        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         beside: beside(),
         warnings,
         check_format: |format| {
@@ -70,34 +72,35 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
 
 fn run(asked: Asked) -> ExitCode {
     let reloader = reloader(asked.flags, asked.arguments);
-    let loaded = match reloader
-        .conf()
-        .and_then(|conf| reloader.load(evaluated(conf)?.as_ref()))
-    {
+    let (loaded, host) = match load(&reloader) {
         Err(problems) => return refuse(&problems),
-        Ok(loaded) => loaded,
+        Ok(both) => both,
     };
     if asked.print_config {
         print(&loaded.text);
     }
-    if asked.print_config || asked.check_config {
-        for warning in &loaded.warnings {
-            complain(&format!("rgunicorn: warning: {warning}\n"));
-        }
-        return Exit::Ok.into();
+    if !asked.print_config && !asked.check_config {
+        return crate::arbiter::main(reloader, loaded, host);
     }
-    crate::arbiter::main(reloader, loaded)
+    for warning in &loaded.warnings {
+        complain(&format!("rgunicorn: warning: {warning}\n"));
+    }
+    match crate::arbiter::check_app(&reloader, loaded, host) {
+        Ok(()) => Exit::Ok.into(),
+        Err(text) => {
+            complain(&format!("rgunicorn: {text}\n"));
+            Exit::Config.into()
+        }
+    }
 }
 
-/// Runs a configuration file in Python.
-fn evaluated(conf: Option<ConfRequest>) -> Result<Option<Evaluated>, Problems> {
-    match conf {
-        None => Ok(None),
-        Some(request) => {
-            let what = format!("{} is Python, and cannot be evaluated by this version", request.shown);
-            Err(Problem::new(what).into())
-        }
-    }
+/// Loads the configuration. If its file is Python, that has run afterwards, in the host that is returned.
+fn load(reloader: &Reloader) -> Result<(Loaded, Option<Host>), Problems> {
+    let Some(request) = reloader.conf()? else {
+        return Ok((reloader.load(None)?, None));
+    };
+    let (evaluated, host) = crate::arbiter::evaluate(&request, reloader).map_err(Problem::new)?;
+    Ok((reloader.load(Some(&evaluated))?, Some(host)))
 }
 
 fn refuse(problems: &Problems) -> ExitCode {

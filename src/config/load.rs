@@ -54,6 +54,8 @@ pub struct Reloader {
     pub env: Vec<(String, String)>,
     /// The directory relative paths start from.
     pub start: PathBuf,
+    /// The command line as it was typed.
+    pub argv: Vec<String>,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
     /// The directories in which this program lies, where a Python interpreter may lie too.
