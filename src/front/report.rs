@@ -137,8 +137,13 @@ impl Front {
         }
     }
 
-    /// The access line of an exchange.
+    /// The end of an exchange: its access line, and the metrics.
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        if self.access.is_none() && !self.log.has_relay() {
+            return;
+        }
+        let elapsed = crate::sys::clock::now() - exchange.started;
+        self.log.count_response(status, elapsed);
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
         // Nothing is said about a request line that was not understood: its version is a guess then.
@@ -149,7 +154,7 @@ impl Front {
             status,
             response: &exchange.response,
             bytes,
-            elapsed: crate::sys::clock::now() - exchange.started,
+            elapsed,
             time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
