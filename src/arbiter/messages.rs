@@ -206,6 +206,7 @@ impl Arbiter {
             match (worker, front) {
                 (Some(worker), _) => self.worker_ended(worker, end),
                 (None, Some(front)) => self.front_ended(front, end),
+                (None, None) if self.successor == Some(pid) => self.successor_ended(end),
                 (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }
         }

@@ -16,6 +16,7 @@ mod reap;
 mod runtime_dir;
 mod spawn;
 mod start;
+mod upgrade;
 
 use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
@@ -71,6 +72,12 @@ struct Arbiter {
     passed: Vec<Bind>,
     runtime_dir: runtime_dir::RuntimeDir,
     pidfile: Option<pidfile::Pidfile>,
+    /// How we were started, for the next one.
+    origin: upgrade::Origin,
+    /// A newer master, started by USR2.
+    successor: Option<i32>,
+    /// The older master that started this one, while it lives.
+    predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
     null: File,
     is_daemon: bool,
@@ -151,6 +158,7 @@ impl Arbiter {
         if has_signals {
             self.take_signals();
         }
+        self.look_after_predecessor();
         self.feed_watchdog();
     }
 
@@ -188,12 +196,7 @@ impl Arbiter {
             }
             signals::WINCH => return self.log.debug(&NONE, format_args!("SIGWINCH ignored. Not daemonized")),
             signals::USR1 => return self.reopen_logs(),
-            signals::USR2 => {
-                return self.log.warning(
-                    &NONE,
-                    format_args!("SIGUSR2 ignored: this version cannot hand over to a new binary yet"),
-                );
-            }
+            signals::USR2 => return self.upgrade(),
             _ => return,
         };
         self.inputs.push_back(Input::Asked(asked));

@@ -2,7 +2,7 @@
 
 use super::generation::{Generation, open_access_log};
 use super::start::{announce, complaint, own_pid, replace_error_log};
-use super::{Arbiter, generation, listeners, pidfile, spawn};
+use super::{Arbiter, generation, listeners, pidfile, spawn, upgrade};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::control::{Protocol, ToFront};
 use crate::logging::{Context, NONE};
@@ -38,7 +38,7 @@ impl Arbiter {
             Action::Load => self.load(),
             Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
             Action::CloseListeners => {
-                self.notifier.send("STOPPING=1");
+                self.announce_stop();
                 self.pending = None;
                 self.listeners.clear();
                 for generation in self.generations.values_mut() {
@@ -51,10 +51,11 @@ impl Arbiter {
     }
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
+        let name = self.master_name();
         match verdict {
-            None => self.log.info(&NONE, format_args!("Shutting down: Master")),
+            None => self.log.info(&NONE, format_args!("Shutting down: {name}")),
             Some(verdict) => {
-                self.log.error(&NONE, format_args!("Shutting down: Master"));
+                self.log.error(&NONE, format_args!("Shutting down: {name}"));
                 self.log.error(&NONE, format_args!("Reason: {}", verdict.reason()));
             }
         }
@@ -331,7 +332,7 @@ impl Arbiter {
 
     /// Reads the configuration again. Nothing of the old one changes until the new one is known to be good.
     fn load(&mut self) {
-        self.log.info(&NONE, format_args!("Hang up: Master"));
+        self.log.info(&NONE, format_args!("Hang up: {}", self.master_name()));
         let time = clock::monotonic_microseconds();
         self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
         match self.prepare() {
@@ -360,7 +361,8 @@ impl Arbiter {
             self.log.warning(&NONE, format_args!("{warning}"));
         }
         if let Some(path) = &generation.config.process.pidfile {
-            pidfile::check(path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
+            let path = upgrade::numbered(path, self.predecessor);
+            pidfile::check(&path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
         }
         if let Some(path) = &generation.config.logs.errorlog {
             generation::open_log(path).map_err(|reason| vec![reason])?;
@@ -370,7 +372,8 @@ impl Arbiter {
         } else {
             &self.passed
         };
-        let opened = listeners::open(binds, &generation.config, &self.listeners, generation.owner());
+        let (config, nothing) = (&generation.config, &mut listeners::Inherited::default());
+        let opened = listeners::open(binds, config, &self.listeners, nothing, generation.owner());
         generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
         Ok(generation)
     }
@@ -400,7 +403,8 @@ impl Arbiter {
             if before != listeners::names(&self.listeners) {
                 announce(&self.log, &self.listeners, generation);
             }
-            let wanted = generation.config.process.pidfile.clone();
+            let wanted = generation.config.process.pidfile.as_deref();
+            let wanted = wanted.map(|path| upgrade::numbered(path, self.predecessor));
             self.move_pidfile(wanted.as_deref());
         }
         let pid = own_pid();
@@ -411,8 +415,8 @@ impl Arbiter {
         if self.pidfile.as_ref().map(pidfile::Pidfile::path) == wanted {
             return;
         }
-        self.pidfile = None;
         let Some(path) = wanted else {
+            self.pidfile = None;
             return;
         };
         match pidfile::Pidfile::create(path, own_pid()) {

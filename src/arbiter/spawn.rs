@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 const WORKER_BACKLOG: i32 = 511;
 
 /// Variables that speak to the arbiter, not to apps.
-const OURS: [&str; 6] = [
+const OURS: [&str; 8] = [
+    super::upgrade::PREDECESSOR,
+    super::upgrade::LISTENERS,
     "NOTIFY_SOCKET",
     "LISTEN_PID",
     "LISTEN_FDS",

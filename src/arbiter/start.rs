@@ -1,10 +1,11 @@
 //! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
 
 use super::generation::{Generation, chain, open_access_log, open_log};
-use super::listeners::{self, BindError, Listener};
+use super::listeners::{self, BindError, Inherited, Listener};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
-use super::{Arbiter, Watchdog, facts, spawn};
+use super::upgrade::{self, Heritage, Origin};
+use super::{Arbiter, Watchdog, facts};
 use crate::config::{Bind, Config, Loaded, Origins, Reloader};
 use crate::logging::{Flush, Logger, NONE};
 use crate::plan::arbiter::Plan;
@@ -38,11 +39,16 @@ impl From<String> for Stopped {
 /// Makes an arbiter that has bound its listeners and has not started anything.
 pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopped> {
     let refused = |what: &str, error: std::io::Error| Stopped::Refused(format!("{what}: {error}"));
+    let origin = Origin::note(&reloader.start);
+    let heritage = Heritage::take(env(upgrade::PREDECESSOR).as_deref(), env(upgrade::LISTENERS).as_deref())?;
+    let (predecessor, mut inherited) = (heritage.predecessor, heritage.sockets);
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
     let process = generation.config.process.clone();
     open_error_log(&generation.config)?;
-    if let Some(path) = &process.pidfile {
+    let pidfile = process.pidfile.as_deref();
+    let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));
+    if let Some(path) = &pidfile {
         pidfile::check(path, own_pid()).map_err(|error| chain(&error))?;
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
@@ -57,8 +63,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     } else {
         &passed
     };
-    let listeners = bind(binds, &generation, &origins, &log, &mut signals)?;
-    if process.daemon {
+    let listeners = bind(binds, &generation, &mut inherited, &origins, &log, &mut signals)?;
+    if process.daemon && !heritage.is_successor {
         // After binding, so that a refusal is still seen where the command was typed.
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
@@ -66,7 +72,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
-    let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
+    let pidfile = pidfile.map(|path| Pidfile::create(&path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
     process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
     let seed = fastrand::u64(..);
@@ -78,7 +84,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     })?;
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
-    title::set(&spawn::title("arbiter", &process.proc_name));
+    upgrade::show_title(&process.proc_name, predecessor);
     announce(&log, &listeners, &generation);
     let plan = Plan::new(&generation.terms(), seed);
     generation.listeners.clone_from(&listeners);
@@ -87,12 +93,17 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         env("WATCHDOG_PID").as_deref(),
         env("WATCHDOG_USEC").as_deref(),
     );
+    // The older master speaks for the service as long as it lives.
+    let manager = env("NOTIFY_SOCKET").filter(|_| predecessor.is_none());
+    if predecessor.is_none() {
+        listeners.iter().for_each(|listener| listener.share(false));
+    }
     Ok(Arbiter {
         reloader,
         plan,
         log,
         signals,
-        notifier: Notifier::connect(env("NOTIFY_SOCKET").as_deref()).unwrap_or_default(),
+        notifier: Notifier::connect(manager.as_deref()).unwrap_or_default(),
         watchdog: interval.map(|interval| Watchdog {
             interval,
             next: clock::now(),
@@ -105,6 +116,9 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         passed,
         runtime_dir,
         pidfile,
+        origin,
+        successor: None,
+        predecessor,
         memory_kills: facts::MemoryKills::find(),
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
@@ -165,13 +179,14 @@ pub(super) fn replace_error_log(log: &Logger, path: &Path) -> Result<OwnedFd, St
 fn bind(
     binds: &[Bind],
     generation: &Generation,
+    inherited: &mut Inherited,
     origins: &Origins,
     log: &Logger,
     signals: &mut Signals,
 ) -> Result<Vec<Rc<Listener>>, Stopped> {
     let mut attempt = 1;
     loop {
-        let error = match listeners::open(binds, &generation.config, &[], generation.owner()) {
+        let error = match listeners::open(binds, &generation.config, &[], inherited, generation.owner()) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => error,
         };

@@ -42,4 +42,5 @@ mod slow_client;
 mod sudden_death;
 mod systemd;
 mod tidy;
+mod upgrade;
 mod worker_surroundings;
