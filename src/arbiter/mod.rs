@@ -8,6 +8,7 @@ mod facts;
 mod generation;
 mod listeners;
 mod messages;
+mod metrics;
 mod output;
 mod packets;
 mod perform;
@@ -79,6 +80,7 @@ struct Arbiter {
     /// The older master that started this one, while it lives.
     predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
     /// What happened and was not handled yet.
@@ -98,6 +100,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.report_metrics();
             self.log.flush();
             if let Some(code) = self.exit {
                 return code;
@@ -122,7 +125,8 @@ impl Arbiter {
     fn gather(&mut self) {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let due = self.plan.next_deadline().into_iter().chain(feeding).min();
+        let due = self.plan.next_deadline().into_iter().chain(feeding);
+        let due = due.chain(self.metrics.next()).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
         let mut set = vec![(self.signals.as_fd(), false)];

@@ -2,6 +2,7 @@
 
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::listeners::{self, BindError, Inherited, Listener};
+use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
 use super::upgrade::{self, Heritage, Origin};
@@ -53,6 +54,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
     let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    log.set_relay(metrics::relay(&generation.config.logs));
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
@@ -69,6 +71,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+        log.set_relay(metrics::relay(&generation.config.logs));
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
@@ -108,6 +111,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
             interval,
             next: clock::now(),
         }),
+        metrics: Metrics::new(&generation.config.logs),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
         pending: None,
         fronts: BTreeMap::new(),
