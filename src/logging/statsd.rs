@@ -1,5 +1,8 @@
 //! Metrics for a statsd daemon: every name and unit, and the datagrams, one per metric as Gunicorn sends them.
 //!
+//! A datagram over loopback took about 11 us where it was measured, so they are given to the kernel in batches, and
+//! what is counted several times between two flushes, which is one turn of a loop, is sent once with the sum.
+//!
 //! | metric | type | unit | when |
 //! |---|---|---|---|
 //! | `gunicorn.requests` | counter | responses | each response |
@@ -21,20 +24,40 @@ use std::time::{Duration, Instant};
 pub const WORKERS: &str = "gunicorn.workers";
 /// Connections that wait to be accepted.
 pub const BACKLOG: &str = "gunicorn.backlog";
-const REQUESTS: &str = "gunicorn.requests";
 const DURATION: &str = "gunicorn.request.duration";
-const STATUS: &str = "gunicorn.request.status.";
 
 /// Bytes of metrics that may wait for a daemon that is away: some seconds' worth, since old metrics are of no use.
 const LIMIT: usize = 256 * 1024;
 
-/// The counter of lines of a level.
-fn log_counter(level: Level) -> Option<&'static str> {
-    match level {
-        Level::Critical => Some("gunicorn.log.critical"),
-        Level::Error => Some("gunicorn.log.error"),
-        Level::Warning => Some("gunicorn.log.warning"),
-        Level::Info | Level::Debug => None,
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counter {
+    Requests,
+    Status(u16),
+    Critical,
+    Error,
+    Warning,
+}
+
+impl Counter {
+    /// For lines of a level.
+    fn of_lines(level: Level) -> Option<Self> {
+        match level {
+            Level::Critical => Some(Self::Critical),
+            Level::Error => Some(Self::Error),
+            Level::Warning => Some(Self::Warning),
+            Level::Info | Level::Debug => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "gunicorn.requests",
+            Self::Status(_) => "gunicorn.request.status.",
+            Self::Critical => "gunicorn.log.critical",
+            Self::Error => "gunicorn.log.error",
+            Self::Warning => "gunicorn.log.warning",
+        }
     }
 }
 
@@ -44,6 +67,8 @@ pub(super) struct Statsd {
     prefix: String,
     /// What ends each datagram: empty, or the tags.
     end: String,
+    /// Counted and not sent yet.
+    counts: Vec<(Counter, u64)>,
     outlet: Outlet,
 }
 
@@ -61,44 +86,49 @@ impl Statsd {
             } else {
                 format!("|#{tags}")
             },
+            counts: Vec::new(),
             outlet: Outlet::new(target, "metrics", LIMIT),
         }
     }
 
     /// A response has ended.
     pub(super) fn response(&mut self, status: u16, elapsed: Duration) {
-        let mut digits = itoa::Buffer::new();
-        self.send(DURATION, "", &[], |out| push_milliseconds(elapsed, out), b"|ms");
-        self.count(REQUESTS, "");
-        self.count(STATUS, digits.format(status));
+        self.send(DURATION, "", |out| push_milliseconds(elapsed, out), b"|ms");
+        self.count(Counter::Requests);
+        self.count(Counter::Status(status));
     }
 
     /// A line was logged, or would have been at a lower threshold.
     pub(super) fn line(&mut self, level: Level) {
-        if let Some(name) = log_counter(level) {
-            self.count(name, "");
+        if let Some(counter) = Counter::of_lines(level) {
+            self.count(counter);
         }
     }
 
     /// The value of something now.
     pub(super) fn gauge(&mut self, name: &str, value: u64) {
-        self.send(name, "", itoa::Buffer::new().format(value).as_bytes(), |_| (), b"|g");
+        self.send(name, "", |out| push_number(value, out), b"|g");
     }
 
     /// One of many values whose distribution counts.
     pub(super) fn histogram(&mut self, name: &str, value: u64) {
-        self.send(name, "", itoa::Buffer::new().format(value).as_bytes(), |_| (), b"|h");
+        self.send(name, "", |out| push_number(value, out), b"|h");
     }
 
-    fn count(&mut self, name: &str, more: &str) {
-        self.send(name, more, b"1", |_| (), b"|c|@1.0");
+    fn count(&mut self, counter: Counter) {
+        match self.counts.iter_mut().find(|(found, _)| *found == counter) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((counter, 1)),
+        }
     }
 
-    fn send(&mut self, name: &str, more: &str, value: &[u8], render: impl FnOnce(&mut Vec<u8>), kind: &[u8]) {
-        let Self { prefix, end, outlet } = self;
+    fn send(&mut self, name: &str, more: &str, render: impl FnOnce(&mut Vec<u8>), kind: &[u8]) {
+        let Self {
+            prefix, end, outlet, ..
+        } = self;
         outlet.push(|out| {
-            for text in [prefix.as_bytes(), name.as_bytes(), more.as_bytes(), b":", value] {
-                out.extend_from_slice(text);
+            for text in [prefix, name, more, ":"] {
+                out.extend_from_slice(text.as_bytes());
             }
             render(out);
             out.extend_from_slice(kind);
@@ -107,12 +137,26 @@ impl Statsd {
     }
 
     pub(super) fn flush(&mut self, now: Instant) {
+        let mut counts = std::mem::take(&mut self.counts);
+        for (counter, count) in counts.drain(..) {
+            let mut digits = itoa::Buffer::new();
+            let more = match counter {
+                Counter::Status(status) => digits.format(status),
+                _ => "",
+            };
+            self.send(counter.name(), more, |out| push_number(count, out), b"|c|@1.0");
+        }
+        self.counts = counts;
         self.outlet.flush(now);
     }
 
     pub(super) fn complaint(&mut self, now: Instant) -> Option<String> {
         self.outlet.complaint(now)
     }
+}
+
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Milliseconds with as many decimals as they need, at least one: `12.5`, `3.0`, as Python writes floats.
@@ -139,7 +183,8 @@ mod tests {
             backlog_metric: false,
         });
         act(&mut statsd);
-        statsd.count("end", "");
+        statsd.flush(crate::sys::clock::now());
+        statsd.gauge("end", 0);
         statsd.flush(crate::sys::clock::now());
         let mut found = Vec::new();
         let mut buffer = [0; 200];
@@ -157,6 +202,7 @@ mod tests {
     fn metrics_have_gunicorns_names_and_form() {
         let found = received("", "", |statsd| {
             statsd.response(404, Duration::from_micros(12_500));
+            statsd.flush(crate::sys::clock::now());
             statsd.gauge(WORKERS, 3);
             statsd.histogram(BACKLOG, 0);
             for level in Level::ALL {
@@ -174,6 +220,26 @@ mod tests {
                 "gunicorn.log.warning:1|c|@1.0",
                 "gunicorn.log.error:1|c|@1.0",
                 "gunicorn.log.critical:1|c|@1.0",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_happens_several_times_in_a_turn_is_sent_as_a_sum() {
+        let found = received("", "", |statsd| {
+            for status in [200, 404, 200] {
+                statsd.response(status, Duration::from_millis(1));
+            }
+        });
+        assert_eq!(
+            found,
+            [
+                "gunicorn.request.duration:1.0|ms",
+                "gunicorn.request.duration:1.0|ms",
+                "gunicorn.request.duration:1.0|ms",
+                "gunicorn.requests:3|c|@1.0",
+                "gunicorn.request.status.200:2|c|@1.0",
+                "gunicorn.request.status.404:1|c|@1.0",
             ]
         );
     }
