@@ -352,7 +352,7 @@ impl Arbiter {
     }
 
     fn prepare(&self) -> Result<Generation, Vec<String>> {
-        let loaded = self.reloader.load().map_err(|problems| {
+        let loaded = self.reloader.load(None).map_err(|problems| {
             let texts = problems.iter().map(ToString::to_string);
             texts.collect::<Vec<_>>()
         })?;

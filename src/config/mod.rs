@@ -6,7 +6,10 @@
 //! Never here: running Python, binding, spawning.
 
 mod address;
+mod cfg;
+mod conf;
 pub mod file;
+pub mod gunicorn;
 mod identity;
 pub mod kind;
 pub mod layers;
@@ -22,6 +25,7 @@ mod wsgi;
 
 pub use crate::base::level::Level;
 pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
+pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use problem::{Problem, Problems};
 

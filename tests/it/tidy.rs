@@ -76,6 +76,7 @@ const LAYERS: &[Layer] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
     ("clap", &["cli"]),
+    ("shlex", &["cli"]),
     ("serde_json", &["config", "arbiter", "command", "commander"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
