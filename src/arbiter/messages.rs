@@ -31,7 +31,7 @@ impl WorkerProcess {
 
     fn log_line(&self, log: &Logger, line: &[u8]) {
         if self.is_raw {
-            return log.app_output(line);
+            return log.app_output(self.pid, line);
         }
         let line = line.trim_ascii_end();
         if line.is_empty() {

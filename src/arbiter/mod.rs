@@ -11,6 +11,7 @@ mod hosting;
 mod listeners;
 mod loading;
 mod messages;
+mod metrics;
 mod output;
 mod packets;
 mod perform;
@@ -88,6 +89,7 @@ struct Arbiter {
     /// The older master that started this one, while it lives.
     predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
     /// Hosts that were told to leave and were not reaped yet.
@@ -121,6 +123,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.report_metrics();
             self.log.flush();
             if let Some(code) = self.exit {
                 return code;
@@ -146,7 +149,8 @@ impl Arbiter {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
         let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
-        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts).min();
+        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts);
+        let due = due.chain(self.metrics.next()).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
         let mut set = vec![(self.signals.as_fd(), false)];

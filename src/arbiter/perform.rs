@@ -1,6 +1,7 @@
 //! Doing what the plan says.
 
 use super::generation::open_access_log;
+use super::metrics::{self, Metrics};
 use super::start::{announce, own_pid, replace_error_log};
 use super::{Arbiter, generation, listeners, pidfile, spawn, upgrade};
 use crate::base::ids::{PoolId, WorkerId};
@@ -373,6 +374,8 @@ impl Arbiter {
         self.listeners.clone_from(&generation.listeners);
         if id != crate::plan::arbiter::Plan::FIRST {
             self.log.set_level(generation.config.logs.loglevel);
+            self.log.set_relay(metrics::relay(&generation.config.logs));
+            self.metrics = Metrics::new(&generation.config.logs);
             if let Some(path) = &generation.config.logs.errorlog
                 && let Err(reason) = replace_error_log(&self.log, path)
             {

@@ -3,6 +3,7 @@
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
 use super::listeners::{self, BindError, Inherited, Listener};
+use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
 use super::upgrade::{self, Heritage, Origin};
@@ -82,6 +83,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
     let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    log.set_relay(metrics::relay(&generation.config.logs));
     // A daemon becomes another process, and its host must be that one's child.
     let host = host.filter(|_| generation.has_host && !process.daemon);
     if generation.has_host && !process.daemon {
@@ -105,6 +107,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+        log.set_relay(metrics::relay(&generation.config.logs));
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
@@ -152,6 +155,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         }),
         is_wsgi: generation.is_wsgi(),
         wanted: Some(generation.wanted()),
+        metrics: Metrics::new(&generation.config.logs),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
         loading: None,
         pending: None,

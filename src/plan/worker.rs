@@ -14,6 +14,8 @@ pub const KILL_AFTER: Duration = Duration::from_secs(2);
 pub enum Why {
     /// It served its share of requests.
     Spent,
+    /// Somebody asked for its replacement.
+    Dismissed,
     /// Fewer workers are wanted.
     Scaled,
     /// A newer generation serves instead.
@@ -42,6 +44,7 @@ impl Why {
     pub fn words(self) -> &'static str {
         match self {
             Self::Spent => "served its share of requests",
+            Self::Dismissed => "asked for by a command",
             Self::Scaled => "fewer workers wanted",
             Self::Replaced => "replaced by a reload",
             Self::Shutdown => "shutting down",

@@ -116,6 +116,18 @@ fn a_first_generation_serves_as_soon_as_a_worker_is_ready() {
 }
 
 #[test]
+fn a_worker_that_somebody_wants_replaced_finishes_and_its_place_is_filled_at_once() {
+    let mut stage = Stage::serving(2);
+    let expected = [step(1, Step::TellRetire, Why::Dismissed), spawn(3, 1)];
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(1))), expected);
+    // Asking twice, or for one that is not there, changes nothing.
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(1))), []);
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(9))), []);
+    let counts = stage.plan.counts();
+    assert_eq!((counts.wanted, counts.spawned, counts.dismissed), (2, 3, 1));
+}
+
+#[test]
 fn a_pool_without_workers_of_ours_serves_when_its_front_is_up() {
     let mut stage = Stage::new(0);
     assert_eq!(stage.give(Input::Tick), [spawn_front(1, 1, &[])]);
