@@ -19,6 +19,7 @@ mod pull;
 mod redirect;
 mod report;
 mod request;
+mod send;
 mod spool;
 mod tokens;
 mod workers;

@@ -25,6 +25,7 @@ mod flow_control;
 mod forwarded;
 mod http_rules;
 mod kill_workers;
+mod large_bodies;
 mod leaks;
 mod limits;
 mod listeners;
