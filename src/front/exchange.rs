@@ -257,6 +257,7 @@ impl Front {
     /// Sends the response head; `otherwise` is the body's length unless the app has named one.
     pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
         exchange.stage = Stage::Committed;
+        let is_given = self.given_id(exchange).is_some();
         let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
             exchange.held.clear();
             return;
@@ -271,7 +272,7 @@ impl Front {
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: Some(exchange.id.as_bytes()),
+            request_id: (!is_given).then_some(exchange.id.as_bytes()),
         };
         client
             .conn
@@ -283,6 +284,12 @@ impl Front {
         }
         exchange.held = held;
         exchange.held.clear();
+    }
+
+    /// The identifier that the app gave its response. Only WSGI apps may go on doing so; for others it is replaced.
+    pub(super) fn given_id<'e>(&self, exchange: &'e Exchange) -> Option<&'e [u8]> {
+        let is_wsgi = self.pools.get(exchange.pool).is_some_and(|pool| pool.is_wsgi);
+        exchange.response.field("x-request-id").filter(|_| is_wsgi)
     }
 
     /// Passes body bytes on to the client, or into the spool when the client is slower.
