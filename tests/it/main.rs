@@ -32,6 +32,7 @@ mod overdue_worker;
 mod pipe_examples;
 mod privileges;
 mod pull_queue;
+mod python_shim;
 mod queue;
 mod real_apps;
 mod reload;
