@@ -268,6 +268,7 @@ def application(environ, start_response):
         def work(shim):
             for _ in range(3):
                 shim.get("/")
+            shim.wait_until(lambda: shim.cells[1] == 0, "idle worker")
             before = len(os.listdir("/proc/%d/fd" % shim.pid))
             for _ in range(20):
                 shim.get("/")
@@ -275,7 +276,7 @@ def application(environ, start_response):
                     file.write(b"some")
                     file.flush()
                     shim.request("POST", "/", file=file)
-            self.assertEqual(len(os.listdir("/proc/%d/fd" % shim.pid)), before)
+            shim.wait_until(lambda: len(os.listdir("/proc/%d/fd" % shim.pid)) == before, "end of open files")
 
         self.run_with(work)
 

@@ -137,14 +137,23 @@ def stopped(stop, shown):
 
 
 def broken(error, shown):
-    """Prints the traceback, from the file on, and sums it up."""
+    """Prints the traceback and sums it up."""
+    print_traceback(error)
+    return Failed("%s: %s" % (shown, one_line(error)))
+
+
+def trimmed(error):
+    """The error with a traceback that begins where code of ours ends."""
     entry = error.__traceback__
     while entry is not None and is_ours(entry.tb_frame):
         entry = entry.tb_next
-    # A SyntaxError has no frame of its own; its text names the line.
-    traceback.print_exception(type(error), error, entry)
+    return error.with_traceback(entry)
+
+
+def print_traceback(error):
+    error = trimmed(error)
+    traceback.print_exception(type(error), error, error.__traceback__)
     sys.stderr.flush()
-    return Failed("%s: %s" % (shown, one_line(error)))
 
 
 def is_ours(frame):

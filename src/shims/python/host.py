@@ -135,24 +135,17 @@ class Host:
             os.environ.update(cfg.env)
             os.environ["SERVER_SOFTWARE"] = "rgunicorn/%s" % config["version"]
             sys.argv[:] = config["argv"]
-            from . import app, title
+            from . import app, logs, title
 
             app.set_import_path(config)
             title.set_title("gunicorn: host [%s]" % config["proc_name"])
-            log = self.make_log()
+            log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
             self.server = Server(app.App(cfg, config["app"]), cfg, log, config["arbiter_pid"], self.ask)
         except RuntimeError as error:
             # Gunicorn's word for a setting that cannot be followed; the text says it all.
             raise Refused(str(error), 1) from error
         except Exception as error:
             raise self.at_start(error) from error
-
-    def make_log(self):
-        if self.config["access_by_app"]:
-            return self.cfg.logger_class(self.cfg)
-        from . import logs
-
-        return logs.make_logger(self.cfg)
 
     def ask(self, command, pid=None):
         message = {"type": "command", "command": command}
@@ -227,12 +220,12 @@ class Host:
             raise (self.at_start(error) if outside_loop else self.in_loop(error)) from error
 
     def at_start(self, error):
-        print_traceback(error)
+        conf.print_traceback(error)
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         return Refused(conf.one_line(error), code & 0xFF or 1)
 
     def in_loop(self, error):
-        self.server.log.error("Unhandled exception in main loop", exc_info=error)
+        self.server.log.error("Unhandled exception in main loop", exc_info=conf.trimmed(error))
         return Refused(conf.one_line(error), 255)
 
     # The other side of a fork.
@@ -275,7 +268,7 @@ class Host:
             if error.code is not None and not isinstance(error.code, int):
                 print(error.code, file=sys.stderr)
         else:
-            log.error("Exception in worker process", exc_info=error)
+            log.error("Exception in worker process", exc_info=conf.trimmed(error))
             print(error, file=sys.stderr)
             code = BOOT_ERROR
         log.info("Worker exiting (pid: %s)", worker.pid)
@@ -307,15 +300,6 @@ def with_precedence(values, callables):
         if name in settings.HOOK_ARITY or values.get(name) in (None, default[name].value)
     }
     return {name: value for name, value in values.items() if name not in callables}, callables
-
-
-def print_traceback(error):
-    """From the first line that is not ours."""
-    entry = error.__traceback__
-    while entry is not None and conf.is_ours(entry.tb_frame):
-        entry = entry.tb_next
-    traceback.print_exception(type(error), error, entry)
-    sys.stderr.flush()
 
 
 def after_fork():

@@ -1,5 +1,9 @@
 """Gunicorn's exceptions."""
 
+from rgunicorn.app import AppImportError
+
+__all__ = ["AppImportError", "ConfigError", "HaltServer"]
+
 
 class HaltServer(BaseException):
     """Ends the server, for a reason and with an exit code."""
@@ -15,7 +19,3 @@ class HaltServer(BaseException):
 
 class ConfigError(Exception):
     """A setting has a value that it cannot have."""
-
-
-class AppImportError(Exception):
-    """The app cannot be loaded from what names it."""

@@ -50,9 +50,9 @@ def load_class(uri, default="gunicorn.workers.sync.SyncWorker", section="gunicor
 
 def import_app(module):
     """The WSGI callable that an app specification names."""
-    from rgunicorn.app import App
+    from rgunicorn.app import load
 
-    return App(settings.Config(), module).load()
+    return load(module)
 
 
 def http_date(timestamp=None):
