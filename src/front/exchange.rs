@@ -288,8 +288,8 @@ impl Front {
 
     /// The identifier that the app gave its response. Only WSGI apps may go on doing so; for others it is replaced.
     pub(super) fn given_id<'e>(&self, exchange: &'e Exchange) -> Option<&'e [u8]> {
-        let is_wsgi = self.pools.get(exchange.pool).is_some_and(|pool| pool.is_wsgi);
-        exchange.response.field("x-request-id").filter(|_| is_wsgi)
+        let pool = self.pools.get(exchange.pool).filter(|pool| pool.is_wsgi);
+        pool.and_then(|_| exchange.response.field("x-request-id"))
     }
 
     /// Passes body bytes on to the client, or into the spool when the client is slower.
