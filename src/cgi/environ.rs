@@ -102,6 +102,16 @@ fn server(head: &RequestHead, context: &Context<'_>, block: &mut Vec<u8>) {
         put(b"\0REMOTE_PORT\0");
         put(digits.format(port).as_bytes());
     }
+    if let Some(proxied) = peer.proxied {
+        put(b"\0PROXY_PROTOCOL\0");
+        put(proxied.protocol.as_bytes());
+        if let Some((address, port)) = proxied.destination {
+            put(b"\0PROXY_ADDR\0");
+            put(address.as_bytes());
+            put(b"\0PROXY_PORT\0");
+            put(digits.format(port).as_bytes());
+        }
+    }
     if !context.request_id.is_empty() {
         put(b"\0HTTP_X_REQUEST_ID\0");
         put(context.request_id);

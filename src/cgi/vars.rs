@@ -22,6 +22,17 @@ pub struct Peer<'a> {
     pub server_addr: &'a str,
     /// Our port; `None` on a unix socket.
     pub server_port: Option<u16>,
+    /// What a PROXY header said about the client's connection.
+    pub proxied: Option<Proxied<'a>>,
+}
+
+/// A connection that a proxy in front of us took, as its PROXY header tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Proxied<'a> {
+    /// `TCP4`, `TCP6`, `UNKNOWN`, `LOCAL`, `UNSPEC` or `UNIX`, for PROXY_PROTOCOL.
+    pub protocol: &'a str,
+    /// What the client connected to, for PROXY_ADDR and PROXY_PORT.
+    pub destination: Option<(&'a str, u16)>,
 }
 
 /// The script that a path was resolved to.
@@ -175,6 +186,13 @@ impl Writer<'_> {
         self.var("REMOTE_ADDR", &[remote_addr.as_bytes()]);
         if let Some(port) = peer.remote_port {
             self.var("REMOTE_PORT", &[digits.format(port).as_bytes()]);
+        }
+        if let Some(proxied) = peer.proxied {
+            self.var("PROXY_PROTOCOL", &[proxied.protocol.as_bytes()]);
+            if let Some((address, port)) = proxied.destination {
+                self.var("PROXY_ADDR", &[address.as_bytes()]);
+                self.var("PROXY_PORT", &[digits.format(port).as_bytes()]);
+            }
         }
         if context.https {
             self.var("REQUEST_SCHEME", &[b"https"]);

@@ -1,17 +1,43 @@
 //! Who is at the other end of a client connection.
 
+use crate::proxy;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peer {
-    /// `None` for unix sockets. v4-mapped addresses are v4 here.
+    /// The client: the other end of the connection, or whom its PROXY header names. `None` for unix sockets.
+    /// v4-mapped addresses are v4 here.
     pub(super) address: Option<SocketAddr>,
     /// Our end.
     pub(super) local: Option<SocketAddr>,
-    /// In `forwarded_allow_ips`, or over a unix socket.
+    /// The other end is in `forwarded_allow_ips`, or a unix socket; whom a PROXY header names plays no part in this.
     pub(super) trusted: bool,
+    /// What the connection's PROXY header said.
+    pub(super) proxied: Option<Proxied>,
+}
+
+/// What is kept of a PROXY header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proxied {
+    /// The kind of connection.
+    pub(super) kind: proxy::Kind,
+    /// What the client connected to, if the header says.
+    pub(super) destination: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Believes a PROXY header.
+    pub(super) fn apply(&mut self, header: &proxy::Header) {
+        if let Some(addresses) = header.addresses {
+            self.address = Some(unmapped(addresses.source));
+        }
+        self.proxied = Some(Proxied {
+            kind: header.kind,
+            destination: header.addresses.map(|addresses| unmapped(addresses.destination)),
+        });
+    }
 }
 
 /// An address as text, without a heap allocation.

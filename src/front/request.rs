@@ -150,6 +150,7 @@ impl Front {
         let is_wsgi = pool.is_some_and(|pool| pool.is_wsgi);
         let params = pool.map_or(&[][..], |pool| &pool.config.params);
         let (mut remote, mut server) = (AddressText::default(), AddressText::default());
+        let mut reached = AddressText::default();
         self.path.clear();
         // A local redirect may lead out of the place that the app is mounted at.
         let place = http1::forwarded::mounted(&exchange.head, exchange.mounted, &self.forward).unwrap_or(0);
@@ -163,6 +164,10 @@ impl Front {
             remote_port: peer.address.map(|address| address.port()),
             server_addr: peer.local.map_or("", |address| server.of(address.ip())),
             server_port: peer.local.map(|address| address.port()),
+            proxied: peer.proxied.map(|proxied| vars::Proxied {
+                protocol: proxied.kind.as_str(),
+                destination: proxied.destination.map(|to| (reached.of(to.ip()), to.port())),
+            }),
         };
         let request_id = exchange.id.as_bytes();
         if is_wsgi {
@@ -282,6 +287,11 @@ impl Front {
     /// Answers a malformed request and closes. Nothing of it reaches an app.
     pub(super) fn refuse(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
         self.log_invalid(client.peer, status, reason);
+        self.refuse_quietly(key, client, status, reason)
+    }
+
+    /// The same without a line in the error log.
+    pub(super) fn refuse_quietly(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
         client.conn.close_after();
         if client.exchange.is_some() {
             return self.answer_error(key, client, status, reason);

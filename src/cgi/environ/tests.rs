@@ -1,3 +1,4 @@
+use super::super::vars::Proxied;
 use super::*;
 use crate::base::message::{Field, Span, Version};
 use proptest::prelude::*;
@@ -63,6 +64,7 @@ fn context() -> Context<'static> {
             remote_port: Some(4711),
             server_addr: "0.0.0.0",
             server_port: Some(8000),
+            proxied: None,
         },
         path_info: b"/a b",
         request_id: b"4f1c",
@@ -249,4 +251,27 @@ proptest! {
         let found = environ(&head("GET", "/?x", &fields), &Context { params, ..context() });
         prop_assert_eq!(found.contains_key("X"), has_params);
     }
+}
+
+#[test]
+fn a_proxied_connection_has_variables_of_its_own() {
+    let proxied = |protocol, destination| {
+        let context = Context {
+            peer: Peer {
+                proxied: Some(Proxied { protocol, destination }),
+                ..context().peer
+            },
+            ..context()
+        };
+        environ(&head("GET", "/", &[]), &context)
+    };
+    let found = proxied("TCP4", Some(("198.51.100.7", 443)));
+    is(&found, "PROXY_PROTOCOL", Some("TCP4"));
+    is(&found, "PROXY_ADDR", Some("198.51.100.7"));
+    is(&found, "PROXY_PORT", Some("443"));
+    is(&found, "REMOTE_PORT", Some("4711"));
+    let found = proxied("LOCAL", None);
+    is(&found, "PROXY_PROTOCOL", Some("LOCAL"));
+    is(&found, "PROXY_ADDR", None);
+    is(&found, "PROXY_PORT", None);
 }

@@ -75,6 +75,7 @@ fn context() -> Context<'static> {
             remote_port: Some(4711),
             server_addr: "192.0.2.2",
             server_port: Some(8000),
+            proxied: None,
         },
         script: Script {
             path_info: b"/a b",
