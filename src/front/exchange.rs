@@ -287,6 +287,7 @@ impl Front {
     /// Sends the response head; `otherwise` is the body's length unless the app has named one.
     pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
         exchange.stage = Stage::Committed;
+        let is_given = self.given_id(exchange).is_some();
         let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
             exchange.held.clear();
             return;
@@ -301,7 +302,7 @@ impl Front {
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: Some(exchange.id.as_bytes()),
+            request_id: (!is_given).then_some(exchange.id.as_bytes()),
         };
         client
             .conn
@@ -311,6 +312,12 @@ impl Front {
             client.conn.send_data(&exchange.held, &mut client.out.bytes);
             exchange.held.clear();
         }
+    }
+
+    /// The identifier that the app gave its response. Only WSGI apps may go on doing so; for others it is replaced.
+    pub(super) fn given_id<'e>(&self, exchange: &'e Exchange) -> Option<&'e [u8]> {
+        let pool = self.pools.get(exchange.pool).filter(|pool| pool.is_wsgi);
+        pool.and_then(|_| exchange.response.field("x-request-id"))
     }
 
     /// Passes body bytes on to the client, or into the spool when the client is slower.

@@ -177,6 +177,10 @@ impl Front {
         if self.config.logs.access_by_app && exchange.answered {
             return;
         }
+        if self.access.is_none() {
+            return;
+        }
+        let response_id = self.given_id(exchange).unwrap_or_else(|| exchange.id.as_bytes());
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
         // Nothing is said about a request line that was not understood: its version is a guess then.
@@ -191,6 +195,7 @@ impl Front {
             time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
+            response_id,
             block: &exchange.block,
             notes: &exchange.notes,
         };

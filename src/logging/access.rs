@@ -40,6 +40,8 @@ pub struct Record<'a> {
     pub pid: i32,
     /// The request's identifier.
     pub request_id: &'a [u8],
+    /// The response's field X-Request-Id: the same, unless the app has given its own.
+    pub response_id: &'a [u8],
     /// The request variables, NAME\0VALUE\0...; may be empty.
     pub block: &'a [u8],
     /// Variables as the app left them, in the same form; they come before those of the request.
@@ -87,7 +89,7 @@ enum Atom {
     RequestField(String),
     ResponseField(String),
     /// `{x-request-id}o` and `{content-length}o`, which the front writes.
-    RequestId,
+    ResponseId,
     ContentLength,
     Variable(String),
     /// `l`, and whatever is unknown.
@@ -119,7 +121,7 @@ impl Atom {
             ("L", _) => Self::SecondsText,
             ("p", _) => Self::Pid,
             (_, Some((inner, "}i" | "}I"))) => Self::RequestField(inner.to_owned()),
-            (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("x-request-id") => Self::RequestId,
+            (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("x-request-id") => Self::ResponseId,
             (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("content-length") => Self::ContentLength,
             (_, Some((inner, "}o" | "}O"))) => Self::ResponseField(inner.to_owned()),
             (_, Some((inner, "}e" | "}E"))) => Self::Variable(inner.to_owned()),
@@ -219,7 +221,7 @@ impl AccessFormat {
                 return;
             }
             Atom::RequestField(name) => head.and_then(|head| last(head.fields(), name)),
-            Atom::RequestId => Some(record.request_id).filter(|id| !id.is_empty()),
+            Atom::ResponseId => Some(record.response_id).filter(|id| !id.is_empty()),
             Atom::ContentLength => match record.response.content_length {
                 Some(length) => return push_number(length, out),
                 None => None,

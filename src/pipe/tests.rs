@@ -186,7 +186,7 @@ fn notes_hold_whole_variables_within_their_limit() {
         (b"A", b"1"),
         (b"LONG", &long),
         (b"N\0UL", b"2"),
-        (b"B", b"2\03"),
+        (b"B", b"2\x003"),
         (b"C", b""),
     ];
     let mut out = Vec::new();

@@ -48,3 +48,4 @@ mod systemd;
 mod tidy;
 mod upgrade;
 mod worker_surroundings;
+mod wsgi_front;
