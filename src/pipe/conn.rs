@@ -4,7 +4,7 @@
 //! counting windows.
 
 use super::error::Error;
-use super::frame::{self, HEADER, Header, Kind, SLOTS_LIMIT, flag, leading_u32};
+use super::frame::{self, HEADER, Header, Kind, PLACE, SLOTS_LIMIT, flag, leading_u32};
 use super::head;
 use crate::base::message::ResponseHead;
 
@@ -60,6 +60,16 @@ pub enum Event<'b> {
         /// Never empty.
         data: &'b [u8],
     },
+    /// A part of a response body that is in a file: the descriptor that came beside the frame, the oldest of those that
+    /// no such event has named yet.
+    File {
+        /// The request answered.
+        id: u16,
+        /// Where in the file it begins.
+        offset: u64,
+        /// Its bytes; may be 0. `offset + length` is a possible size of a file.
+        length: u64,
+    },
     /// The response is complete.
     End {
         /// The request answered.
@@ -86,6 +96,14 @@ pub enum Event<'b> {
         /// As sent: not checked for control characters or UTF-8.
         text: &'b [u8],
     },
+    /// A part of the variables, `NAME\0VALUE\0...`, that the access log is to show for a request. As it arrived: a name
+    /// or value may go on in the next part.
+    Note {
+        /// The request they are about.
+        id: u16,
+        /// Never empty.
+        pairs: &'b [u8],
+    },
     /// The worker did not run this request: it is safe to send it elsewhere.
     Refused {
         /// The request refused.
@@ -99,11 +117,20 @@ enum State {
     /// At a header.
     Header,
     /// At the counted head block of a RESPONSE, `payload` bytes before the frame's end.
-    Head { id: u16, end: bool, payload: usize },
+    Head {
+        id: u16,
+        end: bool,
+        fd: bool,
+        payload: usize,
+    },
+    /// At the place in a file that a frame with the flag FD ends with.
+    Place { id: u16, kind: Kind, end: bool },
     /// In body bytes, this many before the frame's end. At 0 the frame is over and only its END is to be told.
     Data { id: u16, end: bool, left: usize },
     /// In the text of a LOG frame.
     Log { id: u16, level: u8, left: usize },
+    /// In the variables of a NOTE frame.
+    Note { id: u16, left: usize },
     /// In bytes to be ignored.
     Skip { left: usize },
 }
@@ -224,9 +251,11 @@ impl FrontConn {
             let rest = input.get(used..).unwrap_or_default();
             let (count, event) = match self.state {
                 State::Header => self.step_header(rest)?,
-                State::Head { id, end, payload } => self.step_head(rest, head, id, end, payload)?,
+                State::Head { id, end, fd, payload } => self.step_head(rest, head, (id, end, fd), payload)?,
+                State::Place { id, kind, end } => self.step_place(rest, id, kind, end)?,
                 State::Data { id, end, left } => self.step_data(rest, id, end, left),
                 State::Log { id, level, left } => self.step_log(rest, id, level, left),
+                State::Note { id, left } => self.step_note(rest, id, left),
                 State::Skip { left } => self.step_skip(rest, left),
             };
             used += count;
@@ -249,14 +278,22 @@ impl FrontConn {
         } = header;
         self.check(header)?;
         let payload = input.get(HEADER..).unwrap_or_default();
-        let end = flags & flag::END != 0;
+        let (end, fd) = (flags & flag::END != 0, flags & flag::FD != 0);
         let event = match kind {
             Kind::Response => {
                 self.state = State::Head {
                     id,
                     end,
+                    fd,
                     payload: length,
                 };
+                return Ok((HEADER, None));
+            }
+            Kind::Body if fd => {
+                if length != PLACE {
+                    return Err(Error::place(kind, format!("{length} bytes")));
+                }
+                self.state = State::Place { id, kind, end };
                 return Ok((HEADER, None));
             }
             Kind::Body => {
@@ -273,6 +310,10 @@ impl FrontConn {
                     left: length - 1,
                 };
                 return Ok((HEADER + 1, None));
+            }
+            Kind::Note => {
+                self.state = State::Note { id, left: length };
+                return Ok((HEADER, None));
             }
             Kind::Window => {
                 let Some(bytes) = leading_u32(payload) else {
@@ -311,7 +352,7 @@ impl FrontConn {
         let (about_request, needed) = match kind {
             Kind::Request | Kind::Drain => return Err(Error::unexpected("a frame that workers send", kind, id)),
             Kind::Response | Kind::Window => (true, 4),
-            Kind::Body | Kind::Abort | Kind::Refused => (true, 0),
+            Kind::Body | Kind::Note | Kind::Abort | Kind::Refused => (true, 0),
             Kind::Log => (false, 1),
             Kind::Ready => (false, 2),
             Kind::Heartbeat | Kind::Ignorable => (false, 0),
@@ -350,8 +391,7 @@ impl FrontConn {
         &mut self,
         input: &'b [u8],
         head: &mut ResponseHead,
-        id: u16,
-        end: bool,
+        (id, end, fd): (u16, bool, bool),
         payload: usize,
     ) -> Result<(usize, Option<Event<'b>>), Error> {
         let wait = |used| Ok((used, Some(Event::NeedData)));
@@ -385,7 +425,7 @@ impl FrontConn {
         }
         let left = payload - whole;
         if head.status < 200 {
-            if end || left > 0 {
+            if end || fd || left > 0 {
                 return Err(Error::unexpected(
                     "neither body nor END with an interim head",
                     Kind::Response,
@@ -394,12 +434,37 @@ impl FrontConn {
             }
             self.state = State::Header;
         } else {
-            self.state = State::Data { id, end, left };
+            self.state = if !fd {
+                State::Data { id, end, left }
+            } else if left == PLACE {
+                let kind = Kind::Response;
+                State::Place { id, kind, end }
+            } else {
+                return Err(Error::place(Kind::Response, format!("{left} bytes")));
+            };
             if !end {
                 self.open.push(id);
             }
         }
         Ok((missing, Some(Event::Head { id })))
+    }
+
+    fn step_place<'b>(
+        &mut self,
+        input: &'b [u8],
+        id: u16,
+        kind: Kind,
+        end: bool,
+    ) -> Result<(usize, Option<Event<'b>>), Error> {
+        let Some(bytes) = input.get(..PLACE) else {
+            return Ok((0, Some(Event::NeedData)));
+        };
+        let Some((offset, length)) = frame::place(bytes) else {
+            return Err(Error::place(kind, format!("\"{}\"", bytes.escape_ascii())));
+        };
+        // Only the END, if any, is left to be told.
+        self.state = State::Data { id, end, left: 0 };
+        Ok((PLACE, Some(Event::File { id, offset, length })))
     }
 
     fn step_data<'b>(&mut self, input: &'b [u8], id: u16, end: bool, left: usize) -> (usize, Option<Event<'b>>) {
@@ -434,6 +499,22 @@ impl FrontConn {
             State::Log { id, level, left }
         };
         (text.len(), Some(Event::Log { id, level, text }))
+    }
+
+    fn step_note<'b>(&mut self, input: &'b [u8], id: u16, left: usize) -> (usize, Option<Event<'b>>) {
+        if left == 0 {
+            self.state = State::Header;
+            return (0, None);
+        }
+        let pairs = input.get(..left).unwrap_or(input);
+        if pairs.is_empty() {
+            return (0, Some(Event::NeedData));
+        }
+        self.state = State::Note {
+            id,
+            left: left - pairs.len(),
+        };
+        (pairs.len(), Some(Event::Note { id, pairs }))
     }
 
     fn step_skip<'b>(&mut self, input: &'b [u8], left: usize) -> (usize, Option<Event<'b>>) {

@@ -16,10 +16,12 @@ enum Seen {
     Heartbeat,
     Head(u16, u16, Vec<(Vec<u8>, Vec<u8>)>, Option<u64>),
     Data(u16, Vec<u8>),
+    File(u16, u64, u64),
     End(u16),
     Aborted(u16),
     Window(u16, u32),
     Log(u16, u8, Vec<u8>),
+    Note(u16, Vec<u8>),
     Refused(u16),
 }
 
@@ -36,10 +38,12 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
         Event::Heartbeat => Seen::Heartbeat,
         Event::Head { id } => Seen::Head(id, head.status, fields(head), head.content_length),
         Event::Data { id, data } => Seen::Data(id, data.to_vec()),
+        Event::File { id, offset, length } => Seen::File(id, offset, length),
         Event::End { id } => Seen::End(id),
         Event::Aborted { id } => Seen::Aborted(id),
         Event::Window { id, bytes } => Seen::Window(id, bytes),
         Event::Log { id, level, text } => Seen::Log(id, level, text.to_vec()),
+        Event::Note { id, pairs } => Seen::Note(id, pairs.to_vec()),
         Event::Refused { id } => Seen::Refused(id),
     })
 }
@@ -47,6 +51,7 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
 fn push(seen: &mut Vec<Seen>, new: Seen) {
     match (seen.last_mut(), new) {
         (Some(Seen::Data(id, before)), Seen::Data(new_id, data)) if *id == new_id => before.extend(data),
+        (Some(Seen::Note(id, before)), Seen::Note(new_id, pairs)) if *id == new_id => before.extend(pairs),
         (_, new) => seen.push(new),
     }
 }
@@ -175,6 +180,43 @@ fn limits_hold_at_the_byte() {
 }
 
 #[test]
+fn notes_hold_whole_variables_within_their_limit() {
+    let long = vec![b'x'; frame::NOTE_LIMIT - 6];
+    let given: [(&[u8], &[u8]); 5] = [
+        (b"A", b"1"),
+        (b"LONG", &long),
+        (b"N\0UL", b"2"),
+        (b"B", b"2\x003"),
+        (b"C", b""),
+    ];
+    let mut out = Vec::new();
+    WorkerConn::ready(1, 0, &mut out);
+    WorkerConn::note(3, given.into_iter(), &mut out);
+    WorkerConn::note(3, given.into_iter().take(0), &mut out);
+    WorkerConn::heartbeat(&mut out);
+    let expected = [
+        Seen::Ready(1, 0),
+        Seen::Note(3, b"A\x001\0C\0\0".to_vec()),
+        Seen::Heartbeat,
+    ];
+    assert_eq!(front_sees(&out, &[3]), (expected.to_vec(), Ok(true)));
+
+    let mut fits = Vec::new();
+    WorkerConn::ready(1, 0, &mut fits);
+    WorkerConn::note(3, [(&b"LONG"[..], long.as_slice())].into_iter(), &mut fits);
+    assert_eq!(fits.len(), HEADER + 2 + HEADER + frame::NOTE_LIMIT);
+    let (seen, result) = front_sees(&fits, &[1000]);
+    assert!(result.is_ok() && matches!(seen.last(), Some(Seen::Note(3, pairs)) if pairs.len() == frame::NOTE_LIMIT));
+    // One byte more is a breach that the header shows.
+    let header = fits.len() - frame::NOTE_LIMIT - 1;
+    fits[header] = 1;
+    assert!(matches!(
+        front_sees(&fits, &[1000]).1,
+        Err(Error::FrameTooLong { kind: "NOTE", .. })
+    ));
+}
+
+#[test]
 fn heads_are_cleaned_and_content_length_is_taken_out() {
     let mut head = ResponseHead::default();
     head.push(b"Left-Over", b"from before");
@@ -193,6 +235,38 @@ fn heads_are_cleaned_and_content_length_is_taken_out() {
         (head.status, head.text(head.reason), head.content_length),
         (200, &b"Fine, thanks"[..], Some(5))
     );
+}
+
+#[test]
+fn a_place_in_a_file_is_exact() {
+    let response = |place: &[u8]| {
+        let mut bytes = Vec::new();
+        frame::put_block(Kind::Response, 1, b"200", place, flag::FD | flag::END, &mut bytes);
+        let mut conn = FrontConn::resumed(Limits::default());
+        let mut head = ResponseHead::default();
+        let (used, event) = conn.step(&bytes, &mut head)?;
+        assert_eq!(event, Event::Head { id: 1 });
+        conn.step(&bytes[used..], &mut head).map(|(_, event)| {
+            let Event::File { offset, length, .. } = event else {
+                panic!("{event:?}");
+            };
+            (offset, length)
+        })
+    };
+    let place = |offset: u64, length: u64| [offset.to_be_bytes(), length.to_be_bytes()].concat();
+    let most = i64::MAX as u64;
+    assert_eq!(response(&place(7, 0)), Ok((7, 0)));
+    assert_eq!(response(&place(7, most - 7)), Ok((7, most - 7)));
+    for wrong in [
+        place(8, most - 7),
+        place(u64::MAX, 1),
+        place(7, 0)[1..].to_vec(),
+        [place(7, 0), b"x".to_vec()].concat(),
+        Vec::new(),
+    ] {
+        let error = response(&wrong).unwrap_err().to_string();
+        assert!(error.starts_with("expected a place in a file"), "{error}");
+    }
 }
 
 #[test]
@@ -255,6 +329,8 @@ struct Answer {
     fields: Vec<(String, String)>,
     length: Option<u64>,
     parts: Vec<Vec<u8>>,
+    /// A place in a file behind the parts.
+    file: Option<(u64, u64)>,
     ending: u8,
 }
 
@@ -266,14 +342,16 @@ fn answers() -> impl Strategy<Value = Vec<Answer>> {
         proptest::collection::vec(field, 0..5),
         proptest::option::of(any::<u64>()),
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..4),
+        proptest::option::of((0..i64::MAX as u64 / 2, 0..i64::MAX as u64 / 2)),
         0_u8..5,
     );
-    let answer = answer.prop_map(|(interim, status, fields, length, parts, ending)| Answer {
+    let answer = answer.prop_map(|(interim, status, fields, length, parts, file, ending)| Answer {
         interim,
         status,
         fields,
         length,
         parts,
+        file,
         ending,
     });
     proptest::collection::vec(answer, 1..6)
@@ -306,6 +384,13 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
             seen.push(Seen::Head(id, 103, Vec::new(), None));
         }
         seen.push(Seen::Head(id, answer.status, fields(&head), answer.length));
+        if answer.ending == 0
+            && let Some((offset, length)) = answer.file
+        {
+            WorkerConn::response_file(id, &head, (offset, length), true, &mut out);
+            seen.extend([Seen::File(id, offset, length), Seen::End(id)]);
+            continue;
+        }
         if answer.ending == 0 {
             let body = answer.parts.concat();
             WorkerConn::response(id, &head, &body, true, &mut out);
@@ -319,13 +404,23 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
             push(&mut seen, Seen::Data(id, part.clone()));
             if answer.ending == 2 {
                 WorkerConn::log(id, frame::level::WARNING, part, &mut out);
+                WorkerConn::note(id, [(&b"NAME"[..], &b"value"[..])].into_iter(), &mut out);
                 WorkerConn::window(id, 70_000, &mut out);
                 WorkerConn::heartbeat(&mut out);
                 seen.extend([
                     Seen::Log(id, 2, part.clone()),
+                    Seen::Note(id, b"NAME\0value\0".to_vec()),
                     Seen::Window(id, 70_000),
                     Seen::Heartbeat,
                 ]);
+            }
+        }
+        if let Some((offset, length)) = answer.file {
+            WorkerConn::body_file(id, (offset, length), answer.ending == 1, &mut out);
+            seen.push(Seen::File(id, offset, length));
+            if answer.ending == 1 {
+                seen.push(Seen::End(id));
+                continue;
             }
         }
         if answer.ending == 3 {

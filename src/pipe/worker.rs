@@ -116,6 +116,29 @@ impl WorkerConn {
         frame::put_body(id, data, end, out);
     }
 
+    /// Appends a RESPONSE frame whose body, or its beginning, is in a file: `length` bytes from `offset` on. The file's
+    /// descriptor travels beside the frame's first byte.
+    pub fn response_file(id: u16, head: &ResponseHead, (offset, length): (u64, u64), end: bool, out: &mut Vec<u8>) {
+        let mut block = Vec::with_capacity(head.bytes.len() + 64);
+        head::encode(head, &mut block);
+        let mut place = Vec::with_capacity(frame::PLACE);
+        frame::put_place(offset, length, &mut place);
+        let flags = if end { flag::END | flag::FD } else { flag::FD };
+        frame::put_block(Kind::Response, id, &block, &place, flags, out);
+    }
+
+    /// Appends a BODY frame for a part of the body that is in a file, as [`Self::response_file`] does.
+    pub fn body_file(id: u16, (offset, length): (u64, u64), end: bool, out: &mut Vec<u8>) {
+        let header = Header {
+            kind: Kind::Body,
+            flags: if end { flag::END | flag::FD } else { flag::FD },
+            id,
+            length: frame::PLACE,
+        };
+        out.extend_from_slice(&header.encode());
+        frame::put_place(offset, length, out);
+    }
+
     /// Appends an ABORT frame: this response cannot be completed.
     pub fn abort(id: u16, out: &mut Vec<u8>) {
         frame::put_empty(Kind::Abort, id, out);
@@ -145,6 +168,30 @@ impl WorkerConn {
         );
         out.push(level);
         out.extend_from_slice(text);
+    }
+
+    /// Appends a NOTE frame: variables as the app left them, for the access log. Those beyond the limit of a frame are
+    /// left out.
+    pub fn note<'v>(id: u16, variables: impl Iterator<Item = (&'v [u8], &'v [u8])>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + HEADER, 0);
+        for (name, value) in variables {
+            let length = out.len() - start - HEADER + name.len() + value.len() + 2;
+            let is_whole = !name.contains(&0) && !value.contains(&0);
+            if is_whole && length <= frame::NOTE_LIMIT {
+                out.extend_from_slice(name);
+                out.push(0);
+                out.extend_from_slice(value);
+                out.push(0);
+            }
+        }
+        let header = Header {
+            kind: Kind::Note,
+            flags: 0,
+            id,
+            length: out.len() - start - HEADER,
+        };
+        out.splice(start..start + HEADER, header.encode());
     }
 
     /// Appends a WINDOW frame: `n` more bytes of this request's body may come.
@@ -213,7 +260,13 @@ impl WorkerConn {
                 Some(WorkerEvent::Abort { id })
             }
             Kind::Drain => Some(WorkerEvent::Drain),
-            Kind::Ignorable | Kind::Response | Kind::Refused | Kind::Log | Kind::Ready | Kind::Heartbeat => None,
+            Kind::Ignorable
+            | Kind::Response
+            | Kind::Refused
+            | Kind::Log
+            | Kind::Note
+            | Kind::Ready
+            | Kind::Heartbeat => None,
         };
         self.skip(length);
         Ok((HEADER, event))
@@ -231,7 +284,7 @@ impl WorkerConn {
             Kind::Request | Kind::Window => (true, 4),
             Kind::Body | Kind::Abort => (true, 0),
             Kind::Drain | Kind::Ignorable => (false, 0),
-            Kind::Response | Kind::Refused | Kind::Log | Kind::Ready | Kind::Heartbeat => {
+            Kind::Response | Kind::Refused | Kind::Log | Kind::Note | Kind::Ready | Kind::Heartbeat => {
                 return Err(Error::unexpected("a frame that fronts send", kind, id));
             }
         };

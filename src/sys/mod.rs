@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod clock;
+pub mod copy;
 pub mod directory;
 pub mod fd;
 pub mod launch;
@@ -14,6 +15,7 @@ pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod process_state;
+pub mod remote;
 pub mod signals;
 pub mod socket;
 pub mod title;

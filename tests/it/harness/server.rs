@@ -431,22 +431,27 @@ impl Server {
         })
     }
 
+    /// Children of the arbiter that run the same binary: fronts, and a newer arbiter.
+    fn own_children(&self) -> Vec<Process> {
+        let same = fs::canonicalize(BINARY).ok();
+        let mut children = procs::children(self.pid);
+        children.retain(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same);
+        children
+    }
+
     /// Every front, more than one while generations change.
     pub(crate) fn fronts(&self) -> Vec<i32> {
-        let same = fs::canonicalize(BINARY).ok();
-        procs::children(self.pid)
-            .into_iter()
-            .filter(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same)
-            .map(|child| child.pid)
-            .collect()
+        let mut fronts = self.own_children();
+        fronts.retain(|child| child.is_zombie() || child.command().starts_with("rgunicorn: front"));
+        fronts.into_iter().map(|child| child.pid).collect()
     }
 
     /// The workers: the other live children of the arbiter.
     pub(crate) fn workers(&self) -> Vec<i32> {
-        let fronts = self.fronts();
+        let own: Vec<i32> = self.own_children().into_iter().map(|child| child.pid).collect();
         let mut found: Vec<i32> = procs::children(self.pid)
             .into_iter()
-            .filter(|child| child.is_alive() && !fronts.contains(&child.pid))
+            .filter(|child| child.is_alive() && !own.contains(&child.pid))
             .map(|child| child.pid)
             .collect();
         found.sort_unstable();
@@ -481,6 +486,24 @@ impl Server {
         });
         self.status = Some(status);
         status
+    }
+
+    /// Another arbiter has taken the place of the one that was started, which has ended.
+    pub(crate) fn continue_as(&mut self, pid: i32) {
+        self.wait_for_end(PATIENCE);
+        self.pid = pid;
+    }
+
+    /// Asks the arbiter to stop and waits until it has; gives the exit status of the one that was started.
+    fn stop_and_wait(&mut self) -> ExitStatus {
+        let is_another = i32::try_from(self.child.id()).is_ok_and(|pid| pid != self.pid);
+        if is_another && self.status.is_some() {
+            self.signal(Signal::SIGTERM);
+            wait_until("the end of the newer arbiter", || !procs::is_alive(self.pid));
+        } else if self.status.is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        self.wait_for_end(PATIENCE)
     }
 
     /// Notes the processes of now, which must not outlive the server; for tests that kill the arbiter.
@@ -529,10 +552,7 @@ impl Server {
     fn stop_and_inspect(&mut self, code: Option<i32>) -> Vec<String> {
         let mut problems = Vec::new();
         self.note_processes();
-        if self.status.is_none() {
-            self.signal(Signal::SIGTERM);
-        }
-        let status = self.wait_for_end(PATIENCE);
+        let status = self.stop_and_wait();
         if status.code() != code {
             problems.push(format!("the arbiter ended with {status}, not with code {code:?}"));
         }
