@@ -1,6 +1,7 @@
 //! The real binary in a directory of its own: started, watched, stopped, and searched for what it left behind.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub(crate) struct Setup {
     mark: String,
     allowed: Vec<String>,
     log: &'static str,
+    settings_in_file: bool,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             mark,
             allowed: Vec::new(),
             log: "stderr.log",
+            settings_in_file: true,
         };
         for name in ["run", "spool"] {
             fs::create_dir(setup.path(name)).expect("a directory");
@@ -160,6 +163,27 @@ impl Setup {
         self
     }
 
+    /// Writes no settings file: what `new` has set stands on the command line, in Gunicorn's words, before the other
+    /// arguments.
+    pub(crate) fn without_file(mut self) -> Self {
+        self.settings_in_file = false;
+        self
+    }
+
+    fn flags(&self) -> Vec<OsString> {
+        let path = |name: &str| self.path(name).into_os_string();
+        let bind = self.settings.get("bind").map_or("", |list| list.trim_matches(['[', ']', '"']));
+        let pairs = [
+            ("--bind", bind.into()),
+            ("--graceful-timeout", "10".into()),
+            ("--runtime-dir", path("run")),
+            ("--tmp-upload-dir", path("spool")),
+            ("--access-logfile", path("access.log")),
+        ];
+        let words = pairs.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
+        words.chain(["--no-control-socket".into()]).collect()
+    }
+
     /// Listens on a unix socket in the test's directory.
     pub(crate) fn on_unix_socket(self) -> Self {
         let socket = format!("unix:{}", self.path_text("http.sock"));
@@ -176,15 +200,19 @@ impl Setup {
     }
 
     fn spawn(&self) -> Child {
-        self.write_settings();
+        let config = if self.settings_in_file {
+            self.write_settings();
+            vec![OsString::from("-c"), self.path("site.toml").into_os_string()]
+        } else {
+            self.flags()
+        };
         let file = |name: &str| fs::File::create(self.path(name)).expect("a file for the output");
         let (name, value) = self.mark.split_once('=').unwrap_or_default();
         let words: Vec<&str> = self.launcher.iter().map(String::as_str).chain([BINARY]).collect();
         let (program, words) = words.split_first().expect("a program");
         Command::new(program)
             .args(words)
-            .arg("-c")
-            .arg(self.path("site.toml"))
+            .args(config)
             .args(&self.args)
             .current_dir(self.dir.path())
             .env_remove("XDG_RUNTIME_DIR")
