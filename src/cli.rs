@@ -7,7 +7,7 @@ use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
 use crate::config::reference;
 use crate::config::settings::{Section, Setting};
-use crate::config::{Problem, Problems, Reloader};
+use crate::config::{Problems, Reloader};
 use crate::logging::access::AccessFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -53,6 +53,7 @@ fn reloader(flags: Layer) -> Reloader {
         flags,
         env,
         start: start_directory(),
+        beside: beside(),
         warnings,
         check_format: |format| {
             AccessFormat::compile(format)
@@ -123,6 +124,19 @@ fn start_directory() -> PathBuf {
         Some(named) if identity(&named).is_some() && identity(&named) == identity(&real) => named,
         _ => real,
     }
+}
+
+/// The directories in which this program lies: as it was called, and behind symbolic links.
+fn beside() -> Vec<PathBuf> {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let called = called.filter(|path| path.components().count() > 1);
+    let real = std::env::current_exe().ok();
+    let found = called.into_iter().chain(real);
+    let mut directories: Vec<PathBuf> = found
+        .filter_map(|path| path.parent().map(|p| start_directory().join(p)))
+        .collect();
+    directories.dedup();
+    directories
 }
 
 /// What a command line asks for.
@@ -216,7 +230,7 @@ fn asked(mut matches: ArgMatches, words_count: bool) -> Result<Asked, Stop> {
         }
     }
     if words_count {
-        add_words(&mut flags, &mut matches)?;
+        add_words(&mut flags, &mut matches);
     }
     Ok(Asked {
         flags,
@@ -238,30 +252,28 @@ fn typed(matches: &mut ArgMatches, setting: &Setting) -> Option<Raw> {
     }
 }
 
-/// Plain words are the arguments of `--exec`.
-fn add_words(flags: &mut Layer, matches: &mut ArgMatches) -> Result<(), Stop> {
+/// Plain words are the arguments of `--exec`; without it the first is a WSGI app, and the others mean nothing, as in
+/// Gunicorn.
+fn add_words(flags: &mut Layer, matches: &mut ArgMatches) {
     let words: Vec<String> = matches.remove_many("words").map(Iterator::collect).unwrap_or_default();
     let Some(first) = words.first() else {
-        return Ok(());
+        return;
     };
     let Some(entry) = flags.get_mut("exec") else {
-        let problem = Problem::new(format!(
-            "cannot serve {first}: WSGI apps are not supported in this version"
-        ));
-        let advice = format!("to run a program, name it with --exec: rgunicorn --exec {first}");
-        return Err(Stop::Problems(problem.advice(advice).into()));
+        let app = Raw::Text(first.clone());
+        flags.insert("wsgi_app", Entry::new(app, Origin::CommandLine));
+        return;
     };
     if let Raw::Text(program) = &entry.raw {
         let program = program.clone();
         entry.raw = Raw::List(std::iter::once(program).chain(words).collect());
     }
-    Ok(())
 }
 
 /// The clap command.
 #[must_use]
 pub fn command() -> Command {
-    let usage = "rgunicorn [OPTIONS] --exec PROGRAM [ARGS]...\n       rgunicorn [OPTIONS] --connect ADDRESS";
+    let usage = "rgunicorn [OPTIONS] APP_MODULE\n       rgunicorn [OPTIONS] --exec PROGRAM [ARGS]...\n       rgunicorn [OPTIONS] --connect ADDRESS";
     let mut command = Command::new("rgunicorn")
         .about("Puts any app in any language behind HTTP.")
         .override_usage(usage)
@@ -289,8 +301,8 @@ pub fn command() -> Command {
         .arg(action("version", "Print the version and exit").short('v'))
         .arg(
             Arg::new("words")
-                .value_name("ARGS")
-                .help("Arguments of the program; those that start with `-` go after `--`")
+                .value_name("APP_MODULE|ARGS")
+                .help("WSGI app; with --exec: arguments of the program, after `--` if they start with `-`")
                 .action(ArgAction::Append)
                 .num_args(0..),
         )
@@ -312,6 +324,12 @@ fn arg(setting: &'static Setting) -> Arg {
         Kind::Flag => return arg.action(ArgAction::SetTrue),
         Kind::List { .. } => arg = arg.action(ArgAction::Append),
         _ => arg = arg.action(ArgAction::Set),
+    }
+    if !setting.bare.is_empty() {
+        return arg
+            .value_name(setting.kind.placeholder())
+            .num_args(0..=1)
+            .default_missing_value(setting.bare);
     }
     arg.value_name(setting.kind.placeholder())
         .allow_negative_numbers(true)

@@ -1,30 +1,23 @@
-//! The arbiter's end of a control channel: packets out in order even when the front is slow to read, messages in.
+//! The arbiter's end of a control channel: messages to a front out, its messages in.
 //!
 //! Never here: what messages mean.
 
+use super::packets::Packets;
 use crate::control::{ToArbiter, ToFront, codec};
-use crate::sys::socket::{PACKET_LIMIT, receive_packet, send_packet};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A control channel.
 #[derive(Debug)]
 pub(super) struct Channel {
-    socket: OwnedFd,
-    /// What the socket had no room for, with copies of the descriptors.
-    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
-    is_closed: bool,
+    packets: Packets,
 }
 
 impl Channel {
     /// Takes the arbiter's end.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        crate::sys::fd::set_nonblocking(&socket, true)?;
         Ok(Self {
-            socket,
-            waiting: VecDeque::new(),
-            is_closed: false,
+            packets: Packets::new(socket)?,
         })
     }
 
@@ -33,119 +26,55 @@ impl Channel {
     /// A front that is gone is no error: its end is reported by its exit. Running out of descriptors for copies is.
     pub(super) fn send(&mut self, message: &ToFront, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         debug_assert_eq!(codec::fds(message), descriptors.len(), "{message:?}");
-        let packet = codec::encode(message);
-        if self.waiting.is_empty() {
-            match send_packet(&self.socket, &packet, descriptors) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    self.is_closed = true;
-                    return Ok(());
-                }
-            }
-        }
-        let copies: io::Result<Vec<_>> = descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
-        self.waiting.push_back((packet, copies?));
-        Ok(())
+        self.packets.send(codec::encode(message), descriptors)
     }
 
     /// Sends what waits, as far as there is room.
     pub(super) fn flush(&mut self) {
-        while let Some((packet, descriptors)) = self.waiting.front() {
-            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            match send_packet(&self.socket, packet, &borrowed) {
-                Ok(()) => {
-                    self.waiting.pop_front();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    self.is_closed = true;
-                    self.waiting.clear();
-                }
-            }
-        }
+        self.packets.flush();
     }
 
     /// Every message that has arrived. A packet that is none ends the conversation with an error.
     pub(super) fn receive(&mut self) -> (Vec<ToArbiter>, Option<String>) {
         let mut messages = Vec::new();
-        let mut buffer = vec![0; PACKET_LIMIT];
-        let mut descriptors = Vec::new();
-        while !self.is_closed {
-            let length = match receive_packet(&self.socket, &mut buffer, &mut descriptors) {
-                Ok(0) => {
-                    self.is_closed = true;
-                    break;
-                }
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // It died with something unread; its exit will tell.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    self.is_closed = true;
-                    break;
-                }
-                Err(error) => {
-                    self.is_closed = true;
-                    return (messages, Some(error.to_string()));
-                }
+        let mut buffer = Vec::new();
+        loop {
+            let packet = match self.packets.receive(&mut buffer) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return (messages, None),
+                Err(error) => return (messages, Some(error.to_string())),
             };
-            // A front has nothing to hand over.
-            descriptors.clear();
-            match codec::decode(buffer.get(..length).unwrap_or_default()) {
+            match codec::decode(packet) {
                 Ok(message) => messages.push(message),
                 Err(error) => {
-                    self.is_closed = true;
+                    self.packets.close();
                     return (messages, Some(error.to_string()));
                 }
             }
         }
-        (messages, None)
     }
 
     /// Whether there is any use in waiting for it.
     pub(super) fn is_open(&self) -> bool {
-        !self.is_closed
+        self.packets.is_open()
     }
 
     /// Whether something waits for room.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.packets.is_waiting()
     }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.packets.as_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::WorkerId;
-    use crate::sys::socket::packet_pair;
-
-    #[test]
-    fn a_slow_front_gets_everything_in_order_with_its_descriptors() {
-        let (ours, theirs) = packet_pair().unwrap();
-        let mut channel = Channel::new(ours).unwrap();
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let mut count = 0;
-        while !channel.is_waiting() || channel.waiting.len() < 10 {
-            let worker = WorkerId(count);
-            channel.send(&ToFront::Output { worker }, &[null.as_fd()]).unwrap();
-            count += 1;
-        }
-        let (mut buffer, mut descriptors) = (vec![0; PACKET_LIMIT], Vec::new());
-        for expected in 0..count {
-            let length = receive_packet(&theirs, &mut buffer, &mut descriptors).unwrap();
-            let worker = WorkerId(expected);
-            assert_eq!(codec::decode(&buffer[..length]), Ok(ToFront::Output { worker }));
-            assert_eq!(descriptors.drain(..).count(), 1);
-            channel.flush();
-        }
-        assert!(!channel.is_waiting());
-    }
+    use crate::sys::socket::{packet_pair, send_packet};
 
     #[test]
     fn messages_sent_before_the_end_are_not_lost() {

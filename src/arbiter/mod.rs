@@ -9,6 +9,7 @@ mod generation;
 mod listeners;
 mod messages;
 mod output;
+mod packets;
 mod perform;
 mod pidfile;
 mod reap;

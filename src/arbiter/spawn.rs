@@ -119,6 +119,7 @@ pub(super) fn protocol_of(pool: &Pool) -> Protocol {
             Program::Exec(words) if is_fastcgi_name(words) => Protocol::FastCgi,
             Program::Exec(_) => Protocol::Auto,
             Program::Connect(_) => Protocol::FastCgi,
+            Program::Wsgi(_) => Protocol::Pipe,
         },
     }
 }

@@ -172,7 +172,7 @@ fn unix_path(text: &str, start: &Path) -> Result<Option<PathBuf>, Refusal> {
 }
 
 /// Resolves `HOST:PORT`, `[V6]:PORT`, `:PORT` and, with a default port, the same without port.
-fn resolve(text: &str, default_port: Option<u16>, example: &'static str) -> Result<SocketAddr, Refusal> {
+pub(super) fn resolve(text: &str, default_port: Option<u16>, example: &'static str) -> Result<SocketAddr, Refusal> {
     let wrong = || (form(text, "HOST:PORT"), example);
     let (host, port) = split_port(text).ok_or_else(wrong)?;
     let port = match port {

@@ -39,6 +39,17 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
+    /// Higher wins.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Environment(_) => 1,
+            Self::File { .. } => 2,
+            Self::CommandLine => 4,
+        }
+    }
+
     /// The same as part of a sentence about the setting `name`: `set at conf/rgunicorn.toml:4 (bind)`. Without a name
     /// it is about the place itself: `at conf/rgunicorn.toml:4`.
     #[must_use]

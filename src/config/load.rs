@@ -2,7 +2,7 @@
 
 use super::layers::{self, Layer, Values};
 use super::problem::{Problem, Problems};
-use super::resolve::{Surroundings, resolve};
+use super::resolve::{Said, Surroundings, resolve};
 use super::{AccessFormat, Config, file};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,8 @@ pub struct Reloader {
     pub start: PathBuf,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
+    /// The directories in which this program lies, where a Python interpreter may lie too.
+    pub beside: Vec<PathBuf>,
     /// Warnings of the start that every load repeats.
     pub warnings: Vec<String>,
 }
@@ -64,13 +66,19 @@ impl Reloader {
             env: &self.env,
             start: &self.start,
             look: true,
+            beside: &self.beside,
         };
-        let config = resolve(&mut values, around, &mut problems);
+        let mut warned = self.warnings.clone();
+        let said = Said {
+            problems: &mut problems,
+            warnings: &mut warned,
+        };
+        let config = resolve(&mut values, around, said);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
         Ok(Loaded {
             text: values.render(),
-            warnings: self.warnings.iter().cloned().chain(warnings(&config)).collect(),
+            warnings: warned.into_iter().chain(warnings(&config)).collect(),
             origins: Origins { values },
             config,
         })
@@ -125,8 +133,13 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         env,
         start: Path::new("/"),
         look: false,
+        beside: &[],
     };
-    let config = resolve(&mut values, around, &mut problems);
+    let said = Said {
+        problems: &mut problems,
+        warnings: &mut Vec::new(),
+    };
+    let config = resolve(&mut values, around, said);
     problems.into_result()?;
     Ok(config)
 }
@@ -170,8 +183,13 @@ mod tests {
             env: &env(),
             start: Path::new(START),
             look: false,
+            beside: &[],
         };
-        let config = resolve(&mut values, around, &mut problems);
+        let said = Said {
+            problems: &mut problems,
+            warnings: &mut Vec::new(),
+        };
+        let config = resolve(&mut values, around, said);
         problems.into_result()?;
         Ok((config, values.render()))
     }

@@ -11,12 +11,14 @@ mod identity;
 pub mod kind;
 pub mod layers;
 mod load;
+mod observe;
 pub mod problem;
 mod program;
 pub mod reference;
 mod resolve;
 pub mod settings;
 mod table;
+mod wsgi;
 
 pub use crate::base::level::Level;
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
@@ -95,6 +97,142 @@ pub enum Program {
     Exec(Vec<String>),
     /// Existing FastCGI servers.
     Connect(Vec<Upstream>),
+    /// A WSGI app, served by our own workers in Python.
+    Wsgi(Wsgi),
+}
+
+/// How a worker in Python runs requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WorkerClass {
+    /// One request at a time.
+    #[default]
+    Sync,
+    /// A pool of threads; `sync` with more than one thread is this.
+    Gthread,
+    /// Greenlets.
+    Gevent,
+}
+
+impl WorkerClass {
+    /// Gunicorn's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Gthread => "gthread",
+            Self::Gevent => "gevent",
+        }
+    }
+}
+
+/// A WSGI app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wsgi {
+    /// The app as it was typed: `module`, `module:name` or `module:factory(1)`.
+    pub app: String,
+    /// The interpreter.
+    pub python: PathBuf,
+    /// How a worker runs requests.
+    pub worker_class: WorkerClass,
+    /// Directories put in front of the import path, absolute.
+    pub pythonpath: Vec<PathBuf>,
+    /// The app is imported once and workers are forked from there.
+    pub preload: bool,
+    /// A JSON object: every setting of Gunicorn by its name, in its type, null where Gunicorn has None. Callables are
+    /// absent. The front's copy of a configuration has only the settings that are its business.
+    pub cfg: String,
+}
+
+/// When a PROXY protocol header is expected from listed peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Never.
+    #[default]
+    Off,
+    /// Version 1, the line of text.
+    V1,
+    /// Version 2, the binary form.
+    V2,
+    /// Either.
+    Auto,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statsd {
+    /// The daemon.
+    pub host: StatsdHost,
+    /// Text before every name, empty or ending in a dot.
+    pub prefix: String,
+    /// DogStatsD tags, comma-separated; empty = none.
+    pub tags: String,
+    /// Report the backlog of listeners.
+    pub backlog_metric: bool,
+}
+
+/// Where a statsd daemon listens for datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatsdHost {
+    /// `HOST:PORT`
+    Udp(SocketAddr),
+    /// `unix://PATH`
+    Unix(PathBuf),
+}
+
+/// Where logs go besides the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// The daemon.
+    pub address: SyslogAddress,
+    /// What stands between `gunicorn.` and `.error` in a tag.
+    pub prefix: String,
+    /// The number of the facility, 0 to 23.
+    pub facility: u8,
+    /// Access lines stay out of it.
+    pub no_access: bool,
+}
+
+/// Where a syslog daemon listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogAddress {
+    /// `udp://HOST:PORT`
+    Udp(SocketAddr),
+    /// `tcp://HOST:PORT`
+    Tcp(SocketAddr),
+    /// `unix://PATH`, `unix://PATH#dgram`, `unix://PATH#stream`
+    Unix(PathBuf, SyslogSocket),
+}
+
+/// The type of a syslog daemon's unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyslogSocket {
+    /// Datagrams.
+    Datagram,
+    /// A stream.
+    Stream,
+    /// Datagrams if the socket takes them, else a stream.
+    Either,
+}
+
+/// Workers are replaced when source files change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// How changes are noticed.
+    pub engine: ReloadEngine,
+    /// Files watched besides the modules: absolute paths, some of them patterns with `*`, `?` or `[`.
+    pub extra_files: Vec<PathBuf>,
+}
+
+/// How changes of files are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReloadEngine {
+    /// The best there is.
+    #[default]
+    Auto,
+    /// By times of modification.
+    Poll,
+    /// By inotify(7).
+    Inotify,
 }
 
 /// The form of access log lines.
@@ -119,7 +257,7 @@ pub struct Pool {
     pub pipe_stdio: bool,
     /// Processes wanted (for `connect`: connections per server).
     pub workers: u32,
-    /// Requests at once per worker, unless it says otherwise when ready; at most 256.
+    /// Requests at once per worker, unless it says otherwise when ready.
     pub threads: u16,
     /// Time for the app to answer; `None` = off. Every duration below: `None` = off.
     pub timeout: Option<Duration>,
@@ -200,6 +338,14 @@ pub struct Http {
     pub response_spool: u64,
     /// Where unlinked spool files live.
     pub tmp_upload_dir: PathBuf,
+    /// Whether connections start with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// Peers that may send a PROXY header.
+    pub proxy_allow_ips: Trust,
+    /// Files that workers pass are sent with sendfile(2).
+    pub sendfile: bool,
+    /// The path prefix the app is mounted at, for WSGI apps; empty = none.
+    pub script_name: String,
 }
 
 /// Logs.
@@ -213,6 +359,14 @@ pub struct Logs {
     pub accesslog: AccessLog,
     /// Their form.
     pub access_log_format: AccessFormat,
+    /// Workers write the access log with a logger of their own.
+    pub access_by_app: bool,
+    /// Standard output of workers goes to the error log.
+    pub capture_output: bool,
+    /// Metrics.
+    pub statsd: Option<Statsd>,
+    /// Syslog.
+    pub syslog: Option<Syslog>,
 }
 
 /// Where access lines go.
@@ -250,6 +404,12 @@ pub struct Process {
     pub graceful_timeout: Duration,
     /// Parent of the private runtime directory.
     pub runtime_dir: PathBuf,
+    /// Where the control socket is bound.
+    pub control_socket: Option<PathBuf>,
+    /// Its permission bits.
+    pub control_socket_mode: u32,
+    /// Workers are replaced when source files change.
+    pub reload: Option<Reload>,
 }
 
 /// Everything, validated. Plain and immutable; nobody checks again later.

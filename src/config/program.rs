@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// PATH where the environment has none, as execvp(3) and most shells have it.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
 const FIRST_LINE_LIMIT: usize = 256;

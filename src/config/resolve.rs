@@ -6,8 +6,8 @@ use super::layers::Values;
 use super::problem::{Problem, Problems};
 use super::program::Search;
 use super::{
-    AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Pool, Process, Program, Trust, Upstream,
-    WorkerProtocol,
+    AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Pool, Process, Program, ProxyProtocol, Trust,
+    Upstream, WorkerProtocol,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,9 @@ const RUNTIME_DIR_LIMIT: usize = 60;
 
 /// The smallest `response_buffer` in bytes: room for a response head.
 const RESPONSE_BUFFER_MIN: u64 = 4096;
+
+/// The settings that name what is run.
+const PROGRAMS: &[&str] = &["exec", "connect", "wsgi_app"];
 
 /// Variables that are between the arbiter and its own parent, and would mislead workers.
 const NEVER_INHERITED: &[&str] = &[
@@ -38,43 +41,54 @@ pub(super) struct Surroundings<'a> {
     pub start: &'a Path,
     /// Look at files, programs and privileges. The front does not: it has other rights than the arbiter, which did.
     pub look: bool,
+    /// Directories in which this program lies, where an interpreter may lie too.
+    pub beside: &'a [PathBuf],
+}
+
+/// What resolving has to say besides the configuration.
+pub(super) struct Said<'a> {
+    pub problems: &'a mut Problems,
+    pub warnings: &'a mut Vec<String>,
 }
 
 /// Gives values their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
-pub(super) fn resolve(values: &mut Values, around: Surroundings<'_>, problems: &mut Problems) -> Config {
+pub(super) fn resolve(values: &mut Values, around: Surroundings<'_>, said: Said<'_>) -> Config {
     let mut resolver = Resolver {
         values,
         around,
-        problems,
+        problems: said.problems,
+        warnings: said.warnings,
     };
+    resolver.choose_program();
+    resolver.adopt_gunicorns_defaults();
     let bind = resolver.bind();
     let process = resolver.process();
-    let http = resolver.http();
-    let logs = resolver.logs();
+    let mut http = resolver.http();
     let pool = resolver.pool();
+    let proc_name = resolver.proc_name(&pool.program);
+    let logs = resolver.logs(&proc_name);
+    http.script_name = resolver.script_name(&pool);
     Config {
         bind,
         backlog: i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX),
         reuse_port: resolver.values.flag("reuse_port"),
-        process: Process {
-            proc_name: resolver.proc_name(&pool.program),
-            ..process
-        },
+        process: Process { proc_name, ..process },
         http,
         logs,
         pools: vec![pool],
     }
 }
 
-struct Resolver<'a> {
-    values: &'a mut Values,
-    around: Surroundings<'a>,
-    problems: &'a mut Problems,
+pub(super) struct Resolver<'a> {
+    pub(super) values: &'a mut Values,
+    pub(super) around: Surroundings<'a>,
+    pub(super) problems: &'a mut Problems,
+    pub(super) warnings: &'a mut Vec<String>,
 }
 
 impl Resolver<'_> {
     /// Reports that a setting (item `index` of it) `why`.
-    fn refuse(&mut self, name: &str, index: usize, why: &str, advice: &str) {
+    pub(super) fn refuse(&mut self, name: &str, index: usize, why: &str, advice: &str) {
         let origin = self.values.origin(name, index);
         let problem = Problem::new(format!("{name} {why}")).at(origin, name);
         self.problems.push(if advice.is_empty() {
@@ -88,7 +102,7 @@ impl Resolver<'_> {
         Some(self.values.duration(name)).filter(|time| !time.is_zero())
     }
 
-    fn size(&self, name: &str) -> usize {
+    pub(super) fn size(&self, name: &str) -> usize {
         usize::try_from(self.values.number(name)).unwrap_or(usize::MAX)
     }
 
@@ -101,7 +115,7 @@ impl Resolver<'_> {
     }
 
     /// A path setting made absolute and written back; `None` if it is empty.
-    fn path(&mut self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, name: &str) -> Option<PathBuf> {
         let text = self.values.text(name);
         if text.is_empty() {
             return None;
@@ -240,6 +254,9 @@ impl Resolver<'_> {
             umask: u32::try_from(self.values.number("umask")).unwrap_or(0),
             graceful_timeout: self.values.duration("graceful_timeout"),
             runtime_dir,
+            control_socket: self.control_socket(),
+            control_socket_mode: u32::try_from(self.values.number("control_socket_mode")).unwrap_or(0o600),
+            reload: self.reload(),
         }
     }
 
@@ -258,7 +275,10 @@ impl Resolver<'_> {
     fn proc_name(&mut self, program: &Program) -> String {
         let given = self.values.text("proc_name");
         let name = if given.is_empty() {
-            file_name(program).unwrap_or_default()
+            match program {
+                Program::Wsgi(wsgi) => &wsgi.app,
+                program => file_name(program).unwrap_or_default(),
+            }
         } else {
             given
         };
@@ -315,16 +335,26 @@ impl Resolver<'_> {
             response_buffer: self.size("response_buffer"),
             response_spool: values.number("response_spool"),
             tmp_upload_dir: PathBuf::new(),
+            proxy_protocol: match values.text("proxy_protocol") {
+                "v1" => ProxyProtocol::V1,
+                "v2" => ProxyProtocol::V2,
+                "auto" => ProxyProtocol::Auto,
+                _ => ProxyProtocol::Off,
+            },
+            proxy_allow_ips: Trust::default(),
+            sendfile: values.flag("sendfile"),
+            script_name: String::new(),
         };
-        http.forwarded_allow_ips = self.trust();
+        http.forwarded_allow_ips = self.trust("forwarded_allow_ips");
+        http.proxy_allow_ips = self.trust("proxy_allow_ips");
         http.tmp_upload_dir = self.directory("tmp_upload_dir", Path::new("/tmp"), true);
         self.check_names(&http);
         http
     }
 
-    fn trust(&mut self) -> Trust {
-        Trust::parse(self.values.list("forwarded_allow_ips")).unwrap_or_else(|(place, (why, advice))| {
-            self.refuse("forwarded_allow_ips", place, &why, advice);
+    fn trust(&mut self, name: &str) -> Trust {
+        Trust::parse(self.values.list(name)).unwrap_or_else(|(place, (why, advice))| {
+            self.refuse(name, place, &why, advice);
             Trust::default()
         })
     }
@@ -348,7 +378,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn logs(&mut self) -> Logs {
+    fn logs(&mut self, proc_name: &str) -> Logs {
         Logs {
             errorlog: match self.values.text("errorlog") {
                 "-" | "" => None,
@@ -371,6 +401,10 @@ impl Resolver<'_> {
             } else {
                 AccessFormat::Text(self.values.text("access_log_format").to_owned())
             },
+            access_by_app: self.access_by_app(),
+            capture_output: self.values.flag("capture_output"),
+            statsd: self.statsd(),
+            syslog: self.syslog(proc_name),
         }
     }
 
@@ -392,13 +426,15 @@ impl Resolver<'_> {
             "WINCH" => libc::SIGWINCH,
             _ => libc::SIGTERM,
         };
+        let slots = self.slots(&program);
+        let values = &*self.values;
         let mut pool = Pool {
             name: "default".to_owned(),
             program,
             protocol,
             pipe_stdio: values.flag("pipe_stdio"),
             workers: u32::try_from(values.number("workers")).unwrap_or(u32::MAX),
-            threads: u16::try_from(values.number("threads")).unwrap_or(u16::MAX),
+            threads: slots,
             timeout: self.time("timeout"),
             boot_timeout: self.time("boot_timeout"),
             queue_timeout: self.time("queue_timeout"),
@@ -430,33 +466,54 @@ impl Resolver<'_> {
         env.into_iter().collect()
     }
 
-    /// Exactly one of `exec` and `connect`; one from the command line wins over the other from a file.
-    fn program(&mut self, chdir: &Path, env: &[(String, String)]) -> Program {
-        let is_set = |values: &Values, name| !values.list(name).is_empty();
-        let both = is_set(self.values, "exec") && is_set(self.values, "connect");
-        if both {
-            use super::layers::Origin::CommandLine;
-            let typed = |name| self.values.origin(name, usize::MAX) == CommandLine;
-            match (typed("exec"), typed("connect")) {
-                (true, false) => self.values.replace("connect", Value::List(Vec::new())),
-                (false, true) => self.values.replace("exec", Value::List(Vec::new())),
-                _ => {
-                    let advice = format!(
-                        "leave one of them out; exec was {}",
-                        self.values.origin("exec", 0).sentence("exec")
-                    );
-                    self.refuse("connect", 0, "and exec exclude each other", &advice);
-                }
-            }
+    /// True if one of the settings that name a program is set.
+    pub(super) fn names_program(&self, name: &str) -> bool {
+        match name {
+            "wsgi_app" => !self.values.text(name).is_empty(),
+            _ => !self.values.list(name).is_empty(),
         }
-        if is_set(self.values, "connect") {
+    }
+
+    /// Leaves at most one of `exec`, `connect` and `wsgi_app`: one from a stronger layer wins over the others.
+    fn choose_program(&mut self) {
+        let mut named: Vec<&str> = PROGRAMS.iter().copied().filter(|n| self.names_program(n)).collect();
+        let rank = |this: &Self, name: &str| this.values.origin(name, usize::MAX).rank();
+        let Some(strongest) = named.iter().map(|name| rank(self, name)).max() else {
+            return;
+        };
+        named.retain(|name| {
+            let stays = rank(self, name) == strongest;
+            if !stays {
+                let nothing = if *name == "wsgi_app" {
+                    Value::Text(String::new())
+                } else {
+                    Value::List(Vec::new())
+                };
+                self.values.replace(name, nothing);
+            }
+            stays
+        });
+        if let [first, second, ..] = named[..] {
+            let origin = self.values.origin(first, 0).sentence(first);
+            let advice = format!("leave one of them out; {first} was {origin}");
+            self.refuse(second, 0, &format!("and {first} exclude each other"), &advice);
+        }
+    }
+
+    fn program(&mut self, chdir: &Path, env: &[(String, String)]) -> Program {
+        if self.names_program("wsgi_app") {
+            return Program::Wsgi(self.wsgi());
+        }
+        if self.names_program("connect") {
             return Program::Connect(self.upstreams());
         }
         let mut words = self.values.list("exec").to_vec();
         let Some(first) = words.first().cloned() else {
-            let problem = Problem::new("nothing to run: neither exec nor connect is set");
+            let problem = Problem::new("No application module specified.");
             self.problems.push(problem.advice(
-                "name a program: rgunicorn --exec ./app.py\n  or a FastCGI server: rgunicorn --connect unix:/run/php/fpm.sock",
+                "name a WSGI app: rgunicorn app:application\n  \
+                 or a program: rgunicorn --exec ./app\n  \
+                 or a FastCGI server: rgunicorn --connect unix:/run/php/fpm.sock",
             ));
             return Program::Exec(words);
         };
@@ -512,6 +569,15 @@ impl Resolver<'_> {
                 );
                 WorkerProtocol::Pipe
             }
+            _ if matches!(program, Program::Wsgi(_)) => {
+                if stdio {
+                    self.refuse("pipe_stdio", 0, "needs `exec`", "WSGI apps have their own workers");
+                }
+                if asked == "fastcgi" {
+                    self.refuse("protocol", 0, "needs `exec`", "WSGI apps have their own workers");
+                }
+                WorkerProtocol::Pipe
+            }
             (_, true, true) => {
                 self.refuse("pipe_stdio", 0, "needs `exec`", "servers are reached over FastCGI only");
                 WorkerProtocol::FastCgi
@@ -542,7 +608,7 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 fn file_name(program: &Program) -> Option<&str> {
     match program {
         Program::Exec(words) => Path::new(words.first()?).file_name()?.to_str(),
-        Program::Connect(_) => None,
+        Program::Connect(_) | Program::Wsgi(_) => None,
     }
 }
 

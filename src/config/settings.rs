@@ -92,7 +92,7 @@ pub struct Setting {
     /// Where it is shown.
     pub section: Section,
     /// Command-line flags, `-w` or `--workers`; the first long one is shown first. Empty = file only.
-    /// A `--no-` flag stands for false.
+    /// The flag of a setting that is true by default stands for false.
     pub flags: &'static [&'static str],
     /// What values it takes.
     pub kind: Kind,
@@ -109,6 +109,8 @@ pub struct Setting {
     pub effect: Effect,
     /// What it is, in under 70 columns, without a period.
     pub summary: &'static str,
+    /// What its option stands for when it has no argument; empty = it needs one.
+    pub bare: &'static str,
     /// The rest: whole sentences, one per line; may be empty.
     pub detail: &'static str,
 }
@@ -151,6 +153,6 @@ impl Setting {
     /// The value that its flag stands for when it takes no argument.
     #[must_use]
     pub fn flag_value(&self) -> bool {
-        !self.long_flags().any(|flag| flag.starts_with("no-"))
+        self.default != "true"
     }
 }

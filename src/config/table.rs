@@ -20,6 +20,7 @@ const fn row(section: Section, name: &'static str, kind: Kind, default: &'static
         effect: Effect::Reload,
         summary: "",
         detail: "",
+        bare: "",
     }
 }
 
@@ -36,6 +37,11 @@ impl Setting {
 
     const fn variable(mut self, name: &'static str, pattern: &'static str) -> Self {
         self.variable = Some((name, pattern));
+        self
+    }
+
+    const fn bare(mut self, word: &'static str) -> Self {
+        self.bare = word;
         self
     }
 
@@ -116,6 +122,45 @@ pub(super) const SETTINGS: &[Setting] = &[
              "Several rgunicorn processes can then listen on the same address."),
 
     // ---- The app
+    row(Section::App, "wsgi_app", text("MODULE, MODULE:NAME or MODULE:FACTORY()"), r#""""#)
+        .same()
+        .doc("WSGI app to serve",
+             "On the command line it is the first plain word.\n\
+              Without a name, `application` is taken; a call may have literal arguments."),
+    row(Section::App, "python", path("an interpreter"), r#""""#)
+        .flags(&["--python"])
+        .because("the interpreter of the active virtual environment is the one that has the app's packages")
+        .doc("Python interpreter for WSGI apps and for gunicorn.conf.py",
+             "The default is $VIRTUAL_ENV/bin/python, else python3 beside rgunicorn itself, else python3 on PATH.\n\
+              CPython 3.8 or newer."),
+    row(Section::App, "worker_class", text("sync, gthread or gevent"), r#""sync""#)
+        .flags(&["--worker-class", "-k"])
+        .differs("sync, gthread and gevent, by all their names; no others")
+        .doc("How a worker serves a WSGI app",
+             "`sync` takes one request at a time; with more than one of `threads` it is `gthread`.\n\
+              `gthread` has `threads` threads, `gevent` has `worker_connections` greenlets."),
+    row(Section::App, "pythonpath", comma_list("directories"), "[]")
+        .flags(&["--pythonpath"])
+        .same()
+        .doc("Directories put in front of Python's import path", ""),
+    row(Section::App, "preload_app", Kind::Flag, "false")
+        .flags(&["--preload"])
+        .differs("a reload (HUP) imports the app again")
+        .doc("Import the WSGI app once and fork workers from there",
+             "Workers then share its memory."),
+    row(Section::App, "reload", Kind::Flag, "false")
+        .flags(&["--reload"])
+        .same()
+        .doc("Replace workers when source files change",
+             "For development."),
+    row(Section::App, "reload_engine", Kind::Choice(&["auto", "poll", "inotify"]), r#""auto""#)
+        .flags(&["--reload-engine"])
+        .differs("inotify needs no package")
+        .doc("How changes of source files are noticed", ""),
+    row(Section::App, "reload_extra_files", list("paths, or patterns such as conf/*.yaml"), "[]")
+        .flags(&["--reload-extra-file"])
+        .same()
+        .doc("Other file that `reload` watches; may be repeated", ""),
     row(Section::App, "exec", Kind::Command, "[]")
         .flags(&["--exec"])
         .because("there is no program that everybody has")
@@ -189,6 +234,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
              "More than 1 is only for workers that can take them: several FastCGI connections, or pipe requests by id."),
+    row(Section::Workers, "worker_connections", number("greenlets", 1, 1_000_000), "1000")
+        .flags(&["--worker-connections"])
+        .differs("requests at once per worker of class gevent, at most 511; other classes ignore it, the front holds idle connections")
+        .doc("Requests at once per worker of class gevent", ""),
     row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
         .flags(&["--max-requests"])
         .same()
@@ -320,6 +369,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("it tells who answered and no version, which would help attackers")
         .doc("Value of the Server field of responses", ""),
 
+    row(Section::Http, "sendfile", Kind::Flag, "true")
+        .flags(&["--no-sendfile"])
+        .differs("true in a file turns it on")
+        .doc("Send files of WSGI apps with sendfile(2)", ""),
+    row(Section::Http, "script_name", text("a path; empty = SCRIPT_NAME of the workers' environment"), r#""""#)
+        .flags(&["--script-name"])
+        .because("an app is at the root of its host unless told otherwise")
+        .doc("Path that a WSGI app is mounted at", ""),
+
     // ---- Trusted peers
     row(Section::Trust, "forwarded_allow_ips", comma_list("addresses, networks (10.0.0.0/8) or *"), r#"["127.0.0.1", "::1"]"#)
         .flags(&["--forwarded-allow-ips"])
@@ -344,6 +402,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         .same()
         .doc("What happens to other fields with `_` in their name",
              "`refuse` answers 400; `dangerous` lets them through, where `A_B` and `A-B` are one variable."),
+
+    row(Section::Trust, "proxy_protocol", Kind::Choice(&["off", "v1", "v2", "auto"]), r#""off""#)
+        .flags(&["--proxy-protocol"])
+        .bare("auto")
+        .same()
+        .doc("PROXY protocol header at the start of connections",
+             "`auto` takes both versions; the option without a word is `auto`."),
+    row(Section::Trust, "proxy_allow_ips", comma_list("addresses, networks (10.0.0.0/8) or *"), r#"["127.0.0.1", "::1"]"#)
+        .flags(&["--proxy-allow-from"])
+        .differs("IPv4 peers of an IPv6 listener match IPv4 entries")
+        .doc("Peers that may send a PROXY protocol header", ""),
 
     // ---- Buffers
     row(Section::Buffers, "body_buffer", Kind::Size { zero: "files only" }, r#""64k""#)
@@ -395,6 +464,65 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Write access log lines as JSON objects",
              "`access_log_format` is then unused."),
 
+    row(Section::Logging, "access_by_app", Kind::Flag, "false")
+        .because("only a logger of the app's own makes it necessary")
+        .doc("Let workers in Python write the access log",
+             "It is on when `logger_class` or one of `logconfig` and `logconfig_json` is set."),
+    row(Section::Logging, "logger_class", text("MODULE.CLASS; empty = ours"), r#""""#)
+        .flags(&["--logger-class"])
+        .same()
+        .doc("Class of the logger in Python", ""),
+    row(Section::Logging, "logconfig", path("a file; empty = none"), r#""""#)
+        .flags(&["--log-config"])
+        .same()
+        .doc("Logging configuration in Python's INI form", ""),
+    row(Section::Logging, "logconfig_json", path("a file; empty = none"), r#""""#)
+        .flags(&["--log-config-json"])
+        .same()
+        .doc("Logging configuration in JSON", ""),
+    row(Section::Logging, "capture_output", Kind::Flag, "false")
+        .flags(&["--capture-output"])
+        .same()
+        .doc("Send standard output of workers to the error log", ""),
+    row(Section::Logging, "syslog", Kind::Flag, "false")
+        .flags(&["--log-syslog"])
+        .same()
+        .doc("Send logs to syslog too", ""),
+    row(Section::Logging, "syslog_addr", text("udp://HOST:PORT, tcp://HOST:PORT or unix://PATH"), r#""udp://localhost:514""#)
+        .flags(&["--log-syslog-to"])
+        .same()
+        .doc("Address of the syslog daemon",
+             "A path may end in `#dgram` or `#stream`."),
+    row(Section::Logging, "syslog_prefix", text("a name; empty = the program's"), r#""""#)
+        .flags(&["--log-syslog-prefix"])
+        .same()
+        .doc("Name in the tag of syslog messages", ""),
+    row(Section::Logging, "syslog_facility", text("a name such as user or local0"), r#""user""#)
+        .flags(&["--log-syslog-facility"])
+        .same()
+        .doc("Facility of syslog messages", ""),
+    row(Section::Logging, "disable_redirect_access_to_syslog", Kind::Flag, "false")
+        .flags(&["--disable-redirect-access-to-syslog"])
+        .same()
+        .doc("Keep access lines out of syslog", ""),
+    row(Section::Logging, "statsd_host", text("HOST:PORT or unix://PATH; empty = off"), r#""""#)
+        .flags(&["--statsd-host"])
+        .same()
+        .doc("Address of a statsd daemon that gets metrics",
+             "A host name is resolved once."),
+    row(Section::Logging, "statsd_prefix", text("a prefix"), r#""""#)
+        .flags(&["--statsd-prefix"])
+        .same()
+        .doc("Text before the names of metrics", ""),
+    row(Section::Logging, "dogstatsd_tags", text("NAME:VALUE,NAME:VALUE"), r#""""#)
+        .flags(&["--dogstatsd-tags"])
+        .same()
+        .doc("Tags of metrics, in DogStatsD's form", ""),
+    row(Section::Logging, "enable_backlog_metric", Kind::Flag, "false")
+        .flags(&["--enable-backlog-metric"])
+        .same()
+        .doc("Report how many connections wait to be accepted", ""),
+
     // ---- Process
     row(Section::Process, "user", text("name or number; empty = unchanged"), r#""""#)
         .flags(&["--user", "-u"])
@@ -429,6 +557,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("`/run` for root and `/tmp` for others is where such files belong, and where this user may write")
         .doc("Directory in which the private one for worker sockets is made",
              "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR."),
+    row(Section::Process, "control_socket", path("a socket; empty = the default"), r#""""#)
+        .flags(&["--control-socket"])
+        .differs("without a WSGI app there is one only if it is set")
+        .doc("Unix socket for commands of gunicornc",
+             "The default is gunicorn.ctl in $XDG_RUNTIME_DIR, else in ~/.gunicorn."),
+    row(Section::Process, "control_socket_mode", Kind::Octal, "0o600")
+        .flags(&["--control-socket-mode"])
+        .same()
+        .doc("Permission bits of the control socket", ""),
+    row(Section::Process, "control_socket_disable", Kind::Flag, "false")
+        .flags(&["--no-control-socket"])
+        .same()
+        .doc("Have no control socket", ""),
     row(Section::Process, "daemon", Kind::Flag, "false")
         .flags(&["--daemon", "-D"])
         .same()

@@ -75,7 +75,7 @@ const LAYERS: &[Layer] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
     ("clap", &["cli"]),
-    ("serde", &["config"]),
+    ("serde_json", &["config", "arbiter"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     // config looks up users and groups by name, and knows the numbers of signals.
