@@ -45,4 +45,7 @@ mod tidy;
 mod worker_surroundings;
 mod wsgi_bad_app;
 mod wsgi_frameworks;
+mod wsgi_load;
+mod wsgi_overdue;
+mod wsgi_reload;
 mod wsgi_rules;
