@@ -469,16 +469,28 @@ impl Server {
             .collect()
     }
 
-    /// The workers: the other live children of the arbiter.
+    /// The workers: the other live children of the arbiter; of a WSGI app those that were announced, because the host
+    /// is its child too.
     pub(crate) fn workers(&self) -> Vec<i32> {
         let fronts = self.fronts();
-        let mut found: Vec<i32> = procs::children(self.pid)
-            .into_iter()
-            .filter(|child| child.is_alive() && !fronts.contains(&child.pid))
-            .map(|child| child.pid)
-            .collect();
+        let announced = (!self.setup.settings_in_file).then(|| self.announced());
+        let is_worker = |pid: &i32| match &announced {
+            Some(announced) => announced.contains(pid),
+            None => !fronts.contains(pid),
+        };
+        let children = procs::children(self.pid).into_iter();
+        let alive = children.filter(Process::is_alive).map(|child| child.pid);
+        let mut found: Vec<i32> = alive.filter(is_worker).collect();
         found.sort_unstable();
         found
+    }
+
+    /// The workers that announced themselves in Gunicorn's words, dead ones too.
+    fn announced(&self) -> Vec<i32> {
+        self.log()
+            .lines()
+            .filter_map(|line| line.split_once("Booting worker with pid: ")?.1.trim().parse().ok())
+            .collect()
     }
 
     /// Waits until there are exactly `count` workers, and gives them.
