@@ -2,6 +2,7 @@
 //! both is equal, but for the differences that are named here with their reason.
 
 mod conf_files;
+mod processes;
 mod start;
 
 use std::collections::BTreeMap;

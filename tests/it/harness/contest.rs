@@ -125,7 +125,7 @@ impl Contest {
     /// Starts one of the two and waits until it listens and has answered once.
     pub(crate) fn start(&self, who: Who) -> Contestant {
         let mut contestant = self.spawn(who);
-        contestant.wait_until_it_listens();
+        contestant.listens_by("stderr.log");
         contestant
     }
 
@@ -199,9 +199,10 @@ impl Contestant {
         assert!(procs::is_alive(self.pid), "{:?} ended:\n{}", self.who, self.stderr());
     }
 
-    fn wait_until_it_listens(&mut self) {
+    /// Waits until it listens, by the error log in this file, and learns its address.
+    pub(crate) fn listens_by(&mut self, name: &str) {
         let address = wait_for(&format!("{:?} to listen", self.who), || {
-            let log = self.stderr();
+            let log = self.text(name);
             let whole = &log[..log.rfind('\n').unwrap_or(0)];
             let found = whole.split_once("Listening at: ").map(|(_, rest)| rest.to_owned());
             if found.is_none() {
@@ -270,6 +271,14 @@ impl Contestant {
 
     /// Waits for its end, and gives the exit code, or the signal below zero.
     pub(crate) fn wait_for_end(&mut self) -> i32 {
+        let code = self.wait_for_first();
+        wait_until(&format!("the end of everything {:?} started", self.who), || {
+            self.marked().is_empty()
+        });
+        code
+    }
+
+    fn wait_for_first(&mut self) -> i32 {
         let status = match self.status {
             Some(status) => status,
             None => wait_for(&format!("the end of {:?}", self.who), || {
@@ -277,9 +286,6 @@ impl Contestant {
             }),
         };
         self.status = Some(status);
-        wait_until(&format!("the end of everything {:?} started", self.who), || {
-            self.marked().is_empty()
-        });
         status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
     }
 
@@ -294,6 +300,12 @@ impl Contestant {
     pub(crate) fn stop(&mut self, signal: Signal) -> i32 {
         self.signal(signal);
         self.wait_for_end()
+    }
+
+    /// Sends the process that was started first a signal that ends it, and waits for its end alone.
+    pub(crate) fn stop_first(&mut self, signal: Signal) -> i32 {
+        self.signal(signal);
+        self.wait_for_first()
     }
 
     /// A text without what differs from run to run: pids, the port, times, the directory, the server's own name.
