@@ -55,3 +55,26 @@ def application(environ, start_response):
 
 
 app = application
+
+
+def dump(environ, start_response):
+    """An app that answers every request with what it was given, the body at the end."""
+    lines = environ_lines(environ)
+    lines.append("body=%r" % environ["wsgi.input"].read())
+    data = ("\n".join(lines) + "\n").encode("latin-1")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(data)))])
+    return [data]
+
+
+class Headers:
+    """An app whose response head is the query: `?Name: value;Name: value`, status first."""
+
+    def __call__(self, environ, start_response):
+        from urllib.parse import unquote
+
+        status, *fields = unquote(environ["QUERY_STRING"], "latin-1").split(";")
+        start_response(status, [tuple(field.split(": ", 1)) for field in fields])
+        return [b"body"]
+
+
+headers = Headers()

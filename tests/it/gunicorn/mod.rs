@@ -3,6 +3,7 @@
 
 mod conf_files;
 mod processes;
+mod requests;
 mod start;
 
 use std::collections::BTreeMap;
