@@ -103,6 +103,7 @@ fn note_log(contestant: &Contestant, seen: &mut Seen) {
 }
 
 /// Notes one thing.
+#[expect(clippy::needless_pass_by_value, reason = "numbers and texts are given as they are")]
 fn note(seen: &mut Seen, name: &str, line: impl ToString) {
     seen.entry(name.to_owned()).or_default().push(line.to_string());
 }
