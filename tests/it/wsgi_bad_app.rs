@@ -28,7 +28,7 @@ fn recovers(server: &Server, who: &str) {
 fn a_process_that_ends_in_a_handler() {
     for class in CLASSES {
         for (target, words) in [
-            ("/os-exit", "exited with code 0"),
+            ("/os-exit", "POST /os-exit failed (502)"),
             ("/os-exit-7", "exited with code 7"),
             ("/kill", "SIGKILL"),
             ("/segfault", "SIGSEGV"),
@@ -44,6 +44,7 @@ fn a_process_that_ends_in_a_handler() {
             assert_eq!(response.status, 502, "{who}");
             let line = server.wait_for_log(words);
             assert!(line.contains("pid"), "{who}: {line}");
+            server.wait_for_log(&format!("POST {target} failed (502)"));
             recovers(&server, &who);
             server.wait_for_workers(2);
             server.stop();
@@ -139,6 +140,7 @@ fn mistakes_that_python_survives() {
     for class in CLASSES {
         let server = start(class, &[], &["Error handling request"]);
         let worker = server.wait_for_workers(1);
+        assert_eq!(server.get("/stdin").text(), "''", "{class:?}: standard input is empty");
         for (target, status) in [
             ("/recursion", 500),
             ("/memory", 500),
@@ -147,7 +149,6 @@ fn mistakes_that_python_survives() {
         ] {
             assert_eq!(server.get(target).status, status, "{class:?}: {target}");
         }
-        assert_eq!(server.get("/stdin").text(), "''", "{class:?}: standard input is empty");
         assert_eq!(server.wait_for_workers(1), worker);
         server.stop();
     }

@@ -161,6 +161,15 @@ def bad_status(status):
     return answer
 
 
+def gated(environ, start_response):
+    """Waits between its parts until the client has seen the one before, and says so by writing into a pipe."""
+    unsized(start_response)
+    for number in range(3):
+        yield b"part %d\n" % number
+        with open("gate") as gate:
+            gate.read()
+
+
 def announced(length, parts, status="200 OK"):
     """An app that announces a length and sends something else."""
 
@@ -259,6 +268,7 @@ PATHS = {
     "/empty": parts_of(),
     "/empty-parts": parts_of(b"", b"a", b"", b"b"),
     "/stream": parts_of(*[b"%d\n" % number for number in range(5)]),
+    "/gated": gated,
     "/no-body-204": no_body("204 No Content"),
     "/no-body-304": no_body("304 Not Modified"),
     "/short": announced(10, [b"12345"]),

@@ -74,8 +74,13 @@ fn prepared(name: &str, requirements: &str, make: impl FnOnce(&Path, &Path)) -> 
     lock.lock().expect("the lock");
     let complete = dir.join("complete");
     if !complete.exists() {
-        if dir.exists() {
-            fs::remove_dir_all(&dir).expect("what an interrupted run left is removed");
+        // What an interrupted run left, or one with another list.
+        let old = fs::read_dir(base).expect("the directory").flatten().filter(|entry| {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            other.starts_with(&format!("wsgi-{name}-"))
+        });
+        for entry in old {
+            fs::remove_dir_all(entry.path()).expect("an old environment is removed");
         }
         make(&dir, &requirements);
         File::create(&complete).expect("the mark that nothing is missing");
