@@ -3,7 +3,7 @@
 //! Codecs translate, plans decide, shells act.
 //!
 //! - [`base`]: plain shared types
-//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`control`]
+//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`control`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
 //! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
@@ -21,4 +21,6 @@ pub mod http1;
 pub mod logging;
 pub mod pipe;
 pub mod plan;
+pub mod proxy;
+pub mod shims;
 pub mod sys;

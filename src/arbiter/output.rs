@@ -25,7 +25,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed.
+    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed, its end included.
     pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&[u8])) {
         let mut buffer = [0; 4096];
         let mut total = 0;
@@ -69,10 +69,7 @@ impl Output {
             }
             self.partial.extend_from_slice(part);
             if self.partial.ends_with(b"\n") || self.partial.len() >= LINE {
-                let line = self.partial.trim_ascii_end();
-                if !line.is_empty() {
-                    log(line);
-                }
+                log(&self.partial);
                 self.partial.clear();
             }
         }
@@ -117,7 +114,7 @@ mod tests {
         for byte in b"one\r\n\ntwo \x07\nthr" {
             lines.extend(feed(&mut output, &[*byte]));
         }
-        assert_eq!(lines, ["one", "two \x07"]);
+        assert_eq!(lines, ["one\r\n", "\n", "two \x07\n"]);
         output.flush(|line| assert_eq!(line, b"thr"));
         assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
     }

@@ -1,9 +1,12 @@
 //! Sources -> [`Loaded`], again and again: at start and at every reload.
 
-use super::layers::{self, Layer, Values};
+use super::conf::{Conf, ConfRequest, Evaluated};
+use super::kind::Raw;
+use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
 use super::resolve::{Said, Surroundings, resolve};
-use super::{AccessFormat, Config, file};
+use super::wsgi::Interpreters;
+use super::{AccessFormat, Config, Program, cfg, file, gunicorn, identity};
 use std::path::{Path, PathBuf};
 
 /// Says why an access log format is wrong.
@@ -20,6 +23,8 @@ pub struct Loaded {
     pub text: String,
     /// What is allowed but hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
+    /// Workers are to be forked from one process in Python, which has the app, hooks or loggers.
+    pub wants_host: bool,
 }
 
 /// Where each setting was set.
@@ -43,10 +48,14 @@ impl Origins {
 pub struct Reloader {
     /// The command line's layer.
     pub flags: Layer,
+    /// The layer of GUNICORN_CMD_ARGS, as it was at the start.
+    pub arguments: Layer,
     /// The environment, in which variables that are not UTF-8 cannot stand.
     pub env: Vec<(String, String)>,
     /// The directory relative paths start from.
     pub start: PathBuf,
+    /// The command line as it was typed.
+    pub argv: Vec<String>,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
     /// The directories in which this program lies, where a Python interpreter may lie too.
@@ -55,58 +64,158 @@ pub struct Reloader {
     pub warnings: Vec<String>,
 }
 
+/// The one file of a configuration.
+enum ConfigFile {
+    None,
+    Toml(Entry, String),
+    /// The `ConfRequest`'s spec, and the file as it was named.
+    Python {
+        spec: String,
+        shown: String,
+    },
+}
+
+/// The file that is read if none is named, for WSGI apps.
+const USUAL_FILE: &str = "gunicorn.conf.py";
+
 impl Reloader {
-    /// Reads the file again and checks everything. It looks at files and privileges but changes nothing.
-    pub fn load(&self) -> Result<Loaded, Problems> {
-        let mut problems = Problems::default();
-        let environment = layers::environment(&self.env);
-        let file = self.file_layer(&mut problems)?;
-        let mut values = Values::merge(&[&environment, &file, &self.flags], &mut problems);
-        let around = Surroundings {
+    /// The file in Python to be evaluated before [`Reloader::load`], if the configuration has one. It says when the file
+    /// or an interpreter is missing.
+    pub fn conf(&self) -> Result<Option<ConfRequest>, Problems> {
+        let ConfigFile::Python { spec, shown } = self.config_file()? else {
+            return Ok(None);
+        };
+        let named = self.typed("python");
+        let typed = match named.map(|entry| &entry.raw) {
+            Some(Raw::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        let search = Interpreters {
+            typed,
+            origin: named.map_or(Origin::Default, |entry| entry.origin.clone()),
             env: &self.env,
+            start: &self.start,
+            beside: &self.beside,
+        };
+        let python = search.find()?;
+        Ok(Some(ConfRequest { spec, shown, python }))
+    }
+
+    /// Reads the file again and checks everything. It looks at files and privileges but changes nothing.
+    /// `evaluated` is what the file in Python came to that [`Reloader::conf`] asked for.
+    pub fn load(&self, evaluated: Option<&Evaluated>) -> Result<Loaded, Problems> {
+        let mut problems = Problems::default();
+        let mut warnings = self.warnings.clone();
+        let environment = layers::environment(&self.env);
+        let conf = match evaluated {
+            Some(evaluated) => evaluated.conf(&mut problems, &mut warnings),
+            None => Conf {
+                layer: self.toml_layer(&mut problems)?,
+                ..Conf::default()
+            },
+        };
+        let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
+        for layer in &mut layers {
+            gunicorn::translate(layer, &mut problems);
+        }
+        let layers: Vec<&Layer> = layers.iter().collect();
+        let foreign = gunicorn::judge(&layers, &mut problems, &mut warnings);
+        let mut values = Values::merge(&layers, &mut problems);
+        let env = self.changed_env(evaluated);
+        let around = Surroundings {
+            env: &env,
             start: &self.start,
             look: true,
             beside: &self.beside,
         };
-        let mut warned = self.warnings.clone();
         let said = Said {
             problems: &mut problems,
-            warnings: &mut warned,
+            warnings: &mut warnings,
         };
-        let config = resolve(&mut values, around, said);
+        let mut config = resolve(&mut values, around, said);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
+        let cfg = cfg::object(&values, &foreign, identity::numbers(&config.process));
+        let wants_host = finish(&mut config, &cfg, conf.wants_host, evaluated, &mut warnings);
+        add_warnings(&config, &mut warnings);
         Ok(Loaded {
             text: values.render(),
-            warnings: warned.into_iter().chain(warnings(&config)).collect(),
+            warnings,
             origins: Origins { values },
             config,
+            wants_host,
         })
     }
 
-    /// The file's values; unknown keys go to `problems`. A file that cannot be read at all is an error of its own,
-    /// because it would make all later complaints doubtful.
-    fn file_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
-        let Some(entry) = self.flags.get("config") else {
-            return Ok(Layer::new());
-        };
-        let super::kind::Raw::Text(name) = &entry.raw else {
-            return Ok(Layer::new());
-        };
-        let refuse = |why: String| Problem::new(why).at(entry.origin.clone(), "config");
-        let path = Path::new(name);
-        if path.extension().is_some_and(|end| end == "py") {
-            let why = format!("{name} is Python, but a configuration file must be TOML");
-            let advice = "`rgunicorn --print-config` prints all settings in TOML";
-            return Err(refuse(why).advice(advice).into());
+    /// What was typed for a setting, on the command line or in GUNICORN_CMD_ARGS.
+    fn typed(&self, name: &str) -> Option<&Entry> {
+        self.flags.get(name).or_else(|| self.arguments.get(name))
+    }
+
+    /// The environment with what a file in Python changed in it.
+    fn changed_env(&self, evaluated: Option<&Evaluated>) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        for (name, value) in evaluated.iter().flat_map(|evaluated| &evaluated.environ) {
+            env.retain(|(key, _)| key != name);
+            env.extend(value.iter().map(|value| (name.clone(), value.clone())));
         }
-        match std::fs::read_to_string(self.start.join(path)) {
-            Ok(text) => file::parse(&text, name, file::Keys::InFile, problems),
-            Err(error) => {
-                let why = format!("cannot read {name}: {}", super::resolve::reason(&error));
-                let advice = format!("relative paths start from {}", self.start.display());
-                Err(refuse(why).advice(advice).into())
-            }
+        env
+    }
+
+    /// Which file is to be read. Exactly one is: the one that was named, else the usual one if a WSGI app is served.
+    fn config_file(&self) -> Result<ConfigFile, Problems> {
+        let named = self.typed("config").and_then(|entry| match &entry.raw {
+            Raw::Text(name) if !name.is_empty() => Some((entry, name)),
+            _ => None,
+        });
+        let Some((entry, name)) = named else {
+            let runs_program = ["exec", "connect"].into_iter().any(|name| self.typed(name).is_some());
+            let usual = self.start.join(USUAL_FILE);
+            return Ok(if runs_program || !usual.is_file() {
+                ConfigFile::None
+            } else {
+                ConfigFile::Python {
+                    spec: format!("file:{}", usual.display()),
+                    shown: USUAL_FILE.to_owned(),
+                }
+            });
+        };
+        if let Some(module) = name.strip_prefix("python:") {
+            let (spec, shown) = (format!("python:{module}"), name.clone());
+            return Ok(ConfigFile::Python { spec, shown });
+        }
+        let plain = name.strip_prefix("file:").unwrap_or(name);
+        let path = self.start.join(plain);
+        if path.extension().is_some_and(|end| end == "toml") {
+            return Ok(ConfigFile::Toml(entry.clone(), plain.to_owned()));
+        }
+        if let Err(error) = path.metadata() {
+            return Err(self.unreadable(entry, plain, &error));
+        }
+        Ok(ConfigFile::Python {
+            spec: format!("file:{}", path.display()),
+            shown: plain.to_owned(),
+        })
+    }
+
+    fn unreadable(&self, entry: &Entry, name: &str, error: &std::io::Error) -> Problems {
+        let why = format!("cannot read {name}: {}", super::resolve::reason(error));
+        let advice = format!("relative paths start from {}", self.start.display());
+        Problem::new(why)
+            .at(entry.origin.clone(), "config")
+            .advice(advice)
+            .into()
+    }
+
+    /// The values of a file in TOML; unknown keys go to `problems`. A file that cannot be read at all is an error of its
+    /// own, because it would make all later complaints doubtful.
+    fn toml_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
+        let ConfigFile::Toml(entry, name) = self.config_file()? else {
+            return Ok(Layer::new());
+        };
+        match std::fs::read_to_string(self.start.join(&name)) {
+            Ok(text) => file::parse(&text, &name, file::Keys::InFile, problems),
+            Err(error) => Err(self.unreadable(&entry, &name, &error)),
         }
     }
 
@@ -144,20 +253,59 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
     Ok(config)
 }
 
-fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
+/// Adds what only the whole configuration and Python know. True if workers are to be forked from a process in Python
+/// that holds the app, hooks or loggers.
+fn finish(
+    config: &mut Config,
+    cfg: &str,
+    has_objects: bool,
+    evaluated: Option<&Evaluated>,
+    warnings: &mut Vec<String>,
+) -> bool {
+    let mut wants_host = false;
+    let by_app = config.logs.access_by_app;
+    for pool in &mut config.pools {
+        let Program::Wsgi(wsgi) = &mut pool.program else {
+            if let Some(evaluated) = evaluated.filter(|_| has_objects) {
+                warnings.push(format!("{}: hooks and loggers are for WSGI apps only", evaluated.shown));
+            }
+            continue;
+        };
+        cfg.clone_into(&mut wsgi.cfg);
+        // Each directory is put before those that stand here before it.
+        let found = evaluated.iter().flat_map(|evaluated| evaluated.sys_path.iter().rev());
+        let mut directories: Vec<PathBuf> = found.map(PathBuf::from).collect();
+        directories.append(&mut wsgi.pythonpath);
+        wsgi.pythonpath = directories;
+        wants_host |= has_objects || wsgi.preload || by_app;
+    }
+    wants_host
+}
+
+fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
     for pool in &config.pools {
         if pool.max_requests == 0 && pool.max_requests_jitter > 0 {
             warnings.push("max_requests_jitter does nothing while max_requests is 0".to_owned());
         }
+        let app = match &pool.program {
+            Program::Wsgi(wsgi) => wsgi.app.as_str(),
+            _ => "",
+        };
+        if let Some(module) = app.strip_suffix(".py") {
+            let module = module.strip_prefix("./").unwrap_or(module).replace('/', ".");
+            warnings.push(format!(
+                "{app} is a file, but a module is needed; did you mean {module}:application?"
+            ));
+        }
     }
-    warnings
+    if config.process.reload.is_some() {
+        warnings.push("Reloader is on. Use in development only!".to_owned());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::kind::{Kind, Raw};
-    use super::super::layers::Entry;
+    use super::super::kind::Kind;
     use super::super::settings::Setting;
     use super::*;
     use proptest::prelude::*;
@@ -384,7 +532,10 @@ mod tests {
     fn what_hardly_was_meant_is_a_warning() {
         let warned = |values: &[(&'static str, Raw)]| {
             let exec = [("exec", text("/bin/true"))];
-            warnings(&resolved(&layer(&[values, &exec[..]].concat())).unwrap().0).len()
+            let (config, _) = resolved(&layer(&[values, &exec[..]].concat())).unwrap();
+            let mut warnings = Vec::new();
+            add_warnings(&config, &mut warnings);
+            warnings.len()
         };
         assert_eq!(warned(&[("max_requests_jitter", Raw::Integer(5))]), 1);
         assert_eq!(

@@ -3,6 +3,7 @@
 use super::address;
 use super::kind::{Value, shown_text};
 use super::resolve::{Resolver, join};
+use super::wsgi::LOGGER_CLASS;
 use super::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
 use std::path::PathBuf;
 
@@ -37,6 +38,10 @@ const FACILITIES: &[(&str, u8)] = &[
 impl Resolver<'_> {
     /// True if workers write the access log: a logger of the app's own is set.
     pub(super) fn access_by_app(&mut self) -> bool {
+        let logger = self.values.text("logger_class").trim();
+        if [LOGGER_CLASS, "gunicorn.instrument.statsd.Statsd"].contains(&logger) {
+            self.values.replace("logger_class", Value::Text(String::new()));
+        }
         let set = |name: &str| !self.values.text(name).is_empty();
         let loggers = ["logger_class", "logconfig", "logconfig_json"];
         let by_app = self.values.flag("access_by_app") || loggers.into_iter().any(set);
@@ -51,7 +56,7 @@ impl Resolver<'_> {
         }
         let host = match text.strip_prefix("unix://") {
             Some(path) => {
-                let path = join(self.around.start, path);
+                let path = join(&self.base, path);
                 self.values
                     .replace("statsd_host", Value::Text(format!("unix://{}", path.display())));
                 StatsdHost::Unix(path)
@@ -117,7 +122,7 @@ impl Resolver<'_> {
                 Some((path, _)) => (path, SyslogSocket::Either),
                 None => (rest, SyslogSocket::Either),
             };
-            Ok(SyslogAddress::Unix(join(self.around.start, path), socket))
+            Ok(SyslogAddress::Unix(join(&self.base, path), socket))
         } else if let Some(rest) = text.strip_prefix("udp://") {
             inet(rest).map(SyslogAddress::Udp)
         } else if let Some(rest) = text.strip_prefix("tcp://") {

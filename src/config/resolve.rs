@@ -58,13 +58,19 @@ pub(super) fn resolve(values: &mut Values, around: Surroundings<'_>, said: Said<
         around,
         problems: said.problems,
         warnings: said.warnings,
+        base: around.start.to_owned(),
     };
     resolver.choose_program();
     resolver.adopt_gunicorns_defaults();
+    let chdir = resolver.directory("chdir", around.start, false);
+    if resolver.names_program("wsgi_app") {
+        // Gunicorn is in the app's directory when it opens files and sockets.
+        resolver.base.clone_from(&chdir);
+    }
     let bind = resolver.bind();
     let process = resolver.process();
     let mut http = resolver.http();
-    let pool = resolver.pool();
+    let pool = resolver.pool(chdir);
     let proc_name = resolver.proc_name(&pool.program);
     let logs = resolver.logs(&proc_name);
     http.script_name = resolver.script_name(&pool);
@@ -84,6 +90,8 @@ pub(super) struct Resolver<'a> {
     pub(super) around: Surroundings<'a>,
     pub(super) problems: &'a mut Problems,
     pub(super) warnings: &'a mut Vec<String>,
+    /// Where relative paths start from.
+    pub(super) base: PathBuf,
 }
 
 impl Resolver<'_> {
@@ -124,7 +132,7 @@ impl Resolver<'_> {
             self.refuse(name, 0, "must not contain NUL", "");
             return None;
         }
-        let path = join(self.around.start, text);
+        let path = join(&self.base, text);
         self.values.replace(name, Value::Text(path.display().to_string()));
         Some(path)
     }
@@ -194,7 +202,7 @@ impl Resolver<'_> {
     fn bind(&mut self) -> Vec<Bind> {
         let mut found: Vec<Bind> = Vec::new();
         for (place, text) in self.values.list("bind").to_vec().iter().enumerate() {
-            match Bind::parse(text, self.around.start) {
+            match Bind::parse(text, &self.base) {
                 Ok(bind) if found.contains(&bind) && !text.ends_with(":0") => {
                     self.refuse("bind", place, &format!("names {} twice", bind.text()), "leave one out");
                 }
@@ -408,9 +416,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn pool(&mut self) -> Pool {
-        let start = self.around.start.to_owned();
-        let chdir = self.directory("chdir", &start, false);
+    fn pool(&mut self, chdir: PathBuf) -> Pool {
         let raw_env = self.pairs("raw_env");
         let mut env = self.env(&raw_env);
         let program = self.program(&chdir, &env);

@@ -7,7 +7,7 @@ const OFF: Kind = Kind::Duration { zero: "off" };
 const UNLIMITED: Kind = Kind::Size { zero: "unlimited" };
 
 /// A row with the commonest properties; the methods below change them.
-const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
+pub(super) const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
     Setting {
         name,
         section,
@@ -25,7 +25,7 @@ const fn row(section: Section, name: &'static str, kind: Kind, default: &'static
 }
 
 impl Setting {
-    const fn flags(mut self, flags: &'static [&'static str]) -> Self {
+    pub(super) const fn flags(mut self, flags: &'static [&'static str]) -> Self {
         self.flags = flags;
         self
     }

@@ -9,7 +9,7 @@ use crate::base::level::Level;
 use crate::http1::{self, conn::Event};
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::time::Duration;
 
 /// Bytes read from or written to one client in one turn of the loop.
@@ -86,6 +86,10 @@ pub(super) struct Client {
     input: Vec<u8>,
     pub(super) out: OutBuffer,
     pub(super) peer: Peer,
+    /// The first bytes may be a PROXY header.
+    pub(super) awaits_proxy: bool,
+    /// The address this connection is counted under.
+    pub(super) counted: Option<IpAddr>,
     pub(super) exchange: Option<Key>,
     pub(super) phase: Phase,
     readable: bool,
@@ -111,6 +115,8 @@ impl Client {
             input: Vec::new(),
             out: OutBuffer::default(),
             peer,
+            awaits_proxy: false,
+            counted: None,
             exchange: None,
             phase: Phase::Idle,
             readable: true,
@@ -288,6 +294,13 @@ impl Front {
     /// Feeds the conversation until it needs more bytes or a request is complete.
     fn advance(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> (usize, Next) {
         let mut used = 0;
+        if client.awaits_proxy {
+            match self.read_proxy(key, client, bytes) {
+                Ok(Some(length)) => used = length,
+                Ok(None) => return (0, Next::Keep),
+                Err(next) => return (bytes.len(), next),
+            }
+        }
         if client.phase == Phase::Idle && client.conn.head().bytes.capacity() == 0 {
             *client.conn.head_mut() = self.spare_heads.pop().unwrap_or_default();
         }
@@ -326,7 +339,7 @@ impl Front {
     }
 
     /// Sets the deadline for what the client owes next.
-    fn awaits_more(&mut self, key: Key, client: &mut Client, partial: bool) {
+    pub(super) fn awaits_more(&mut self, key: Key, client: &mut Client, partial: bool) {
         let http = &self.config.http;
         let limit = match client.phase {
             Phase::Idle | Phase::Head if client.conn.at_request_start() && !partial => {
@@ -557,8 +570,8 @@ impl Front {
         let _ = self.poll.registry().deregister(client.stream.source());
         self.client_timers.set(key.place(), None);
         self.clients.free(key);
-        if let Some(address) = client.peer.address {
-            self.count_address(address.ip(), false);
+        if let Some(address) = client.counted {
+            self.count_address(address, false);
         }
         let Some(exchange_key) = client.exchange else { return };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {

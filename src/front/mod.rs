@@ -14,6 +14,7 @@ mod link;
 mod output;
 mod peer;
 mod probe;
+mod proxied;
 mod pull;
 mod redirect;
 mod report;

@@ -39,6 +39,11 @@ pub fn unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// Gives a socket that listens already another backlog.
+pub fn set_backlog(listener: impl AsFd, backlog: i32) -> io::Result<()> {
+    socket2::SockRef::from(&listener).listen(backlog)
+}
+
 /// Where a descriptor is bound; an error unless it is a listening socket.
 pub fn bound(descriptor: impl AsFd) -> io::Result<Bound> {
     let socket = socket2::SockRef::from(&descriptor);

@@ -23,7 +23,7 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
-        modules: &["http1", "fastcgi", "pipe", "cgi"],
+        modules: &["http1", "fastcgi", "pipe", "cgi", "proxy"],
         ours: &["base"],
         io: false,
     },
@@ -55,7 +55,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         modules: &["front", "arbiter", "runner"],
         ours: &[
-            "base", "http1", "fastcgi", "pipe", "cgi", "control", "plan", "config", "metrics", "sys", "logging",
+            "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "control", "plan", "config", "metrics", "sys", "logging",
         ],
         io: true,
     },
@@ -75,6 +75,7 @@ const LAYERS: &[Layer] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
     ("clap", &["cli"]),
+    ("shlex", &["cli"]),
     ("serde_json", &["config", "arbiter"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),

@@ -195,3 +195,33 @@ pub(crate) fn idle_unix_connections(path: &Path, count: usize) -> Vec<UnixStream
         .map(|_| UnixStream::connect(path).expect("a connection"))
         .collect()
 }
+
+/// haproxy in TCP mode before a server, which it tells about its clients as `options` of a server line say.
+pub(crate) fn haproxy(server: &str, options: &str) -> Peer {
+    let dir = directory();
+    // The listener is made before haproxy is, so that its port is certain.
+    let listener = "import os, socket, sys\n\
+        s = socket.create_server(('127.0.0.1', 0))\n\
+        s.set_inheritable(True)\n\
+        open(sys.argv[1], 'w').write(str(s.getsockname()[1]) + '\\n')\n\
+        os.environ['LISTENER'] = str(s.fileno())\n\
+        os.execv(sys.argv[2], sys.argv[2:])\n";
+    let config = format!(
+        "global\n  maxconn 100\n\
+         defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+         frontend all\n  bind fd@\"${{LISTENER}}\"\n  default_backend ours\n\
+         backend ours\n  server one {server} {options}\n"
+    );
+    let (path, port) = (dir.path().join("haproxy.cfg"), dir.path().join("port"));
+    fs::write(&path, config).expect("haproxy's configuration is written");
+    let mut command = Command::new("python3");
+    command.args(["-c", listener]).arg(&port).arg(program(&["haproxy"]));
+    command.arg("-db").arg("-f").arg(&path);
+    let mut peer = Peer::start("haproxy", command, dir, Address::Unix(PathBuf::new()));
+    let number = wait_for("haproxy's port", || {
+        let text = fs::read_to_string(&port).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
+    });
+    peer.address = Address::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], number)));
+    peer.wait_until_it_answers()
+}

@@ -459,24 +459,29 @@ impl Server {
         })
     }
 
+    /// Children of the arbiter that run the same binary: fronts, and a newer arbiter.
+    fn own_children(&self) -> Vec<Process> {
+        let same = fs::canonicalize(BINARY).ok();
+        let mut children = procs::children(self.pid);
+        children.retain(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same);
+        children
+    }
+
     /// Every front, more than one while generations change.
     pub(crate) fn fronts(&self) -> Vec<i32> {
-        let same = fs::canonicalize(BINARY).ok();
-        procs::children(self.pid)
-            .into_iter()
-            .filter(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same)
-            .map(|child| child.pid)
-            .collect()
+        let mut fronts = self.own_children();
+        fronts.retain(|child| child.is_zombie() || child.command().starts_with("rgunicorn: front"));
+        fronts.into_iter().map(|child| child.pid).collect()
     }
 
     /// The workers: the other live children of the arbiter; of a WSGI app those that were announced, because the host
     /// is its child too.
     pub(crate) fn workers(&self) -> Vec<i32> {
-        let fronts = self.fronts();
+        let own: Vec<i32> = self.own_children().into_iter().map(|child| child.pid).collect();
         let announced = (!self.setup.settings_in_file).then(|| self.announced());
         let is_worker = |pid: &i32| match &announced {
             Some(announced) => announced.contains(pid),
-            None => !fronts.contains(pid),
+            None => !own.contains(pid),
         };
         let children = procs::children(self.pid).into_iter();
         let alive = children.filter(Process::is_alive).map(|child| child.pid);
@@ -521,6 +526,24 @@ impl Server {
         });
         self.status = Some(status);
         status
+    }
+
+    /// Another arbiter has taken the place of the one that was started, which has ended.
+    pub(crate) fn continue_as(&mut self, pid: i32) {
+        self.wait_for_end(PATIENCE);
+        self.pid = pid;
+    }
+
+    /// Asks the arbiter to stop and waits until it has; gives the exit status of the one that was started.
+    fn stop_and_wait(&mut self) -> ExitStatus {
+        let is_another = i32::try_from(self.child.id()).is_ok_and(|pid| pid != self.pid);
+        if is_another && self.status.is_some() {
+            self.signal(Signal::SIGTERM);
+            wait_until("the end of the newer arbiter", || !procs::is_alive(self.pid));
+        } else if self.status.is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        self.wait_for_end(PATIENCE)
     }
 
     /// Notes the processes of now, which must not outlive the server; for tests that kill the arbiter.
@@ -569,10 +592,7 @@ impl Server {
     fn stop_and_inspect(&mut self, code: Option<i32>) -> Vec<String> {
         let mut problems = Vec::new();
         self.note_processes();
-        if self.status.is_none() {
-            self.signal(Signal::SIGTERM);
-        }
-        let status = self.wait_for_end(PATIENCE);
+        let status = self.stop_and_wait();
         if status.code() != code {
             problems.push(format!("the arbiter ended with {status}, not with code {code:?}"));
         }
