@@ -82,6 +82,24 @@ def config(app, **changes):
     return whole
 
 
+HOOKED = """
+import os, sys
+from rgunicorn import app, logs, settings, worker
+import logging, traceback
+%s
+def main(config):
+    hooks = {name: value for name, value in globals().items() if name in settings.HOOK_ARITY}
+    if "Log" in globals():
+        hooks["logger_class"] = Log
+    cfg = settings.Config(config["settings"], hooks)
+    app.set_import_path(config)
+    log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
+    made = worker.Worker(3, os.getppid(), app.App(cfg, config["app"]), cfg.timeout / 2, cfg, log)
+    made.server = "the server"
+    worker.serve(made, config)
+"""
+
+
 class Frame:
     def __init__(self, kind, flags, id, payload, fds):
         self.kind, self.flags, self.id, self.payload, self.fds = kind, flags, id, payload, fds
@@ -135,7 +153,7 @@ def variables(method="GET", path="/", query="", **more):
 class Shim:
     """One worker, started the way the arbiter starts one."""
 
-    def __init__(self, app, files=None, python=sys.executable, environ=None, pristine_title=True, **changes):
+    def __init__(self, app, files=None, python=sys.executable, environ=None, hooks=None, **changes):
         self.directory = tempfile.mkdtemp(prefix="rgunicorn-shim-")
         for name, text in (files or {}).items():
             with open(os.path.join(self.directory, name), "w") as file:
@@ -149,7 +167,12 @@ class Shim:
         os.ftruncate(board, 4096)
         self.cells = memoryview(mmap.mmap(board, 4096)).cast("Q")
         memory = os.memfd_create("shim")
-        job = json.dumps({"modules": modules(), "run": "worker", "config": self.config}).encode()
+        job = {"modules": modules(), "run": "worker", "config": self.config}
+        if hooks is not None:
+            # The host would have evaluated them. What it then does in the worker is this.
+            job["modules"]["rgunicorn.hooked"] = HOOKED % hooks
+            job["run"] = "hooked"
+        job = json.dumps(job).encode()
         os.write(memory, job)
         self.errors = tempfile.TemporaryFile()
         places = (theirs.fileno(), self.queue_end.fileno(), board, memory)

@@ -157,6 +157,37 @@ class Corners(unittest.TestCase):
         self.check("/file", "200 OK", CORNERS.encode())
 
 
+NOTING = """
+def application(environ, start_response):
+    environ["App.User"] = "ann \u20ac \xe9"
+    environ["number"] = 7
+    environ["long"] = "x" * 100000
+    environ.pop("HTTP_HOST")
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/fail":
+        raise ValueError("asked to")
+    return iter([b"a", b"b"]) if environ["PATH_INFO"] == "/parts" else [b"ab"]
+"""
+
+
+class Notes(unittest.TestCase):
+    def notes(self, names, path="/"):
+        with Shim("app", {"app.py": NOTING}, environ_names=names) as shim:
+            shim.wait_ready()
+            return shim.get(path).notes
+
+    def test_values_as_the_app_left_them_whatever_the_case_of_their_names(self):
+        expected = {"App.User": "ann \\u20ac \xe9", "REQUEST_METHOD": "GET", "number": "7"}
+        for path in ["/", "/parts", "/fail"]:
+            notes = self.notes(["app.user", "request_method", "NUMBER", "HTTP_HOST", "none"], path)
+            self.assertEqual({name: value for name, value in notes.items() if name}, expected, path)
+
+    def test_a_value_beyond_the_limit_costs_no_more_than_itself(self):
+        notes = self.notes(["number", "long"])
+        self.assertEqual(notes["number"], "7")
+        self.assertLess(len(notes["long"]), 65536)
+
+
 class Files(unittest.TestCase):
     """`wsgi.file_wrapper`."""
 
@@ -237,6 +268,7 @@ def application(environ, start_response):
         def work(shim):
             for _ in range(3):
                 shim.get("/")
+            shim.wait_until(lambda: shim.cells[1] == 0, "idle worker")
             before = len(os.listdir("/proc/%d/fd" % shim.pid))
             for _ in range(20):
                 shim.get("/")
@@ -244,7 +276,7 @@ def application(environ, start_response):
                     file.write(b"some")
                     file.flush()
                     shim.request("POST", "/", file=file)
-            self.assertEqual(len(os.listdir("/proc/%d/fd" % shim.pid)), before)
+            shim.wait_until(lambda: len(os.listdir("/proc/%d/fd" % shim.pid)) == before, "end of open files")
 
         self.run_with(work)
 

@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 
 from rgunicorn import hookview
-from rgunicorn.channel import COPY, END, NOTE, RESPONSE, ChannelEnded, counted, header
+from rgunicorn.channel import COPY, END, NOTE, NOTE_LIMIT, RESPONSE, ChannelEnded, counted, header
 from rgunicorn.request import Environs
 from rgunicorn.response import UNKNOWN, Exchange, FileWrapper, Head
 
@@ -79,7 +79,7 @@ class Handler:
         self.environs = Environs(base_environ(self.cfg, multithread))
         self.Exchange = type("Exchange", (Exchange,), {"channel": channel, "log": worker.log})
         self.sendfile = sendfile_is_on(self.cfg)
-        self.names = config.get("environ_names") or []
+        self.names = frozenset(name.lower() for name in config.get("environ_names") or ())
         self.access = bool(config.get("access_by_app"))
         self.watched = self.access or self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request")
         self.forked = False  # True in a child that app code has forked.
@@ -156,11 +156,11 @@ class Handler:
         return exchange.end()
 
     def note(self, exchange, environ):
-        """Values for `%({name}e)s` of the access log, to go just before the end."""
+        """Values for `%({name}e)s` of the access log, to go just before the end. Names count in any case."""
         if self.names:
-            pairs = [(name, environ[name]) for name in self.names if name in environ]
+            pairs = [(name, value) for name, value in environ.items() if str(name).lower() in self.names]
             text = "".join("%s\0%s\0" % (name, str(value).replace("\0", "")) for name, value in pairs)
-            data = text.encode("latin-1", "backslashreplace")
+            data = text.encode("latin-1", "backslashreplace")[:NOTE_LIMIT]
             exchange.note = header(NOTE, 0, exchange.id, len(data)) + data
 
     def fail(self, exchange, environ, error):

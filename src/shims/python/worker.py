@@ -204,6 +204,7 @@ def guard_forks(worker, handler, channel, queue, board):
         queue.close()
         board.close()
         faulthandler.disable()
+        signal.set_wakeup_fd(-1)
         for number in ours:
             if getattr(signal.getsignal(number), "__self__", None) is worker:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -230,10 +231,8 @@ def run(worker, config):
         return 0
     except SystemExit as stop:
         return exit_code(stop)
-    except ChannelEnded:
-        return 0 if not worker.alive else 1
-    except ConnectionError:
-        return 1  # rgunicorn is gone.
+    except (ChannelEnded, ConnectionError):
+        return 1  # rgunicorn is gone, or what it reads from us is of no use any more.
     except apps.AppImportError as error:
         log.debug("Exception while loading the application", exc_info=True)
         print(error, file=sys.stderr, flush=True)
