@@ -116,7 +116,7 @@ impl Evaluated {
     }
 
     fn refuse_object(&self, name: &str, what: &str, problems: &mut Problems) {
-        let wanted = gunicorn::setting(name).map_or_else(|| "a plain value".to_owned(), |s| wanted(s));
+        let wanted = gunicorn::setting(name).map_or_else(|| "a plain value".to_owned(), wanted);
         let problem = Problem::new(format!("{name} must be {wanted}, but not {what}"));
         problems.push(problem.at(self.origin(None), name));
     }
@@ -246,5 +246,220 @@ fn shown(value: &Value) -> String {
         Value::String(text) => shown_text(text),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a dict".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What a file with these values comes to: its layer, or what is wrong.
+    fn read(values: &[(&str, Value)]) -> Result<Layer, String> {
+        let evaluated = Evaluated {
+            shown: "gunicorn.conf.py".to_owned(),
+            values: values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone(), Some(3)))
+                .collect(),
+            ..Evaluated::default()
+        };
+        let mut problems = Problems::default();
+        let conf = evaluated.conf(&mut problems, &mut Vec::new());
+        problems.into_result().map_err(|problems| problems.to_string())?;
+        Ok(conf.layer)
+    }
+
+    #[test]
+    fn values_are_taken_by_gunicorns_rules() {
+        let text = |text: &str| Raw::Text(text.to_owned());
+        let list = |texts: &[&str]| Raw::List(texts.iter().map(|text| (*text).to_owned()).collect());
+        for (name, value, expected) in [
+            ("workers", json!(3), Raw::Integer(3)),
+            ("workers", json!(true), Raw::Integer(1)),
+            ("workers", json!("0x10"), Raw::Integer(16)),
+            ("workers", json!(" 1_000 "), Raw::Integer(1000)),
+            ("workers", json!("0b11"), Raw::Integer(3)),
+            ("workers", json!("00"), Raw::Integer(0)),
+            ("timeout", json!("30"), Raw::Integer(30)),
+            ("timeout", json!(0), Raw::Integer(0)),
+            ("umask", json!(18), Raw::Integer(18)),
+            ("umask", json!("022"), text("022")),
+            ("daemon", json!(false), Raw::Flag(false)),
+            ("preload_app", json!(" True "), Raw::Flag(true)),
+            ("bind", json!("unix:x"), text("unix:x")),
+            ("bind", json!([":1", ":2"]), list(&[":1", ":2"])),
+            ("raw_env", json!(["A=b"]), list(&["A=b"])),
+            ("forwarded_allow_ips", json!("*"), text("*")),
+            ("pythonpath", json!("a,b"), text("a,b")),
+            ("user", json!(1000), text("1000")),
+            ("user", json!("www"), text("www")),
+            ("proxy_protocol", json!(true), text("auto")),
+            ("proxy_protocol", json!("False"), text("off")),
+            ("worker_tmp_dir", json!("/dev/shm"), text("/dev/shm")),
+            (
+                "secure_scheme_headers",
+                json!({"X-A": "b"}),
+                Raw::Map(vec![("X-A".to_owned(), "b".to_owned())]),
+            ),
+        ] {
+            let layer = read(&[(name, value.clone())]).unwrap();
+            assert_eq!(layer[name].raw, expected, "{name} = {value}");
+        }
+    }
+
+    #[test]
+    fn values_that_gunicorn_refuses_are_refused_with_the_place() {
+        for (name, value, wanted, shown) in [
+            ("workers", json!(1.0), "a whole number from 0 to 4096", "1.0"),
+            ("workers", json!("0022"), "a whole number from 0 to 4096", "\"0022\""),
+            ("workers", json!("1__0"), "a whole number from 0 to 4096", "\"1__0\""),
+            ("workers", json!(-1), "a whole number from 0 to 4096", "-1"),
+            ("timeout", json!(1.5), "a whole number that is not negative", "1.5"),
+            (
+                "timeout",
+                json!("30s"),
+                "a whole number that is not negative",
+                "\"30s\"",
+            ),
+            ("daemon", json!("yes"), "True or False", "\"yes\""),
+            ("daemon", json!(1), "True or False", "1"),
+            ("bind", json!([1]), "a str or a list of str", "a list"),
+            ("bind", json!({}), "a str or a list of str", "a dict"),
+            ("accesslog", json!(true), "a str", "True"),
+            ("proc_name", json!(5), "a str", "5"),
+            ("forwarded_allow_ips", json!(["*"]), "a str", "a list"),
+            ("secure_scheme_headers", json!({"X-A": 1}), "a dict of str", "a dict"),
+        ] {
+            let said = read(&[(name, value.clone())]).unwrap_err();
+            let expected =
+                format!("rgunicorn: {name} must be {wanted}, but not {shown}\n  set at gunicorn.conf.py:3 ({name})");
+            assert!(said.starts_with(&expected), "{name} = {value}: {said}");
+        }
+    }
+
+    #[test]
+    fn none_leaves_a_setting_alone_and_only_gunicorns_settings_count() {
+        let layer = read(&[
+            ("accesslog", Value::Null),
+            ("config", json!("x")),
+            ("exec", json!("x")),
+            ("boot_timeout", json!(1)),
+        ]);
+        assert_eq!(layer, Ok(Layer::new()));
+    }
+
+    /// What is warned about in a file with these names, of which `workers` is set.
+    fn warned(others: &[&str]) -> Vec<String> {
+        let evaluated = Evaluated {
+            shown: "c.py".to_owned(),
+            values: vec![("workers".to_owned(), json!(1), None)],
+            others: others.iter().map(|name| (*name).to_owned()).collect(),
+            ..Evaluated::default()
+        };
+        let mut warnings = Vec::new();
+        evaluated.conf(&mut Problems::default(), &mut warnings);
+        warnings
+    }
+
+    #[test]
+    fn near_misses_are_warned_about_and_ordinary_names_are_not() {
+        for (name, meant) in [
+            ("preload", "preload_app"),
+            ("max_request_jitter", "max_requests_jitter"),
+            ("max_request", "max_requests"),
+            ("keep_alive", "keepalive"),
+            ("access_logfile", "accesslog"),
+            ("log_level", "loglevel"),
+            ("thread", "threads"),
+            ("time_out", "timeout"),
+            ("worker_clas", "worker_class"),
+            ("post_forks", "post_fork"),
+            ("forwarded_allow_ip", "forwarded_allow_ips"),
+        ] {
+            let expected = format!("c.py: {name} is not a setting; did you mean {meant}?");
+            assert_eq!(warned(&[name]), [expected], "{name}");
+        }
+        let ordinary = [
+            "cores",
+            "env",
+            "host",
+            "port",
+            "name",
+            "debug",
+            "root",
+            "path",
+            "base",
+            "pid",
+            "WORKERS",
+            "num_workers",
+            "max_worker_memory",
+            "web_concurrency",
+            "x",
+            "bin",
+            "app",
+            "project_dir",
+            "log_dir",
+            "use_loglevel",
+            "exec",
+            "pull",
+            "workers_per_core",
+            "worker",
+            "default_web_concurrency",
+            "graceful_timeout_str",
+            "accesslog_var",
+            "errorlog_var",
+            "cwd",
+            "django_env",
+            "time",
+            "json",
+            "address",
+            "user_home",
+            "socket",
+        ];
+        for name in ordinary {
+            assert_eq!(warned(&[name]), [""; 0], "{name}");
+        }
+        assert_eq!(
+            warned(&["queue_timeout"]),
+            [
+                "c.py: queue_timeout has no effect in a file in Python; use the option --queue-timeout, or a file in TOML"
+            ]
+        );
+    }
+
+    #[test]
+    fn objects_and_hooks_want_a_host_or_are_refused() {
+        for (callables, opaque, wants_host, part) in [
+            (&["post_fork"][..], &[][..], true, ""),
+            (&[], &["logger_class"], true, ""),
+            (&[], &["logconfig_dict"], true, ""),
+            (&[], &[], false, ""),
+            (&["on_dirty_starting"], &[], false, ""),
+            (&["ssl_context"], &[], false, "ssl_context is not supported"),
+            (&["workers"], &[], false, "workers must be a whole number"),
+            (
+                &[],
+                &["worker_class"],
+                false,
+                "worker_class must be a str, but not an object",
+            ),
+        ] {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let evaluated = Evaluated {
+                callables: names(callables),
+                opaque: names(opaque),
+                ..Evaluated::default()
+            };
+            let mut problems = Problems::default();
+            let conf = evaluated.conf(&mut problems, &mut Vec::new());
+            assert_eq!(conf.wants_host, wants_host, "{callables:?} {opaque:?}");
+            assert_eq!(
+                conf.layer.contains_key("access_by_app"),
+                !opaque.is_empty() && wants_host
+            );
+            assert!(problems.to_string().contains(part), "{problems}");
+            assert_eq!(problems.is_empty(), part.is_empty(), "{problems}");
+        }
     }
 }

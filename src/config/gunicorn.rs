@@ -3,7 +3,7 @@
 //! Together with the rows of `table.rs` that Gunicorn has too, these are all of Gunicorn's settings.
 //! Never here: what a setting of ours means.
 
-use super::kind::{Kind, Raw, Value};
+use super::kind::{Kind, Raw, Value, shown_text};
 use super::layers::{self, Layer};
 use super::problem::{Problem, Problems};
 use super::settings::{Section, Setting};
@@ -81,6 +81,7 @@ const ADDRESSES: Kind = Kind::List {
     of: "addresses",
     commas: true,
 };
+const PROTOCOLS: Kind = Kind::List { of: "h1", commas: true };
 const MANY: u64 = 1_000_000_000;
 
 /// The settings.
@@ -90,10 +91,11 @@ pub const FOREIGN: &[Foreign] = &[
     foreign("asgi_lifespan", &["--asgi-lifespan"], Kind::Choice(&["auto", "on", "off"]), r#""auto""#, ASGI),
     foreign("asgi_disconnect_grace_period", &["--asgi-disconnect-grace-period"], number(MANY), "3", ASGI),
     foreign("root_path", &["--root-path"], TEXT, r#""""#, ASGI),
+    foreign("websocket_max_message_size", &["--websocket-max-message-size"], number(MANY), "16777216", ASGI),
     foreign("http_parser", &["--http-parser"], Kind::Choice(&["auto", "fast", "python"]), r#""auto""#,
         Status::NoOp("requests are read by rgunicorn itself")),
     foreign("spew", &["--spew"], Kind::Flag, "false",
-        Status::Ignored("lines of Python are not traced; use `python -m trace` or a debugger")),
+        Status::Works("")),
     foreign("check_config", &[], Kind::Flag, "false",
         Status::Ignored("it works on the command line only, as --check-config")),
     foreign("print_config", &[], Kind::Flag, "false",
@@ -119,7 +121,7 @@ pub const FOREIGN: &[Foreign] = &[
         Status::NoOp("it concerns TLS only")),
     foreign("do_handshake_on_connect", &["--do-handshake-on-connect"], Kind::Flag, "false",
         Status::NoOp("it concerns TLS only")),
-    foreign("http_protocols", &["--http-protocols"], TEXT, r#""h1""#, HTTP2),
+    foreign("http_protocols", &["--http-protocols"], PROTOCOLS, r#"["h1"]"#, HTTP2),
     foreign("http2_cleartext", &["--http2-cleartext"], TEXT, r#""off""#, HTTP2),
     foreign("http2_max_concurrent_streams", &["--http2-max-concurrent-streams"], number(MANY), "100",
         Status::NoOp("it concerns HTTP/2 only")),
@@ -238,8 +240,17 @@ pub(super) fn judge(
     values
 }
 
-/// Turns Gunicorn's words for settings that we have too into ours.
-pub(super) fn translate(layer: &mut Layer, problems: &mut Problems) {
+/// Turns Gunicorn's words for settings that we have too into ours. For a WSGI app, what Gunicorn tolerates passes.
+pub(super) fn translate(layer: &mut Layer, is_wsgi: bool, problems: &mut Problems, warnings: &mut Vec<String>) {
+    if is_wsgi
+        && let Some(entry) = layer.get_mut("loglevel")
+        && let (Raw::Text(word), Some(level)) = (&entry.raw, Setting::find("loglevel"))
+        && level.kind.accept(&entry.raw).is_none()
+    {
+        let (word, place) = (shown_text(word), entry.origin.sentence("loglevel"));
+        warnings.push(format!("loglevel is {word}, which is no level, so it is info; {place}"));
+        entry.raw = Raw::Text("info".to_owned());
+    }
     if let Some(entry) = layer.get_mut("proxy_protocol")
         && let Raw::Text(text) = &entry.raw
     {

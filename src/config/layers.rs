@@ -3,7 +3,7 @@
 //! Never here: what a setting means.
 
 use super::file;
-use super::kind::{Raw, Value};
+use super::kind::{Kind, Raw, Value};
 use super::problem::{Problem, Problems};
 use super::settings::Setting;
 use std::collections::BTreeMap;
@@ -134,7 +134,14 @@ pub fn environment(env: &[(String, String)]) -> Layer {
         };
         let found = env.iter().find(|(name, _)| name == variable);
         if let Some((_, value)) = found.filter(|(_, value)| !value.trim().is_empty()) {
-            let raw = Raw::Text(pattern.replace("{}", value));
+            let raw = match setting.kind {
+                // Gunicorn's words for SENDFILE.
+                Kind::Flag => {
+                    let word = value.trim().to_ascii_lowercase();
+                    Raw::Flag(matches!(word.as_str(), "y" | "1" | "yes" | "true"))
+                }
+                _ => Raw::Text(pattern.replace("{}", value)),
+            };
             layer.insert(setting.name, Entry::new(raw, Origin::Environment(variable)));
         }
     }

@@ -4,7 +4,7 @@ use super::conf::{Conf, ConfRequest, Evaluated};
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
-use super::resolve::{Said, Surroundings, resolve};
+use super::resolve::{Surroundings, resolve};
 use super::wsgi::Interpreters;
 use super::{AccessFormat, Config, Program, cfg, file, gunicorn, identity};
 use std::path::{Path, PathBuf};
@@ -115,8 +115,10 @@ impl Reloader {
             },
         };
         let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
+        let named = |name| layers.iter().any(|layer| layer.contains_key(name));
+        let is_wsgi = named("wsgi_app") && !named("exec") && !named("connect");
         for layer in &mut layers {
-            gunicorn::translate(layer, &mut problems);
+            gunicorn::translate(layer, is_wsgi, &mut problems, &mut warnings);
         }
         let layers: Vec<&Layer> = layers.iter().collect();
         let foreign = gunicorn::judge(&layers, &mut problems, &mut warnings);
@@ -128,11 +130,7 @@ impl Reloader {
             look: true,
             beside: &self.beside,
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut warnings,
-        };
-        let mut config = resolve(&mut values, around, said);
+        let mut config = resolve(&mut values, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
         let cfg = cfg::object(&values, &foreign, identity::numbers(&config.process));
@@ -244,11 +242,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         beside: &[],
     };
-    let said = Said {
-        problems: &mut problems,
-        warnings: &mut Vec::new(),
-    };
-    let config = resolve(&mut values, around, said);
+    let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
     problems.into_result()?;
     Ok(config)
 }
@@ -289,17 +283,22 @@ fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
         }
         let app = match &pool.program {
             Program::Wsgi(wsgi) => wsgi.app.as_str(),
-            _ => "",
+            _ => {
+                if config.process.reload.is_some() {
+                    warnings.push("reload does nothing without a WSGI app".to_owned());
+                }
+                continue;
+            }
         };
+        if config.process.reload.is_some() {
+            warnings.push("Reloader is on. Use in development only!".to_owned());
+        }
         if let Some(module) = app.strip_suffix(".py") {
             let module = module.strip_prefix("./").unwrap_or(module).replace('/', ".");
             warnings.push(format!(
                 "{app} is a file, but a module is needed; did you mean {module}:application?"
             ));
         }
-    }
-    if config.process.reload.is_some() {
-        warnings.push("Reloader is on. Use in development only!".to_owned());
     }
 }
 
@@ -333,11 +332,7 @@ mod tests {
             look: false,
             beside: &[],
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut Vec::new(),
-        };
-        let config = resolve(&mut values, around, said);
+        let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
         problems.into_result()?;
         Ok((config, values.render()))
     }
@@ -347,6 +342,11 @@ mod tests {
             .iter()
             .map(|(name, raw)| (*name, Entry::new(raw.clone(), super::layers::Origin::CommandLine)));
         entries.collect()
+    }
+
+    /// A WSGI app, with these settings.
+    fn wsgi(values: &[(&'static str, Raw)]) -> Layer {
+        layer(&[&[("wsgi_app", text("app"))], values].concat())
     }
 
     fn list(texts: &[&str]) -> Raw {
@@ -364,7 +364,12 @@ mod tests {
             ("connect", _) => list(&["tcp:127.0.0.1:9"]),
             ("exec", _) => list(&["./other", "argument"]),
             ("group" | "user", _) => text("1"),
-            ("forwarded_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("worker_class", _) => text("gevent"),
+            ("statsd_host", _) => text("127.0.0.1"),
+            ("syslog_addr", _) => text("unix:///dev/log"),
+            ("syslog_facility", _) => text("local7"),
+            ("worker_connections", _) => Raw::Integer(100),
             ("pass_env" | "forwarder_headers", _) => list(&["HOME"]),
             // It needs room for a head.
             ("response_buffer", _) => Raw::Integer(5000),
@@ -390,6 +395,18 @@ mod tests {
             match setting.name {
                 "connect" => drop(base.remove("exec")),
                 "pass_env" => base.extend(layer(&[("clear_env", Raw::Flag(true))])),
+                "wsgi_app" => drop(base.remove("exec")),
+                "python" | "worker_class" | "pythonpath" | "preload_app" => base = wsgi(&[]),
+                "worker_connections" => base = wsgi(&[("worker_class", text("gevent"))]),
+                // Only a WSGI app has one without being asked.
+                "control_socket_disable" => base = wsgi(&[("control_socket", text("/run/x.ctl"))]),
+                "reload_engine" | "reload_extra_files" => base.extend(layer(&[("reload", Raw::Flag(true))])),
+                "statsd_prefix" | "dogstatsd_tags" | "enable_backlog_metric" => {
+                    base.extend(layer(&[("statsd_host", text("127.0.0.1:8125"))]));
+                }
+                "syslog_addr" | "syslog_prefix" | "syslog_facility" | "disable_redirect_access_to_syslog" => {
+                    base.extend(layer(&[("syslog", Raw::Flag(true))]));
+                }
                 _ => {}
             }
             let raw = sample(setting);
@@ -398,6 +415,10 @@ mod tests {
             let (config, printed) = resolved(&base).unwrap_or_else(|problems| panic!("{}: {problems}", setting.name));
             assert_ne!(before.as_ref(), Some(&config), "{} has no effect", setting.name);
             assert_eq!(from_text(&printed, &env()).unwrap(), config, "{}", setting.name);
+            if matches!(config.pools[0].program, Program::Wsgi(_)) {
+                let elsewhere = from_text(&printed, &[]).unwrap();
+                assert_eq!(elsewhere.process, config.process, "{}", setting.name);
+            }
         }
     }
 
@@ -410,6 +431,14 @@ mod tests {
         match (setting.name, setting.kind) {
             ("user" | "group", _) => Just(text("1")).boxed(),
             ("connect", _) => Just(list(&[])).boxed(),
+            ("wsgi_app", _) => Just(text("")).boxed(),
+            ("statsd_host", _) => "(127[.]0[.]0[.]1(:[1-9][0-9]{3})?|unix:///[a-z \"\\\\é]{0,9})"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_addr", _) => "(udp://127[.]0[.]0[.]1|tcp://\\[::1\\]:9|unix:///[a-z é]{0,9}(#dgram|#stream)?)"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_facility", _) => "(LOCAL[0-7]|daemon)".prop_map(Raw::Text).boxed(),
             ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
             ("bind", _) => prop::collection::btree_set(
                 prop_oneof![
@@ -424,7 +453,7 @@ mod tests {
             ("param" | "raw_env", _) => prop::collection::vec("[A-Z_]{1,5}=\\PC{0,8}", 0..4)
                 .prop_map(Raw::List)
                 .boxed(),
-            ("forwarded_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
             ("forwarder_headers" | "pass_env", _) => Just(text("HOME, PATH")).boxed(),
             ("response_buffer", _) => number(4096..=1 << 40).boxed(),
             ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),

@@ -66,6 +66,10 @@ impl Resolver<'_> {
                     self.values.replace("statsd_host", Value::Text(address.to_string()));
                     StatsdHost::Udp(address)
                 }
+                Err((why, advice)) if !address::is_address(&text) => {
+                    self.refuse("statsd_host", 0, &why, advice);
+                    return None;
+                }
                 Err((why, _)) => {
                     // Metrics must not keep an app from starting; Gunicorn says nothing here.
                     self.warnings.push(format!("no metrics are sent: statsd_host {why}"));

@@ -166,8 +166,13 @@ impl Front {
         }
     }
 
-    /// The access line of an exchange.
+    /// The end of an exchange: its access line, and the metrics.
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        if self.access.is_none() && !self.log.has_relay() {
+            return;
+        }
+        let elapsed = crate::sys::clock::now() - exchange.started;
+        self.log.count_response(status, elapsed);
         // Python has written the line of a response that a worker has brought to its end.
         if self.config.logs.access_by_app && exchange.answered {
             return;
@@ -186,7 +191,7 @@ impl Front {
             status,
             response: &exchange.response,
             bytes,
-            elapsed: crate::sys::clock::now() - exchange.started,
+            elapsed,
             time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),

@@ -6,7 +6,7 @@
 
 use super::percent::{self, Part, Spec};
 use super::sink::Sink;
-use super::{basic, escape, json, time};
+use super::{Logger, basic, escape, json, time};
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::sys::clock;
 use std::cell::Cell;
@@ -332,29 +332,44 @@ impl TimeCache {
 pub struct AccessWriter {
     format: AccessFormat,
     sink: Sink,
-    fd: OwnedFd,
+    fd: Option<OwnedFd>,
+    /// What tells syslog of each line, too.
+    relay: Option<Logger>,
+    line: Vec<u8>,
 }
 
 impl AccessWriter {
-    /// A log that goes to `fd`.
+    /// A log that goes to `fd`, to the syslog daemon of `relay`, or to both.
     #[must_use]
-    pub fn new(format: AccessFormat, fd: OwnedFd) -> Self {
+    pub fn new(format: AccessFormat, fd: Option<OwnedFd>, relay: Option<Logger>) -> Self {
         Self {
             format,
             sink: Sink::new(BUFFER_LIMIT),
             fd,
+            relay,
+            line: Vec::new(),
         }
     }
 
     /// Adds a line; it is dropped and counted if 1 MiB waits.
     pub fn log(&mut self, record: &Record<'_>) {
-        let format = &self.format;
-        self.sink.push(|out| format.render(record, out));
+        let Self { format, line, .. } = self;
+        let Some(relay) = &self.relay else {
+            return self.sink.push(|out| format.render(record, out));
+        };
+        line.clear();
+        format.render(record, line);
+        relay.relay_access(record.pid, line.trim_ascii_end());
+        if self.fd.is_some() {
+            self.sink.push(|out| out.extend_from_slice(line));
+        }
     }
 
     /// Writes what the file takes without waiting. Call it once per turn of the event loop, and before exit.
     pub fn flush(&mut self) {
-        self.sink.write_to(self.fd.as_fd());
+        if let Some(fd) = &self.fd {
+            self.sink.write_to(fd.as_fd());
+        }
     }
 
     /// True if lines still wait, so that an idle loop knows to come back.
@@ -371,7 +386,7 @@ impl AccessWriter {
     /// Writes what waits to the old file as far as it goes, then continues with another.
     pub fn replace(&mut self, fd: OwnedFd) {
         self.flush();
-        self.fd = fd;
+        self.fd = Some(fd);
     }
 }
 

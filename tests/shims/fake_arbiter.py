@@ -94,14 +94,16 @@ class Worker:
 
 
 class Arbiter:
-    """Starts a host in a directory of its own, where `files` are laid down first."""
+    """Starts a host in a directory of its own, where `files` are laid down first, and `before` may do more."""
 
-    def __init__(self, files=(), conf="gunicorn.conf.py", environ=(), python=sys.executable):
+    def __init__(self, files=(), conf="gunicorn.conf.py", environ=(), python=sys.executable, before=None):
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
         self.directory = tempfile.TemporaryDirectory(prefix="rgunicorn-host-")
         self.start = os.path.realpath(self.directory.name)
         for name, text in dict(files).items():
             self.write(name, text)
+        if before is not None:
+            before(self.start)
         if conf and ":" not in conf:
             conf = "file:" + os.path.join(self.start, conf)
         self.workers = []

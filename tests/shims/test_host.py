@@ -51,17 +51,18 @@ def python_for_all():
 
 
 class Case(unittest.TestCase):
-    def start(self, conf, app=APP, configure=True, settings=(), files=(), environ=(), python=sys.executable, **changes):
+    def start(self, conf, app=APP, fails=None, settings=(), files=(), environ=(), python=sys.executable, before=None, **changes):
         named = {"gunicorn.conf.py": conf, "app.py": app}
         named.update(files)
-        self.arbiter = Arbiter(named, environ=environ, python=python)
+        self.arbiter = Arbiter(named, environ=environ, python=python, before=before)
         self.ended = None
         self.addCleanup(self.finish)
         evaluated = self.arbiter.receive()
         self.assertEqual(evaluated["type"], "evaluated", evaluated)
-        if configure:
-            answer = self.arbiter.configure(evaluated, settings=dict(settings), **changes)
-            self.assertEqual(answer, {"type": "done", "of": "configure"})
+        answer = self.arbiter.configure(evaluated, settings=dict(settings), **changes)
+        if answer["type"] == fails:
+            return answer
+        self.assertEqual(answer, {"type": "done", "of": "configure"})
         return self.arbiter
 
     def finish(self):
@@ -386,6 +387,45 @@ class Forking(Case):
         self.finish()
         with os.fdopen(read) as file:
             self.assertIn("[INFO] here\n", file.read())
+
+    def test_a_worker_class_of_the_file(self):
+        arbiter = self.start(
+            NOTE + "from gunicorn.workers.sync import SyncWorker\n"
+            "class Mine(SyncWorker):\n"
+            "    def __init__(self, *args, **kwargs):\n"
+            "        super().__init__(*args, **kwargs)\n        self.mine = 1\n"
+            "    def init_process(self):\n        note('before', self.mine)\n        super().init_process()\n"
+            "    def init_signals(self):\n        super().init_signals()\n        note('signals')\n"
+            "    def handle_exit(self, sig, frame):\n        note('exit')\n        super().handle_exit(sig, frame)\n"
+            "worker_class = Mine\n"
+            "def post_worker_init(worker): note(type(worker).__name__, worker.sockets)\n"
+        )
+        worker = self.fork()
+        if not worker.wait_ready():
+            self.fail(worker.said())
+        self.assertEqual(worker.stop(), 0)
+        self.assertEqual(arbiter.read("notes").split("\n"), ["before 1", "signals", "Mine []", "exit", ""])
+
+    def test_a_hook_of_a_worker_reaches_the_arbiter_by_signals(self):
+        arrived, ring = os.pipe()
+        self.addCleanup(os.close, arrived)
+        self.addCleanup(os.close, ring)
+        old = signal.signal(signal.SIGTTIN, lambda *_: os.write(ring, b"!"))
+        self.addCleanup(signal.signal, signal.SIGTTIN, old)
+        self.start("def post_worker_init(worker): worker.server.num_workers += 1\n")
+        self.assertTrue(self.fork().wait_ready())
+        self.assertEqual(os.read(arrived, 1), b"!")
+
+    def test_a_configuration_that_cannot_be_followed(self):
+        for settings, words in (
+            ({"logconfig": "/nowhere/log.ini"}, "Error: log config '/nowhere/log.ini' not found"),
+            ({"logger_class": "nowhere.Logger"}, "class uri 'nowhere.Logger' invalid or not found"),
+            ({"syslog": True, "syslog_facility": "local9"}, "unknown facility name"),
+        ):
+            answer = self.start("", fails="failed", settings=settings, access_by_app=True)
+            self.assertEqual(answer["exit"], 1)
+            self.assertIn(words, answer["error"])
+            self.finish()
 
     def test_the_title_is_not_a_masters(self):
         arbiter = self.start("")

@@ -211,7 +211,7 @@ fn the_writer_keeps_lines_in_order_and_counts_what_it_drops() {
     let response = response();
     let record = record(None, &response);
     let (read, write) = crate::sys::fd::pipe().unwrap();
-    let mut log = AccessWriter::new(AccessFormat::compile("%(m)500s").unwrap(), write);
+    let mut log = AccessWriter::new(AccessFormat::compile("%(m)500s").unwrap(), Some(write), None);
     let lines = BUFFER_LIMIT / 501 + 10;
     for _ in 0..lines {
         log.log(&record);
