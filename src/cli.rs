@@ -2,13 +2,14 @@
 //!
 //! Never here: a default or a help text of a setting.
 
+use crate::arbiter::Host;
 use crate::base::exit::Exit;
 use crate::config::gunicorn::FOREIGN;
 use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
 use crate::config::reference;
-use crate::config::settings::{Section, Setting};
-use crate::config::{ConfRequest, Evaluated, Problem, Problems, Reloader};
+use crate::config::settings::{Gunicorn, Section, Setting};
+use crate::config::{Loaded, Problem, Problems, Reloader};
 use crate::logging::access::AccessFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -58,6 +59,7 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
         arguments,
         env,
         start: start_directory(),
+        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         beside: beside(),
         warnings,
         check_format: |format| {
@@ -70,34 +72,35 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
 
 fn run(asked: Asked) -> ExitCode {
     let reloader = reloader(asked.flags, asked.arguments);
-    let loaded = match reloader
-        .conf()
-        .and_then(|conf| reloader.load(evaluated(conf)?.as_ref()))
-    {
+    let (loaded, host) = match load(&reloader) {
         Err(problems) => return refuse(&problems),
-        Ok(loaded) => loaded,
+        Ok(both) => both,
     };
     if asked.print_config {
         print(&loaded.text);
     }
-    if asked.print_config || asked.check_config {
-        for warning in &loaded.warnings {
-            complain(&format!("rgunicorn: warning: {warning}\n"));
-        }
-        return Exit::Ok.into();
+    if !asked.print_config && !asked.check_config {
+        return crate::arbiter::main(reloader, loaded, host);
     }
-    crate::arbiter::main(reloader, loaded)
+    for warning in &loaded.warnings {
+        complain(&format!("rgunicorn: warning: {warning}\n"));
+    }
+    match crate::arbiter::check_app(&reloader, loaded, host) {
+        Ok(()) => Exit::Ok.into(),
+        Err(text) => {
+            complain(&format!("rgunicorn: {text}\n"));
+            Exit::Config.into()
+        }
+    }
 }
 
-/// Runs a configuration file in Python.
-fn evaluated(conf: Option<ConfRequest>) -> Result<Option<Evaluated>, Problems> {
-    match conf {
-        None => Ok(None),
-        Some(request) => {
-            let what = format!("{} is Python, and cannot be evaluated by this version", request.shown);
-            Err(Problem::new(what).into())
-        }
-    }
+/// Loads the configuration. If its file is Python, that has run afterwards, in the host that is returned.
+fn load(reloader: &Reloader) -> Result<(Loaded, Option<Host>), Problems> {
+    let Some(request) = reloader.conf()? else {
+        return Ok((reloader.load(None)?, None));
+    };
+    let (evaluated, host) = crate::arbiter::evaluate(&request, reloader).map_err(Problem::new)?;
+    Ok((reloader.load(Some(&evaluated))?, Some(host)))
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
@@ -208,7 +211,13 @@ fn arguments(text: &str) -> Result<Asked, Stop> {
     };
     let name = OsString::from("rgunicorn");
     let args = std::iter::once(name).chain(words.into_iter().map(OsString::from));
-    let mut found = parse_as(args, &Origin::Arguments)?;
+    let mut found = parse_as(args, &Origin::Arguments).map_err(|stop| match stop {
+        Stop::Usage { text, rest } => {
+            let text = format!("in the environment variable {ARGUMENTS}:\n{text}");
+            Stop::Usage { text, rest }
+        }
+        stop => stop,
+    })?;
     found.flags.remove("wsgi_app");
     Ok(found)
 }
@@ -242,13 +251,65 @@ fn parse_as(args: impl IntoIterator<Item = OsString>, origin: &Origin) -> Result
             let text = if error.use_stderr() { unknown + &text } else { unknown };
             return Err(Stop::Usage { text, rest: None });
         };
-        args.remove(place);
+        let option = args.remove(place);
+        let meant = Meant::by(&option.to_string_lossy());
+        if let Meant::One(spelled) = meant {
+            args.insert(place, spelled.into());
+            continue;
+        }
         let usage = text.find("Usage: ").unwrap_or(text.len());
         let (mistake, usage) = text.split_at(usage);
         unknown.truncate(unknown.find("Usage: ").unwrap_or(unknown.len()));
-        unknown.push_str(mistake);
+        match meant {
+            Meant::Several(text) => unknown.push_str(&text),
+            _ => unknown.push_str(mistake),
+        }
         unknown.push_str(usage);
     }
+}
+
+/// What the beginning of a long option's name may mean.
+enum Meant {
+    Nothing,
+    /// Only one of Gunicorn's options, even if options of ours begin like that too: the option in full.
+    One(String),
+    /// Several; what to say about it.
+    Several(String),
+}
+
+impl Meant {
+    fn by(typed: &str) -> Self {
+        let (name, value) = match typed.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (typed, None),
+        };
+        let begin = |flag: &&str| flag.starts_with(name) && flag.starts_with("--");
+        let is_gunicorns = |setting: &&Setting| setting.gunicorn != Gunicorn::New || is_foreign(setting);
+        let theirs = settings()
+            .filter(is_gunicorns)
+            .filter_map(|s| s.flags.iter().copied().find(begin));
+        let actions = ["--check-config", "--print-config", "--version", "--help"];
+        let theirs: Vec<&str> = theirs.chain(actions.into_iter().filter(|flag| begin(flag))).collect();
+        let all: Vec<&str> = settings().filter_map(|s| s.flags.iter().copied().find(begin)).collect();
+        match theirs[..] {
+            [one] => Self::One(match value {
+                Some(value) => format!("{one}={value}"),
+                None => one.to_owned(),
+            }),
+            [] if all.len() < 2 => Self::Nothing,
+            [] => Self::ambiguous(name, &all),
+            _ => Self::ambiguous(name, &theirs),
+        }
+    }
+
+    fn ambiguous(name: &str, flags: &[&str]) -> Self {
+        let flags = flags.join(", ");
+        Self::Several(format!("error: ambiguous option: {name} could match {flags}\n\n"))
+    }
+}
+
+fn is_foreign(setting: &Setting) -> bool {
+    FOREIGN.iter().any(|row| row.setting.name == setting.name)
 }
 
 fn unknown_option(error: &clap::Error) -> Option<String> {
@@ -282,6 +343,11 @@ fn asked(mut matches: ArgMatches, origin: &Origin, words_count: bool) -> Result<
     }
     if words_count {
         add_words(&mut flags, &mut matches, origin);
+    } else if let Some(word) = matches.remove_many("words").and_then(|mut words| words.next()) {
+        // Perhaps the app: enough not to say that there is none, and weaker than any program that was named.
+        flags
+            .entry("wsgi_app")
+            .or_insert_with(|| Entry::new(Raw::Text(word), Origin::Default));
     }
     Ok(Asked {
         flags,

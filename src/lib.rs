@@ -24,4 +24,5 @@ pub mod logging;
 pub mod pipe;
 pub mod plan;
 pub mod proxy;
+pub mod shims;
 pub mod sys;

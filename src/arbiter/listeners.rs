@@ -118,7 +118,7 @@ impl BindError {
 }
 
 /// As users write it.
-fn shown(bind: &Bind) -> String {
+pub(super) fn shown(bind: &Bind) -> String {
     match bind {
         Bind::Tcp(address) => address.to_string(),
         Bind::Unix(path) => format!("unix:{}", path.display()),

@@ -6,49 +6,56 @@
 mod control;
 mod facts;
 mod generation;
+mod host;
+mod hosting;
 mod listeners;
+mod loading;
 mod messages;
 mod metrics;
 mod output;
 mod packets;
 mod perform;
 mod pidfile;
+mod python;
 mod reap;
 mod runtime_dir;
 mod spawn;
 mod start;
 mod upgrade;
 
-use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
 use crate::config::{Bind, Loaded, Reloader};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::{Action, Asked, Input, Plan};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::sys::signals::{self, Signals};
-use crate::sys::{clock, notify::Notifier, poll};
+use crate::sys::{clock, notify::Notifier, poll, process::End};
 use generation::Generation;
 use listeners::Listener;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations.
+pub use host::{Host, check_app, evaluate};
+
+/// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations, and `host`
+/// has evaluated this one, if its file is Python.
 ///
 /// The working directory and the signal mask of this process are changed, descriptor 2 becomes the error log, and with
 /// `daemon` the calling process ends before this returns.
 #[must_use]
-pub fn main(reloader: Reloader, loaded: Loaded) -> ExitCode {
-    match start::start(reloader, loaded) {
+pub fn main(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> ExitCode {
+    match start::start(reloader, loaded, host) {
         Ok(mut arbiter) => ExitCode::from(arbiter.run()),
-        Err(start::Stopped::Asked) => Exit::Ok.into(),
-        Err(start::Stopped::Refused(text)) => {
+        Err(stopped) => {
             use std::io::Write;
-            let _ = std::io::stderr().write_all(format!("rgunicorn: {text}\n").as_bytes());
-            Exit::Config.into()
+            if let Some(text) = stopped.text() {
+                let _ = std::io::stderr().write_all(format!("rgunicorn: {text}\n").as_bytes());
+            }
+            stopped.exit()
         }
     }
 }
@@ -63,6 +70,8 @@ struct Arbiter {
     watchdog: Option<Watchdog>,
     /// Configurations in use, oldest first.
     generations: BTreeMap<GenerationId, Generation>,
+    /// A reload that is not ready to begin.
+    loading: Option<loading::Loading>,
     /// What the next generation will be made of.
     pending: Option<Generation>,
     fronts: BTreeMap<FrontId, spawn::FrontProcess>,
@@ -83,6 +92,20 @@ struct Arbiter {
     metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
+    /// Hosts that were told to leave and were not reaped yet.
+    leaving_hosts: BTreeSet<i32>,
+    /// The host of the last generation, when all generations are gone.
+    last_host: Option<Host>,
+    /// How processes ended that a host may yet name as workers.
+    unclaimed: Vec<(i32, End)>,
+    /// The last line of a worker that ended before it was ready.
+    boot_cause: Option<String>,
+    /// It serves a WSGI app.
+    is_wsgi: bool,
+    /// The stop was asked for by INT or QUIT, which Python workers are told.
+    is_interrupted: bool,
+    /// Workers wanted, as hooks were told last.
+    wanted: Option<usize>,
     /// What happened and was not handled yet.
     inputs: VecDeque<Input>,
     exit: Option<u8>,
@@ -125,7 +148,8 @@ impl Arbiter {
     fn gather(&mut self) {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let due = self.plan.next_deadline().into_iter().chain(feeding);
+        let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
+        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts);
         let due = due.chain(self.metrics.next()).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
@@ -136,6 +160,12 @@ impl Arbiter {
                 .map(|(_, one)| (one.channel.as_fd(), one.channel.is_waiting())),
         );
         set.extend(printing.iter().map(|(_, one)| (one.output.as_fd(), false)));
+        let hosts = self.generations.iter().filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
+        let hosts: Vec<_> = hosts.filter(|(_, host)| host.is_open()).collect();
+        set.extend(hosts.iter().map(|(_, host)| (host.as_fd(), host.is_waiting())));
+        let loading = self.loading.as_ref().and_then(loading::Loading::host);
+        let loading = loading.filter(|host| host.is_open());
+        set.extend(loading.map(|host| (host.as_fd(), host.is_waiting())));
         let time = due.map(|due| due.saturating_duration_since(now));
         let ready = match poll::wait(&set, time) {
             Ok(ready) => ready,
@@ -152,6 +182,8 @@ impl Arbiter {
         let printing: Vec<_> = printing.into_iter().map(|(id, _)| *id).collect();
         let fronts: Vec<_> = fronts.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
         let printing: Vec<_> = printing.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
+        let hosts: Vec<_> = hosts.into_iter().map(|(id, _)| id).collect();
+        let hosts: Vec<_> = hosts.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
         // What fronts said comes before the exits that signals announce, so that nothing they said last is lost.
         for front in fronts {
             self.hear(front);
@@ -159,6 +191,11 @@ impl Arbiter {
         for worker in printing {
             self.read_output(worker);
         }
+        for generation in hosts {
+            self.hear_host(generation);
+        }
+        self.hear_loading();
+        self.check_loading();
         if has_signals {
             self.take_signals();
         }
@@ -190,7 +227,10 @@ impl Arbiter {
         self.log.info(&NONE, format_args!("Handling signal: {name}"));
         let asked = match number {
             signals::TERM => Asked::Stop,
-            signals::INT | signals::QUIT => Asked::Interrupt,
+            signals::INT | signals::QUIT => {
+                self.is_interrupted = true;
+                Asked::Interrupt
+            }
             signals::HUP => Asked::Reload,
             signals::TTIN => Asked::MoreWorkers,
             signals::TTOU => Asked::FewerWorkers,

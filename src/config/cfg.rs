@@ -64,7 +64,7 @@ fn json(name: &str, kind: Kind, value: &Value) -> Json {
 mod tests {
     use super::super::layers::{Entry, Layer};
     use super::super::problem::Problems;
-    use super::super::resolve::{Said, Surroundings, resolve};
+    use super::super::resolve::{Surroundings, resolve};
     use super::super::{gunicorn, kind::Raw};
     use super::*;
     use std::path::Path;
@@ -85,11 +85,7 @@ mod tests {
             look: false,
             beside: &[],
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut warnings,
-        };
-        resolve(&mut values, around, said);
+        resolve(&mut values, around, &mut problems, &mut warnings);
         assert!(problems.is_empty(), "{problems}");
         match serde_json::from_str(&object(&values, &foreign, (1, 2))).unwrap() {
             Json::Object(object) => object,

@@ -116,7 +116,7 @@ impl Evaluated {
     }
 
     fn refuse_object(&self, name: &str, what: &str, problems: &mut Problems) {
-        let wanted = gunicorn::setting(name).map_or_else(|| "a plain value".to_owned(), |s| wanted(s));
+        let wanted = gunicorn::setting(name).map_or_else(|| "a plain value".to_owned(), wanted);
         let problem = Problem::new(format!("{name} must be {wanted}, but not {what}"));
         problems.push(problem.at(self.origin(None), name));
     }

@@ -4,7 +4,7 @@ use super::conf::{Conf, ConfRequest, Evaluated};
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
-use super::resolve::{Said, Surroundings, resolve};
+use super::resolve::{Surroundings, resolve};
 use super::wsgi::Interpreters;
 use super::{AccessFormat, Config, Program, cfg, file, gunicorn, identity};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,8 @@ pub struct Reloader {
     pub env: Vec<(String, String)>,
     /// The directory relative paths start from.
     pub start: PathBuf,
+    /// The command line as it was typed.
+    pub argv: Vec<String>,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
     /// The directories in which this program lies, where a Python interpreter may lie too.
@@ -113,7 +115,8 @@ impl Reloader {
             },
         };
         let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
-        let is_wsgi = layers.iter().any(|layer| layer.contains_key("wsgi_app"));
+        let named = |name| layers.iter().any(|layer| layer.contains_key(name));
+        let is_wsgi = named("wsgi_app") && !named("exec") && !named("connect");
         for layer in &mut layers {
             gunicorn::translate(layer, is_wsgi, &mut problems, &mut warnings);
         }
@@ -127,11 +130,7 @@ impl Reloader {
             look: true,
             beside: &self.beside,
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut warnings,
-        };
-        let mut config = resolve(&mut values, around, said);
+        let mut config = resolve(&mut values, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
         let cfg = cfg::object(&values, &foreign, identity::numbers(&config.process));
@@ -243,11 +242,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         beside: &[],
     };
-    let said = Said {
-        problems: &mut problems,
-        warnings: &mut Vec::new(),
-    };
-    let config = resolve(&mut values, around, said);
+    let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
     problems.into_result()?;
     Ok(config)
 }
@@ -337,11 +332,7 @@ mod tests {
             look: false,
             beside: &[],
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut Vec::new(),
-        };
-        let config = resolve(&mut values, around, said);
+        let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
         problems.into_result()?;
         Ok((config, values.render()))
     }

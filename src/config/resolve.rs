@@ -45,19 +45,18 @@ pub(super) struct Surroundings<'a> {
     pub beside: &'a [PathBuf],
 }
 
-/// What resolving has to say besides the configuration.
-pub(super) struct Said<'a> {
-    pub problems: &'a mut Problems,
-    pub warnings: &'a mut Vec<String>,
-}
-
 /// Gives values their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
-pub(super) fn resolve(values: &mut Values, around: Surroundings<'_>, said: Said<'_>) -> Config {
+pub(super) fn resolve(
+    values: &mut Values,
+    around: Surroundings<'_>,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) -> Config {
     let mut resolver = Resolver {
         values,
         around,
-        problems: said.problems,
-        warnings: said.warnings,
+        problems,
+        warnings,
         base: around.start.to_owned(),
     };
     resolver.choose_program();

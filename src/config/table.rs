@@ -374,7 +374,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Http, "sendfile", Kind::Flag, "true")
         .flags(&["--no-sendfile"])
         .differs("true in a file turns it on")
-        .variable("SENDFILE", "{}")
+        .variable("SENDFILE", "{} in y, yes, 1, true")
         .doc("Send files of WSGI apps with sendfile(2)", ""),
     row(Section::Http, "script_name", text("a path; empty = SCRIPT_NAME of the workers' environment"), r#""""#)
         .flags(&["--script-name"])

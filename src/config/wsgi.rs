@@ -139,8 +139,13 @@ impl Resolver<'_> {
 
     pub(super) fn reload(&mut self) -> Option<Reload> {
         let mut extra_files = Vec::new();
-        for file in self.values.list("reload_extra_files") {
-            extra_files.push(join(self.around.start, file));
+        for (place, file) in self.values.list("reload_extra_files").to_vec().iter().enumerate() {
+            let path = join(self.around.start, file);
+            if self.around.look && !file.contains(['*', '?', '[']) && !path.exists() {
+                let why = format!("names {}, but there is no such file", path.display());
+                self.refuse("reload_extra_files", place, &why, "");
+            }
+            extra_files.push(path);
         }
         let texts = extra_files.iter().map(|path| path.display().to_string()).collect();
         self.values.replace("reload_extra_files", Value::List(texts));

@@ -155,6 +155,7 @@ impl Front {
                 }
                 pipe::Event::Head { id }
                 | pipe::Event::Data { id, .. }
+                | pipe::Event::Note { id, .. }
                 | pipe::Event::End { id }
                 | pipe::Event::Aborted { id }
                 | pipe::Event::Refused { id }
@@ -177,6 +178,7 @@ impl Front {
                         self.dirty_links.push(key);
                     }
                 }
+                pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
                 pipe::Event::End { id } => {
                     link.used = true;
                     self.stop_feeding(link.worker, id, &mut link.feeding);
@@ -252,6 +254,16 @@ impl Front {
         }
         self.exchanges.put(exchange_key, exchange);
         credit
+    }
+
+    /// Keeps variables for the access log, as far as they are bearable.
+    fn pipe_note(&mut self, worker: Key, id: u16, pairs: &[u8]) {
+        let exchange = self.by_wire(worker, id).and_then(|key| self.exchanges.get_mut(key));
+        if let Some(exchange) = exchange
+            && exchange.notes.len() + pairs.len() <= frame::NOTE_LIMIT
+        {
+            exchange.notes.extend_from_slice(pairs);
+        }
     }
 
     fn pipe_end(&mut self, worker: Key, id: u16) {

@@ -95,6 +95,8 @@ pub(super) struct Exchange {
     pub(super) blocked: bool,
     /// The response is complete.
     pub(super) ended: bool,
+    /// And it is the worker's, not one of ours.
+    pub(super) answered: bool,
     /// The final chunk was encoded.
     pub(super) end_sent: bool,
     /// The client must see that the response is incomplete: cut the connection.
@@ -103,6 +105,8 @@ pub(super) struct Exchange {
     pub(super) credit: u32,
     /// Body bytes the worker still takes (workers with flow control).
     pub(super) window: u64,
+    /// Variables as the app left them, `NAME\0VALUE\0`, for the access log.
+    pub(super) notes: Vec<u8>,
     /// Process that served it, for the access log.
     pub(super) pid: i32,
 }
@@ -142,10 +146,12 @@ impl Exchange {
             spool: None,
             blocked: false,
             ended: false,
+            answered: false,
             end_sent: false,
             cut: false,
             credit: 0,
             window: 0,
+            notes: Vec::new(),
             pid: 0,
         }
     }
@@ -181,6 +187,7 @@ impl Exchange {
     pub(super) fn reset_response(&mut self) {
         self.response.clear();
         self.held.clear();
+        self.notes.clear();
         self.stage = Stage::Awaiting;
         self.redirect = false;
         self.worker = None;
@@ -243,6 +250,7 @@ impl Front {
             self.commit(exchange, length);
         }
         exchange.ended = true;
+        exchange.answered = true;
         self.dirty_clients.extend(exchange.client);
     }
 

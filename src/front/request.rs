@@ -20,6 +20,9 @@ impl Front {
             Ok(forwarded) => forwarded,
             Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
         };
+        if let Some(name) = forwarded.dropped {
+            self.hint_dropped(client.peer, client.conn.head().text(name));
+        }
         let mut exchange = self
             .spare_exchanges
             .pop()

@@ -3,7 +3,7 @@
 //! Never here: deciding whom to trust (the caller knows the peer).
 
 use super::error::Error;
-use crate::base::message::RequestHead;
+use crate::base::message::{RequestHead, Span};
 
 /// What happens to field names with `_`, which CGI-style variables cannot tell from names with `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Forwarded {
     pub https: bool,
     /// The field SCRIPT_NAME counts: it names the place the app is mounted at ([`mounted`]).
     pub mounted: bool,
+    /// The name of a field of a trusted peer that was left out, which may be a surprise.
+    pub dropped: Option<Span>,
 }
 
 /// The field that says where the app is mounted.
@@ -67,7 +69,7 @@ pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Op
 /// [`Error::ScriptName`] if the path does not lie below the place that the app is mounted at.
 pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> Result<Forwarded, Error> {
     let RequestHead { bytes, fields, .. } = head;
-    let (mut refused, mut has_place) = (false, false);
+    let (mut refused, mut has_place, mut dropped) = (false, false, None);
     fields.retain(|field| {
         let name = field.name.of(bytes);
         if memchr::memchr(b'_', name).is_none() {
@@ -77,8 +79,17 @@ pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> R
             has_place |= name.eq_ignore_ascii_case(SCRIPT_NAME.as_bytes());
             return true;
         }
-        refused |= policy.header_map == HeaderMapKind::Refuse;
-        policy.header_map == HeaderMapKind::Dangerous
+        match policy.header_map {
+            HeaderMapKind::Drop => {
+                dropped = dropped.or(trusted.then_some(field.name));
+                false
+            }
+            HeaderMapKind::Refuse => {
+                refused = true;
+                false
+            }
+            HeaderMapKind::Dangerous => true,
+        }
     });
     if refused {
         return Err(Error::Underscore);
@@ -90,6 +101,7 @@ pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> R
     Ok(Forwarded {
         https: https.unwrap_or(false),
         mounted: has_place,
+        dropped,
     })
 }
 
@@ -120,7 +132,7 @@ impl ForwardPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::message::{Field, Span};
+    use crate::base::message::Field;
 
     fn head(fields: &[(&str, &str)]) -> RequestHead {
         let mut head = RequestHead::default();
@@ -174,6 +186,13 @@ mod tests {
             let mut head = head(&sent);
             head.path = head.fields.get(1).unwrap().value;
             let result = apply(&mut head, trusted, &policy(kind, allowed));
+            let dropped = result.ok().and_then(|forwarded| forwarded.dropped);
+            let surprise = (kind == Drop && trusted && allowed == listed).then_some(&b"X_A"[..]);
+            assert_eq!(
+                dropped.map(|name| head.text(name)),
+                surprise,
+                "{kind:?} trusted={trusted}"
+            );
             let names: Vec<_> = head.fields().map(|(name, _)| String::from_utf8_lossy(name)).collect();
             let read = result.map(|_| names.join(" "));
             let expected = left.map(str::to_owned).ok_or(Error::Underscore);

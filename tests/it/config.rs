@@ -187,7 +187,11 @@ fn exit_codes_tell_usage_from_bad_values() {
     for (args, code, part) in [
         (&["--bogus"][..], 2, "unexpected argument '--bogus'"),
         (&["--workers"], 2, "a value is required for '--workers <N>'"),
-        (&["--work", "4"], 2, "unexpected argument '--work'"),
+        (
+            &["--work", "4"],
+            2,
+            "ambiguous option: --work could match --worker-class, --workers, --worker-connections, --worker-tmp-dir",
+        ),
         (&["-w"], 2, "a value is required"),
         (&["--no-pull=1"], 2, "unexpected value '1'"),
         (
@@ -425,6 +429,9 @@ fn gunicorns_command_lines_for_an_app() {
         (&["app", "--log-level", "loud"], "loglevel", "\"info\"  # command line"),
         (&["app", "--no-sendfile"], "sendfile", "false  # command line"),
         (&["app", "--prel"], "preload_app", "true  # command line"),
+        // Gunicorn has no --pipe-stdio.
+        (&["app", "--pi", "x"], "pidfile", "\"$HERE/x\"  # command line"),
+        (&["app", "--head=refuse"], "header_map", "\"refuse\"  # command line"),
         (&["app", "-b", ""], "bind", "[\"0.0.0.0:8000\"]  # command line"),
         (&["app", "--no-control-socket"], "control_socket", "\"\"  # default"),
         (
@@ -509,13 +516,25 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
             1,
             "syslog_addr must be an address of syslog",
         ),
-        (&["--work", "2"], 2, "unexpected argument '--work'"),
-        (&["--ch", "/"], 2, "unexpected argument '--ch'"),
+        (&["--reload-extra-file", "none"], 1, "/none, but there is no such file"),
+        (&["--reload-extra-file", "none*", "--reload"], 0, "Reloader is on."),
+        (&["--bogus"], 2, "unexpected argument '--bogus'"),
+        (
+            &["--ch", "/"],
+            2,
+            "ambiguous option: --ch could match --chdir, --check-config",
+        ),
+        (
+            &["--st=1"],
+            2,
+            "ambiguous option: --st could match --strip-header-spaces, --statsd-host, --statsd-prefix",
+        ),
     ] {
         let args = [&["--python", &python, "--check-config", "app"], args].concat();
         let said = run(here, &[], &args);
         assert_eq!(said.code, code, "{args:?}: {}", said.err);
         assert!(said.err.contains(part), "{args:?}: {}", said.err);
+        assert!(!said.err.contains("No application"), "{args:?}: {}", said.err);
     }
     let file = run(here, &[], &["--python", &python, "--check-config", "app.py"]);
     assert!(file.err.contains("did you mean app:application?"), "{}", file.err);

@@ -153,6 +153,27 @@ fn a_trusted_peer_says_where_the_app_is_mounted() {
 }
 
 #[test]
+fn a_trusted_peer_whose_field_is_dropped_gets_one_hint_in_the_log() {
+    let hints = |server: &Server| server.log().matches("as its name has an underscore").count();
+    let server = Setup::c_app(1).start();
+    variables(&server.address, &[("X-Plain", "1")]);
+    variables(&server.address, &[("Remote_User", "root")]);
+    server.wait_for_log("the field Remote_User of the trusted peer 127.0.0.1 is dropped");
+    // The log of a turn is written before the next turn: after another answer nothing more can come.
+    for _ in 0..2 {
+        variables(&server.address, &[("X_Other", "1")]);
+    }
+    assert_eq!(hints(&server), 1, "{}", server.log());
+    server.stop();
+    let server = distrustful().start();
+    for _ in 0..2 {
+        variables(&server.address, &[("Remote_User", "root")]);
+    }
+    assert_eq!(hints(&server), 0, "what strangers send is dropped without a word");
+    server.stop();
+}
+
+#[test]
 fn names_with_underscores_are_refused_or_passed_on_when_asked() {
     let server = Setup::c_app(1)
         .with_text("header_map", "refuse")

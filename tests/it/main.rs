@@ -33,6 +33,7 @@ mod pipe_examples;
 mod privileges;
 mod proxy_protocol;
 mod pull_queue;
+mod python_shim;
 mod queue;
 mod real_apps;
 mod reload;

@@ -180,7 +180,7 @@ impl Worker {
                     Event::End { id } => Said::End(id),
                     Event::Aborted { id } => Said::Aborted(id),
                     Event::Refused { id } => Said::Refused(id),
-                    Event::Heartbeat | Event::Window { .. } | Event::Log { .. } => continue,
+                    Event::Heartbeat | Event::Window { .. } | Event::Log { .. } | Event::Note { .. } => continue,
                 });
             }
             assert_eq!(at, whole);
