@@ -5,7 +5,6 @@
 
 use crate::command::{Frames, REQUEST_LIMIT, Request, encode};
 use crate::sys::listen;
-use crate::sys::process::set_umask;
 use serde_json::Value;
 use std::fs::DirBuilder;
 use std::io::{self, Read, Write};
@@ -57,11 +56,8 @@ impl ControlSocket {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         make_room(path)?;
-        // The mode holds from the first moment: nobody connects before a later change of it.
-        let before = set_umask(0o777 & !mode);
-        let socket = listen::unix(path, i32::try_from(CLIENTS).unwrap_or(i32::MAX));
-        set_umask(before);
-        let listener = UnixListener::from(socket?);
+        let socket = listen::unix_with_mode(path, i32::try_from(CLIENTS).unwrap_or(i32::MAX), mode)?;
+        let listener = UnixListener::from(socket);
         listener.set_nonblocking(true)?;
         Ok(Self {
             path: path.to_owned(),
