@@ -67,7 +67,7 @@ def sendfile_is_on(cfg):
 class Handler:
     """Serves requests with one app over one channel. Slots share it; it keeps nothing of any request."""
 
-    fatal = (ChannelEnded,)  # What ends more than the request in which it is raised.
+    leaving = ChannelEnded  # What ends more than the request in which it is raised, once the worker retires.
 
     def __init__(self, worker, channel, config, multithread):
         self.worker = worker
@@ -167,7 +167,7 @@ class Handler:
         """The app raised: the error page, or, if the head is out, an end that the client sees to be none."""
         if self.forked:
             os._exit(0)  # App code has forked, and its child came back here: it has nobody to answer.
-        if isinstance(error, self.fatal):
+        if isinstance(error, ChannelEnded) or not self.worker.alive and isinstance(error, self.leaving):
             raise error
         if exchange.sending and isinstance(error, ConnectionError):
             raise ChannelEnded from None
