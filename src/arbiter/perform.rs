@@ -387,6 +387,7 @@ impl Arbiter {
             let wanted = generation.config.process.pidfile.as_deref();
             let wanted = wanted.map(|path| upgrade::numbered(path, self.predecessor));
             self.move_pidfile(wanted.as_deref());
+            self.open_control_socket();
         }
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));

@@ -143,7 +143,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     if predecessor.is_none() {
         listeners.iter().for_each(|listener| listener.share(false));
     }
-    Ok(Arbiter {
+    let mut arbiter = Arbiter {
         reloader,
         plan,
         log,
@@ -165,6 +165,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         passed,
         runtime_dir,
         pidfile,
+        control: None,
+        started: clock::now(),
         origin,
         successor: None,
         predecessor,
@@ -178,7 +180,9 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         is_interrupted: false,
         inputs: VecDeque::new(),
         exit: None,
-    })
+    };
+    arbiter.open_control_socket();
+    Ok(arbiter)
 }
 
 /// Gives the first generation its host, and has it do what comes before everything else: the count of workers is
