@@ -34,7 +34,7 @@ use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, notify::Notifier, poll, process::End};
 use generation::Generation;
 use listeners::Listener;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -97,7 +97,7 @@ struct Arbiter {
     null: File,
     is_daemon: bool,
     /// Hosts that were told to leave and were not reaped yet.
-    leaving_hosts: BTreeSet<i32>,
+    leaving_hosts: BTreeMap<i32, Host>,
     /// The host of the last generation, when all generations are gone.
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.

@@ -242,6 +242,7 @@ def run(worker, config):
         print(str(error) or type(error).__name__, file=sys.stderr, flush=True)
         return 255 if worker.booted else BOOT_ERROR
     finally:
+        log.info("Worker exiting (pid: %s)", worker.pid)
         try:
             worker.cfg.worker_exit(worker.server, worker)
         except Exception:
@@ -280,4 +281,5 @@ def main(config):
     log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
     age = int(config["given"].get("RGUNICORN_AGE", "0"))
     worker = Worker(age, os.getppid(), apps.App(cfg, config["app"]), cfg.timeout / 2, cfg, log)
+    log.info("Booting worker with pid: %s", os.getpid())
     serve(worker, config)
