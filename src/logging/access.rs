@@ -123,6 +123,12 @@ impl Atom {
             (_, Some((inner, "}i" | "}I"))) => Self::RequestField(inner.to_owned()),
             (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("x-request-id") => Self::ResponseId,
             (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("content-length") => Self::ContentLength,
+            // Written by the front whatever the app says, and the same in every line.
+            (_, Some((inner, "}o" | "}O")))
+                if inner.eq_ignore_ascii_case("server") || inner.eq_ignore_ascii_case("date") =>
+            {
+                Self::Dash
+            }
             (_, Some((inner, "}o" | "}O"))) => Self::ResponseField(inner.to_owned()),
             (_, Some((inner, "}e" | "}E"))) => Self::Variable(inner.to_owned()),
             _ => Self::Dash,

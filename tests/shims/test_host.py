@@ -249,6 +249,18 @@ class Forking(Case):
         self.assertTrue(worker.wait_ready())
         self.assertEqual(self.arbiter.read("notes"), "%s\n" % ([True] * 8))
 
+    def test_functions_that_libraries_replace_are_not_used(self):
+        # gevent puts functions in these places that fork, wait and close in its own time.
+        self.start(
+            "import os\n"
+            "host = os.getpid()\n"
+            "def replace(name, old):\n"
+            "    def new(*args):\n        return 1 / 0 if os.getpid() == host else old(*args)\n"
+            "    setattr(os, name, new)\n"
+            "for name in ('fork', 'waitpid', 'close', 'read', 'write', 'pipe', '_exit'): replace(name, getattr(os, name))\n"
+        )
+        self.assertTrue(self.fork().wait_ready())
+
     def test_no_zombie_is_left(self):
         self.start("")
         workers = [self.fork(number=number, age=number) for number in range(1, 4)]

@@ -29,6 +29,7 @@ fn response() -> ResponseHead {
     let mut head = ResponseHead::default();
     head.push(b"Content-Type", b"text/plain");
     head.push(b"X-Request-Id", b"the app's, not sent");
+    head.push(b"Server", b"the app's, not sent");
     head.content_length = Some(1234);
     head
 }
@@ -93,6 +94,7 @@ fn every_atom_of_a_full_and_of_an_unreadable_request() {
         ("{content-type}o", "text/plain", "text/plain"),
         ("{X-Request-ID}o", "2a2a", "-"),
         ("{content-length}o", "1234", "1234"),
+        ("{SERVER}o", "-", "-"),
         ("{x}e", "two", "-"),
         ("{Y}e", "app", "-"),
         ("{Z}e", "new", "-"),

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import traceback
+from os import close  # before a configuration has gevent replace it by one that closes later
 
 from . import conf, settings, spawn
 from .server import Server
@@ -127,7 +128,7 @@ class Host:
             answer.update(type="failed", error=str(failure), exit=failure.exit)
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                close(descriptor)
             # Whatever a hook has printed is in the log when the arbiter hears that it is done.
             sys.stdout.flush()
             sys.stderr.flush()
