@@ -24,8 +24,8 @@ mod table;
 mod wsgi;
 
 pub use crate::base::level::Level;
-pub use conf::{ConfRequest, Evaluated};
 pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
+pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use problem::{Problem, Problems};
 
