@@ -3,7 +3,8 @@
 //! Codecs translate, plans decide, shells act.
 //!
 //! - [`base`]: plain shared types
-//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`control`]
+//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`control`],
+//!   [`command`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
 //! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
@@ -13,6 +14,7 @@ pub mod arbiter;
 pub mod base;
 pub mod cgi;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod fastcgi;

@@ -173,14 +173,16 @@ impl Arbiter {
         let Some(mut host) = newest.or_else(|| self.last_host.take()) else {
             return;
         };
-        // A host that is busy with something that never ends has had its chance.
-        if host.hook("on_exit").is_ok()
-            && let Err(error) = host.wait_for_all(Some(LAST_HOOK), None)
-            && let Some(text) = error.text()
-        {
+        if let Some(text) = last_hook(&mut host, "on_exit") {
             self.log.error(&NONE, format_args!("{text}"));
         }
         host.finish();
+    }
+
+    /// Runs a hook of the newest host and waits for it, because nothing can go on before it is done.
+    /// The reason of a failure is the answer.
+    pub(super) fn run_last_hook(&mut self, name: &'static str) -> Option<String> {
+        last_hook(self.newest_host()?, name)
     }
 
     /// Tells the newest host that the number of workers wanted has changed.
@@ -256,5 +258,16 @@ impl Arbiter {
         if self.loading_deadline().is_some_and(|until| until <= clock::now()) {
             self.loading_failed("Python took longer than boot_timeout to prepare the new generation.");
         }
+    }
+}
+
+/// A host that is busy with something that never ends has had its chance after a while.
+fn last_hook(host: &mut Host, name: &'static str) -> Option<String> {
+    let asked = host.hook(name).map_err(|error| error.to_string());
+    let done = asked.map(|()| host.wait_for_all(Some(LAST_HOOK), None));
+    match done {
+        Ok(Ok(())) => None,
+        Ok(Err(stopped)) => stopped.text().map(str::to_owned),
+        Err(text) => Some(text),
     }
 }

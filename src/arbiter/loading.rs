@@ -238,6 +238,12 @@ impl Arbiter {
 }
 
 impl Generation {
+    /// Whether it runs a WSGI app.
+    pub(super) fn is_wsgi(&self) -> bool {
+        let mut programs = self.config.pools.iter().map(|pool| &pool.program);
+        programs.any(|program| matches!(program, Program::Wsgi(_)))
+    }
+
     /// Whether its host imports the app before it forks.
     pub(super) fn preloads(&self) -> bool {
         let first = self.config.pools.first().map(|pool| &pool.program);

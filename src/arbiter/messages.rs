@@ -31,7 +31,7 @@ impl WorkerProcess {
 
     fn log_line(&self, log: &Logger, line: &[u8]) {
         if self.is_raw {
-            return log.app_output(line);
+            return log.app_output(self.pid, line);
         }
         let line = line.trim_ascii_end();
         if line.is_empty() {
@@ -236,6 +236,9 @@ impl Arbiter {
         }
         let death = death(worker, end);
         report(log, worker, end, &words);
+        if worker.ready.is_none() {
+            self.boot_cause = worker.printed.last_line();
+        }
         if worker.ready.is_none() && worker.sent.is_none() {
             self.advise(id, death == Death::NotAWorker);
         }
@@ -321,7 +324,10 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
         (End::Signal { number, .. }, Some((ours, _))) => number == ours,
         _ => false,
     };
-    if worker.ready.is_none() && worker.sent.is_none() {
+    if worker.is_raw && !is_news && end != End::Code(0) && !is_asked {
+        // Gunicorn's words; what a failed worker printed stands in the log already.
+        log.log(level, &NONE, format_args!("Worker (pid:{pid}) {words}."));
+    } else if worker.ready.is_none() && worker.sent.is_none() && !worker.is_raw {
         let printed = worker.printed.quote();
         let line = format_args!("Worker (pid:{pid}) {words} before it was ready; {printed}");
         log.error(&context, line);

@@ -11,6 +11,7 @@ mod hosting;
 mod listeners;
 mod loading;
 mod messages;
+mod metrics;
 mod output;
 mod packets;
 mod perform;
@@ -88,6 +89,7 @@ struct Arbiter {
     /// The older master that started this one, while it lives.
     predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
     /// Hosts that were told to leave and were not reaped yet.
@@ -96,6 +98,12 @@ struct Arbiter {
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.
     unclaimed: Vec<(i32, End)>,
+    /// The last line of a worker that ended before it was ready.
+    boot_cause: Option<String>,
+    /// It serves a WSGI app.
+    is_wsgi: bool,
+    /// The stop was asked for by INT or QUIT, which Python workers are told.
+    is_interrupted: bool,
     /// Workers wanted, as hooks were told last.
     wanted: Option<usize>,
     /// What happened and was not handled yet.
@@ -115,6 +123,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.report_metrics();
             self.log.flush();
             if let Some(code) = self.exit {
                 return code;
@@ -140,7 +149,8 @@ impl Arbiter {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
         let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
-        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts).min();
+        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts);
+        let due = due.chain(self.metrics.next()).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
         let mut set = vec![(self.signals.as_fd(), false)];
@@ -217,7 +227,10 @@ impl Arbiter {
         self.log.info(&NONE, format_args!("Handling signal: {name}"));
         let asked = match number {
             signals::TERM => Asked::Stop,
-            signals::INT | signals::QUIT => Asked::Interrupt,
+            signals::INT | signals::QUIT => {
+                self.is_interrupted = true;
+                Asked::Interrupt
+            }
             signals::HUP => Asked::Reload,
             signals::TTIN => Asked::MoreWorkers,
             signals::TTOU => Asked::FewerWorkers,

@@ -86,6 +86,15 @@ impl Output {
         format!("it printed: {}", escape::cut(text, KEPT))
     }
 
+    /// The last line it printed that is not empty; of a traceback, the cause.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let (one, two) = self.last.as_slices();
+        let all = [one, two].concat();
+        let mut lines = all.split(|byte| *byte == b'\n').rev().map(<[u8]>::trim_ascii);
+        let line = lines.find(|line| !line.is_empty())?;
+        Some(escape::cut(line, KEPT).to_string())
+    }
+
     /// Whether it began to print a CGI response: RFC 3875 §6.2 wants one of these fields first.
     pub(super) fn is_cgi_response(&self) -> bool {
         let Some(colon) = self.first_line.iter().position(|byte| *byte == b':') else {
@@ -116,6 +125,7 @@ mod tests {
         }
         assert_eq!(lines, ["one\r\n", "\n", "two \x07\n"]);
         output.flush(|line| assert_eq!(line, b"thr"));
+        assert_eq!(output.last_line().as_deref(), Some("thr"));
         assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
     }
 

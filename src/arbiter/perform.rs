@@ -1,6 +1,7 @@
 //! Doing what the plan says.
 
 use super::generation::open_access_log;
+use super::metrics::{self, Metrics};
 use super::start::{announce, own_pid, replace_error_log};
 use super::{Arbiter, generation, listeners, pidfile, spawn, upgrade};
 use crate::base::ids::{PoolId, WorkerId};
@@ -57,6 +58,10 @@ impl Arbiter {
             Some(verdict) => {
                 self.log.error(&NONE, format_args!("Shutting down: {name}"));
                 self.log.error(&NONE, format_args!("Reason: {}", verdict.reason()));
+                let cause = self.boot_cause.take().filter(|_| verdict != Verdict::FrontFailed);
+                if let Some(cause) = cause.filter(|_| self.is_wsgi) {
+                    self.log.error(&NONE, format_args!("{cause}"));
+                }
             }
         }
         self.pidfile = None;
@@ -217,6 +222,7 @@ impl Arbiter {
             directory: &self.runtime_dir,
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
+            captures_output: generation.config.logs.capture_output,
             bundle: generation.bundle.as_ref().map(AsFd::as_fd),
         };
         match spawn::worker(&order, generation.host.as_mut()) {
@@ -315,7 +321,8 @@ impl Arbiter {
         let stop_signal = || {
             let generation = self.generations.get(&worker.generation)?;
             let pool = generation.config.pools.get(usize::from(worker.pool.0))?;
-            Some(pool.stop_signal)
+            let is_quit = self.is_interrupted && why == Why::Shutdown && worker.is_raw;
+            Some(if is_quit { signals::QUIT } else { pool.stop_signal })
         };
         let pid = worker.pid;
         if pid == 0 {
@@ -336,7 +343,7 @@ impl Arbiter {
         if let Err(error) = sent {
             self.log.error(&context, format_args!("cannot send {name}: {error}"));
         }
-        if why == Why::BootTimeout {
+        if why == Why::BootTimeout && step == Step::SendAbort {
             let printed = worker.printed.quote();
             let line = format_args!("Worker (pid:{pid}) was not ready in time; {printed}");
             self.log.error(&context, line);
@@ -344,7 +351,7 @@ impl Arbiter {
         worker.sent = Some((number, why));
         // A worker that ignores its signal may still notice that nobody speaks to it any more.
         worker.channel = None;
-        if why == Why::BootTimeout {
+        if why == Why::BootTimeout && step == Step::SendAbort {
             self.advise(id, false);
         }
     }
@@ -362,10 +369,13 @@ impl Arbiter {
         let Some(generation) = self.generations.get(&id) else {
             return;
         };
+        self.is_wsgi = generation.is_wsgi();
         let before = listeners::names(&self.listeners);
         self.listeners.clone_from(&generation.listeners);
         if id != crate::plan::arbiter::Plan::FIRST {
             self.log.set_level(generation.config.logs.loglevel);
+            self.log.set_relay(metrics::relay(&generation.config.logs));
+            self.metrics = Metrics::new(&generation.config.logs);
             if let Some(path) = &generation.config.logs.errorlog
                 && let Err(reason) = replace_error_log(&self.log, path)
             {
@@ -427,6 +437,14 @@ impl Arbiter {
                 access_log: access_log.is_some(),
             };
             let descriptors: Vec<_> = error_log.iter().map(AsFd::as_fd).chain(access_log).collect();
+            // Loggers of their own may write to files, too.
+            let theirs = self.workers.values().filter(|worker| worker.generation == *id);
+            for worker in theirs.filter(|worker| worker.is_raw && worker.ready.is_some()) {
+                if let Err(error) = process::signal(worker.pid, signals::USR1) {
+                    let line = format_args!("cannot send USR1: {error}");
+                    self.log.error(&worker.context(), line);
+                }
+            }
             for front in self.fronts.values_mut().filter(|front| front.generation == *id) {
                 if let Err(error) = front.channel.send(&message, &descriptors) {
                     self.log

@@ -69,6 +69,7 @@ pub(super) fn configuration(
         "proc_name": config.process.proc_name,
         "address": config.bind.iter().map(super::listeners::shown).collect::<Vec<_>>(),
         "environ_names": names,
+        "capture_output": config.logs.capture_output,
         "access_by_app": config.logs.access_by_app,
         "user": config.process.user,
         "group": config.process.group,

@@ -156,6 +156,8 @@ pub(super) struct Order<'a> {
     pub(super) directory: &'a RuntimeDir,
     pub(super) identity: Option<&'a Identity>,
     pub(super) null: BorrowedFd<'a>,
+    /// What a Python worker prints to standard output goes where its errors go.
+    pub(super) captures_output: bool,
     /// What a Python worker without a host reads.
     pub(super) bundle: Option<BorrowedFd<'a>>,
 }
@@ -223,8 +225,11 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
     let mut env = environment(order.pool, order.protocol, order.queue.is_some());
     if let Some(bundle) = order.bundle {
         // Its standard output is ours, as under Gunicorn.
-        descriptors.retain(|(number, _)| *number != 1);
-        descriptors.extend([(1, stdout.as_fd()), (super::python::BUNDLE_FD, bundle)]);
+        if !order.captures_output {
+            descriptors.retain(|(number, _)| *number != 1);
+            descriptors.push((1, stdout.as_fd()));
+        }
+        descriptors.push((super::python::BUNDLE_FD, bundle));
         env.push(("RGUNICORN_SHIM_FD".into(), super::python::BUNDLE_FD.to_string().into()));
         env.push(("RGUNICORN_AGE".into(), order.worker.0.to_string().into()));
     }

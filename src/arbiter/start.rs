@@ -3,6 +3,7 @@
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
 use super::listeners::{self, BindError, Inherited, Listener};
+use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
 use super::upgrade::{self, Heritage, Origin};
@@ -82,6 +83,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
     let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    log.set_relay(metrics::relay(&generation.config.logs));
     // A daemon becomes another process, and its host must be that one's child.
     let host = host.filter(|_| generation.has_host && !process.daemon);
     if generation.has_host && !process.daemon {
@@ -105,6 +107,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+        log.set_relay(metrics::relay(&generation.config.logs));
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
@@ -120,7 +123,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     })?;
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
-    upgrade::show_title(&process.proc_name, predecessor);
+    upgrade::show_title(&process.proc_name, generation.is_wsgi(), predecessor);
     announce(&log, &listeners, &generation);
     if generation.has_host && process.daemon {
         let host = evaluate_again(&reloader)?;
@@ -150,7 +153,9 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
             interval,
             next: clock::now(),
         }),
+        is_wsgi: generation.is_wsgi(),
         wanted: Some(generation.wanted()),
+        metrics: Metrics::new(&generation.config.logs),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
         loading: None,
         pending: None,
@@ -169,6 +174,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         leaving_hosts: BTreeSet::new(),
         last_host: None,
         unclaimed: Vec::new(),
+        boot_cause: None,
+        is_interrupted: false,
         inputs: VecDeque::new(),
         exit: None,
     })

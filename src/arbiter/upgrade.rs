@@ -121,14 +121,19 @@ pub(super) fn numbered(path: &Path, predecessor: Option<i32>) -> PathBuf {
     name.into()
 }
 
-/// The process title.
-pub(super) fn show_title(proc_name: &str, predecessor: Option<i32>) {
+/// The process title. With a WSGI app it is the one that agents look for: `gunicorn: master [N]`.
+pub(super) fn show_title(proc_name: &str, is_wsgi: bool, predecessor: Option<i32>) {
     let name = match (proc_name, predecessor) {
         (name, None) => name.to_owned(),
         ("", Some(_)) => "rgunicorn.2".to_owned(),
         (name, Some(_)) => format!("{name}.2"),
     };
-    title::set(&spawn::title("arbiter", &name));
+    let title = if is_wsgi {
+        format!("gunicorn: master [{name}]")
+    } else {
+        spawn::title("arbiter", &name)
+    };
+    title::set(&title);
 }
 
 impl Arbiter {
@@ -156,6 +161,9 @@ impl Arbiter {
 
     /// Executes this program again, with our listeners. Both masters serve from then on.
     pub(super) fn start_successor(&mut self) {
+        if let Some(text) = self.run_last_hook("pre_exec") {
+            self.log.error(&NONE, format_args!("{text}"));
+        }
         // What is still to be written would come after what the new one writes.
         self.log.flush();
         match self.launch_again() {
@@ -272,7 +280,7 @@ impl Arbiter {
             return;
         };
         let process = &generation.config.process;
-        show_title(&process.proc_name, None);
+        show_title(&process.proc_name, self.is_wsgi, None);
         let wanted = process.pidfile.clone();
         if let (Some(pidfile), Some(wanted)) = (&mut self.pidfile, wanted)
             && let Err(error) = pidfile.rename(&wanted)

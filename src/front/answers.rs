@@ -10,7 +10,9 @@ use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
 use crate::fastcgi;
 use crate::pipe::{self, FrontConn, frame};
+use crate::sys::copy;
 use std::collections::VecDeque;
+use std::fs::File;
 
 impl Front {
     pub(super) fn fastcgi_events(
@@ -37,7 +39,7 @@ impl Front {
                     };
                     let result = self.stdout_data(parser, &mut exchange, data);
                     self.exchanges.put(exchange_key, exchange);
-                    touched.push(exchange_key);
+                    touch(touched, exchange_key);
                     result.map_err(|error| error.to_string())?;
                 }
                 fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
@@ -156,6 +158,7 @@ impl Front {
                 pipe::Event::Head { id }
                 | pipe::Event::Data { id, .. }
                 | pipe::Event::Note { id, .. }
+                | pipe::Event::File { id, .. }
                 | pipe::Event::End { id }
                 | pipe::Event::Aborted { id }
                 | pipe::Event::Refused { id }
@@ -167,11 +170,11 @@ impl Front {
                 }
                 pipe::Event::Head { id } => {
                     if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {
-                        touched.push(exchange_key);
+                        touch(touched, exchange_key);
                     }
                 }
                 pipe::Event::Data { id, data } => {
-                    let credit = self.pipe_data(link.worker, id, data);
+                    let credit = self.pipe_data(link.worker, id, data, touched);
                     if credit > 0 {
                         FrontConn::window(id, credit, &mut link.out.bytes);
                         link.last_request = None;
@@ -179,6 +182,16 @@ impl Front {
                     }
                 }
                 pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
+                pipe::Event::File { id, offset, length } => match link.fds.pop_front() {
+                    Some(Some(file)) => {
+                        if !copy::is_readable_file(&file).unwrap_or(false) {
+                            break Err("expected the descriptor of a regular file open for reading".to_owned());
+                        }
+                        self.pipe_file(link.worker, id, Some((file.into(), offset, length)), touched);
+                    }
+                    Some(None) => self.pipe_file(link.worker, id, None, touched),
+                    None => break Err(format!("expected a descriptor beside a frame about request {id}")),
+                },
                 pipe::Event::End { id } => {
                     link.used = true;
                     self.stop_feeding(link.worker, id, &mut link.feeding);
@@ -234,7 +247,7 @@ impl Front {
     }
 
     /// Passes body bytes on; the credit to give a worker that counts what it sends, if any is due.
-    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8]) -> u32 {
+    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8], touched: &mut Vec<Key>) -> u32 {
         let Some(exchange_key) = self.by_wire(worker, id) else {
             return 0;
         };
@@ -253,6 +266,7 @@ impl Front {
             }
         }
         self.exchanges.put(exchange_key, exchange);
+        touch(touched, exchange_key);
         credit
     }
 
@@ -264,6 +278,26 @@ impl Front {
         {
             exchange.notes.extend_from_slice(pairs);
         }
+    }
+
+    /// A part of the body is in a file; `None` if its descriptor was lost on the way, for want of a free number.
+    fn pipe_file(&mut self, worker: Key, id: u16, file: Option<(File, u64, u64)>, touched: &mut Vec<Key>) {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        self.worker_spoke(&exchange);
+        match file {
+            Some((file, offset, length)) => self.response_file(&mut exchange, file, offset, length),
+            None => self.break_off(
+                &mut exchange,
+                "a file of the response could not be received: too many open files",
+            ),
+        }
+        self.exchanges.put(exchange_key, exchange);
+        touch(touched, exchange_key);
     }
 
     fn pipe_end(&mut self, worker: Key, id: u16) {
@@ -292,5 +326,12 @@ impl Front {
             self.blame(&mut exchange, 502, "it gave the response up");
         }
         self.settle(exchange_key, exchange);
+    }
+}
+
+/// Adds an exchange to the list of those that the bytes at hand were about.
+fn touch(touched: &mut Vec<Key>, exchange: Key) {
+    if touched.last() != Some(&exchange) {
+        touched.push(exchange);
     }
 }

@@ -5,15 +5,16 @@ use super::exchange::{Place, Stage};
 use super::peer::Peer;
 use super::spool::OutBuffer;
 use super::tokens::Key;
-use crate::base::level::Level;
 use crate::http1::{self, conn::Event};
+use crate::sys::socket;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// Bytes read from or written to one client in one turn of the loop.
-const TURN: usize = 256 * 1024;
+pub(super) const TURN: usize = 256 * 1024;
 
 /// Bytes and time for what a client still sends after the last response; closing at once would reset the connection
 /// and could destroy the response on its way.
@@ -46,6 +47,11 @@ impl Stream {
         }
     }
 
+    /// As `write`; `more`: other bytes follow at once.
+    pub(super) fn send(&self, from: &[u8], more: bool) -> io::Result<usize> {
+        socket::send_stream(self, from, more)
+    }
+
     pub(super) fn shutdown_write(&self) {
         // A connection that is already gone needs no FIN.
         let _ = match self {
@@ -58,6 +64,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Unix(stream) => stream,
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -85,6 +100,8 @@ pub(super) struct Client {
     /// Bytes read and not yet understood.
     input: Vec<u8>,
     pub(super) out: OutBuffer,
+    /// After `out`, the first part of the exchange's spool goes out.
+    pub(super) sends_part: bool,
     pub(super) peer: Peer,
     /// The first bytes may be a PROXY header.
     pub(super) awaits_proxy: bool,
@@ -93,15 +110,15 @@ pub(super) struct Client {
     pub(super) exchange: Option<Key>,
     pub(super) phase: Phase,
     readable: bool,
-    writable: bool,
+    pub(super) writable: bool,
     /// The client has sent FIN, and it was read.
     eof: bool,
     /// The poll says that the client has sent FIN, which may not have been read yet.
     pub(super) half_closed: bool,
     /// The socket is full, and the clock of `send_timeout` runs.
-    stalled: bool,
+    pub(super) stalled: bool,
     /// Close once `out` is sent.
-    close: bool,
+    pub(super) close: bool,
     /// A request was served on this connection.
     served: bool,
     lingered: usize,
@@ -114,6 +131,7 @@ impl Client {
             conn: http1::conn::Conn::new(),
             input: Vec::new(),
             out: OutBuffer::default(),
+            sends_part: false,
             peer,
             awaits_proxy: false,
             counted: None,
@@ -128,6 +146,11 @@ impl Client {
             served: false,
             lingered: 0,
         }
+    }
+
+    /// True if the socket must take more before anything else happens.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.out.is_empty() || self.sends_part
     }
 
     /// True if the connection can be closed without losing anything.
@@ -156,7 +179,7 @@ impl Front {
         let gone = client.half_closed;
         if event.is_writable() {
             client.writable = true;
-            if !client.out.is_empty() {
+            if client.has_unsent() {
                 self.dirty_clients.push(key);
             }
         }
@@ -361,125 +384,8 @@ impl Front {
         self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
     }
 
-    /// Writes what is ready for a client, refills from the spool, and ends the exchange when all is out.
-    pub(super) fn flush_client(&mut self, key: Key) {
-        let Some(mut client) = self.clients.take(key) else {
-            return;
-        };
-        match self.flush_turn(key, &mut client) {
-            Next::Keep => self.clients.put(key, client),
-            Next::Close => self.close_client(key, client),
-        }
-    }
-
-    fn flush_turn(&mut self, key: Key, client: &mut Client) -> Next {
-        let mut budget = TURN;
-        loop {
-            if let Next::Close = self.refill(client) {
-                return Next::Close;
-            }
-            while client.writable && !client.out.is_empty() {
-                match client.stream.write(client.out.rest()) {
-                    Ok(count) => {
-                        // A short write means that the socket is full.
-                        client.writable = count == client.out.len();
-                        client.out.advance(count, KEEP);
-                        budget = budget.saturating_sub(count);
-                        client.stalled = false;
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(_) => return Next::Close,
-                }
-            }
-            if !client.out.is_empty() {
-                // Only what the client takes starts the clock over, not what the app adds.
-                if !std::mem::replace(&mut client.stalled, true) {
-                    let limit = self.config.http.send_timeout;
-                    self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
-                }
-                return Next::Keep;
-            }
-            client.stalled = false;
-            if client.phase == Phase::Answering && self.config.http.send_timeout.is_some() {
-                self.client_timers.set(key.place(), None);
-            }
-            if client.close {
-                return self.linger(key, client);
-            }
-            let Some(exchange_key) = client.exchange else {
-                return Next::Keep;
-            };
-            let Some(exchange) = self.exchanges.get(exchange_key) else {
-                return Next::Keep;
-            };
-            let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
-            if exchange.ended && (exchange.end_sent || exchange.cut) && spooled == 0 {
-                match self.conclude(key, client, exchange_key) {
-                    // A pipelined request may have been answered already.
-                    Next::Keep if !client.out.is_empty() => continue,
-                    next => return next,
-                }
-            }
-            if spooled == 0 {
-                return Next::Keep;
-            }
-            if budget == 0 {
-                self.resume_sends.push(key);
-                return Next::Keep;
-            }
-        }
-    }
-
-    /// Encodes what the spool holds and the end of the response into an empty out-buffer.
-    fn refill(&mut self, client: &mut Client) -> Next {
-        let mut next = Next::Keep;
-        let Some(exchange_key) = client.exchange else {
-            return next;
-        };
-        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return next;
-        };
-        if exchange.stage == Stage::Committed {
-            if client.out.is_empty()
-                && let Some(spool) = &mut exchange.spool
-            {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                match spool.take(&mut scratch) {
-                    Ok(count) => client
-                        .conn
-                        .send_data(scratch.get(..count).unwrap_or_default(), &mut client.out.bytes),
-                    Err(error) => {
-                        let text = format!("cannot read a spooled response: {error}");
-                        self.say(Level::Error, Some(&exchange), format_args!("{text}"));
-                        next = Next::Close;
-                    }
-                }
-                self.scratch = scratch;
-            }
-            let spooled = exchange.spool.as_ref().map_or(0, super::spool::Spool::len);
-            if exchange.blocked && spooled < self.config.http.response_spool / 2 {
-                exchange.blocked = false;
-                // The worker's clock stood still as long as its client held it up.
-                self.worker_spoke(&exchange);
-                self.resume_links.extend(exchange.link);
-                self.give_credit(&mut exchange);
-            }
-            if exchange.ended && spooled == 0 && !exchange.end_sent && !exchange.cut {
-                exchange.end_sent = true;
-                exchange.cut = !client.conn.send_end(&mut client.out.bytes);
-                if exchange.cut {
-                    let text = "the response is shorter than its Content-Length";
-                    self.say(Level::Warning, Some(&exchange), format_args!("{text}"));
-                }
-            }
-        }
-        self.exchanges.put(exchange_key, exchange);
-        next
-    }
-
     /// The response is out: one access line, then the next request or the end.
-    fn conclude(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
+    pub(super) fn conclude(&mut self, key: Key, client: &mut Client, exchange_key: Key) -> Next {
         client.exchange = None;
         client.served = true;
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
@@ -523,7 +429,7 @@ impl Front {
     }
 
     /// Sends FIN and waits a little for the client to do the same.
-    fn linger(&mut self, key: Key, client: &mut Client) -> Next {
+    pub(super) fn linger(&mut self, key: Key, client: &mut Client) -> Next {
         client.stream.shutdown_write();
         if client.eof {
             return Next::Close;
@@ -544,7 +450,7 @@ impl Front {
             return;
         };
         let next = match client.phase {
-            _ if !client.out.is_empty() => Next::Close,
+            _ if client.has_unsent() => Next::Close,
             Phase::Idle if client.served => Next::Close,
             Phase::Lingering => Next::Close,
             // Nothing was sent at all: a connection kept in reserve by a browser, closed without a word.

@@ -10,6 +10,7 @@ use crate::base::ids::RequestId;
 use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::http1;
+use std::fs::File;
 use std::time::Instant;
 
 /// Where a request is.
@@ -90,7 +91,7 @@ pub(super) struct Exchange {
     pub(super) stage: Stage,
     /// Response body that came before the head was committed.
     pub(super) held: Vec<u8>,
-    pub(super) spool: Option<Spool>,
+    pub(super) spool: Spool,
     /// The spool is full: its link is not read.
     pub(super) blocked: bool,
     /// The response is complete.
@@ -143,7 +144,7 @@ impl Exchange {
             response: ResponseHead::default(),
             stage: Stage::Awaiting,
             held: Vec::new(),
-            spool: None,
+            spool: Spool::default(),
             blocked: false,
             ended: false,
             answered: false,
@@ -188,6 +189,7 @@ impl Exchange {
         self.response.clear();
         self.held.clear();
         self.notes.clear();
+        self.spool = Spool::default();
         self.stage = Stage::Awaiting;
         self.redirect = false;
         self.worker = None;
@@ -231,19 +233,47 @@ impl Front {
         match exchange.stage {
             Stage::Awaiting => {}
             Stage::Held => {
-                exchange.held.extend_from_slice(data);
+                if exchange.spool.is_empty() {
+                    exchange.held.extend_from_slice(data);
+                }
                 if exchange.held.len() > 64 * 1024 {
                     self.commit(exchange, BodyLength::Close);
+                } else if !exchange.spool.is_empty() {
+                    // These bytes belong behind a file.
+                    self.commit(exchange, BodyLength::Close);
+                    self.forward(exchange, data);
                 }
             }
             Stage::Committed => self.forward(exchange, data),
         }
     }
 
+    /// A part of the response body is in a file. It waits there until its client takes it; the worker is not needed
+    /// for that.
+    pub(super) fn response_file(&mut self, exchange: &mut Exchange, file: File, offset: u64, length: u64) {
+        if exchange.cut || exchange.client.is_none() || length == 0 {
+            return;
+        }
+        exchange.spool.push_file(file, offset, length);
+        exchange.blocked |= exchange.spool.is_crowded();
+        if exchange.stage == Stage::Committed {
+            self.dirty_clients.extend(exchange.client);
+        }
+    }
+
+    /// The rest of a response cannot be had, for a reason of ours: the client must see that.
+    pub(super) fn break_off(&mut self, exchange: &mut Exchange, why: &str) {
+        self.say(Level::Error, Some(exchange), format_args!("{why}"));
+        exchange.spool = Spool::default();
+        exchange.cut = true;
+        exchange.ended = true;
+        self.dirty_clients.extend(exchange.client);
+    }
+
     /// The worker's response is complete.
     pub(super) fn response_end(&mut self, exchange: &mut Exchange) {
-        if exchange.stage == Stage::Held {
-            let length = match exchange.held.len() as u64 {
+        if exchange.stage == Stage::Held && !exchange.cut {
+            let length = match exchange.held.len() as u64 + exchange.spool.len() {
                 0 if exchange.head.is_head() => BodyLength::Close,
                 length => BodyLength::Known(length),
             };
@@ -257,6 +287,7 @@ impl Front {
     /// Sends the response head; `otherwise` is the body's length unless the app has named one.
     pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
         exchange.stage = Stage::Committed;
+        let is_given = self.given_id(exchange).is_some();
         let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
             exchange.held.clear();
             return;
@@ -271,18 +302,22 @@ impl Front {
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: Some(exchange.id.as_bytes()),
+            request_id: (!is_given).then_some(exchange.id.as_bytes()),
         };
         client
             .conn
             .send_head(&exchange.response, length, &common, &mut client.out.bytes);
         self.dirty_clients.extend(exchange.client);
-        let held = std::mem::take(&mut exchange.held);
-        if !held.is_empty() {
-            self.forward(exchange, &held);
+        if !exchange.held.is_empty() {
+            client.conn.send_data(&exchange.held, &mut client.out.bytes);
+            exchange.held.clear();
         }
-        exchange.held = held;
-        exchange.held.clear();
+    }
+
+    /// The identifier that the app gave its response. Only WSGI apps may go on doing so; for others it is replaced.
+    pub(super) fn given_id<'e>(&self, exchange: &'e Exchange) -> Option<&'e [u8]> {
+        let pool = self.pools.get(exchange.pool).filter(|pool| pool.is_wsgi);
+        pool.and_then(|_| exchange.response.field("x-request-id"))
     }
 
     /// Passes body bytes on to the client, or into the spool when the client is slower.
@@ -290,37 +325,20 @@ impl Front {
         let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
             return;
         };
-        let spooled = exchange.spool.as_ref().map_or(0, Spool::len);
         let full = client.out.len() + data.len() > self.config.http.response_buffer;
-        if spooled == 0 && (!full || client.out.is_empty()) {
+        if exchange.spool.is_empty() && (!full || client.out.is_empty()) {
             client.conn.send_data(data, &mut client.out.bytes);
         } else {
-            match self.spool(exchange, data) {
-                Ok(()) => {}
+            let http = &self.config.http;
+            match exchange.spool.push(data, &http.tmp_upload_dir) {
+                Ok(()) => exchange.blocked |= exchange.spool.is_full(http.response_spool),
                 Err(error) => {
-                    let text = format!(
-                        "cannot spool a response in {}: {error}",
-                        self.config.http.tmp_upload_dir.display()
-                    );
-                    self.say(Level::Error, Some(exchange), format_args!("{text}"));
-                    exchange.cut = true;
-                    exchange.ended = true;
+                    let text = format!("cannot spool a response in {}: {error}", http.tmp_upload_dir.display());
+                    self.break_off(exchange, &text);
                 }
             }
         }
         self.dirty_clients.extend(exchange.client);
-    }
-
-    fn spool(&mut self, exchange: &mut Exchange, data: &[u8]) -> std::io::Result<()> {
-        let spool = match &mut exchange.spool {
-            Some(spool) => spool,
-            None => exchange.spool.insert(Spool::new(&self.config.http.tmp_upload_dir)?),
-        };
-        spool.push(data)?;
-        if spool.len() >= self.config.http.response_spool {
-            exchange.blocked = true;
-        }
-        Ok(())
     }
 
     /// Ends an exchange with an error of ours: a page if nothing was sent yet, otherwise a cut connection.
@@ -347,7 +365,7 @@ impl Front {
             client.conn.close_after();
         }
         exchange.held = page;
-        exchange.spool = None;
+        exchange.spool = Spool::default();
         let length = BodyLength::Known(exchange.held.len() as u64);
         self.commit(exchange, length);
     }

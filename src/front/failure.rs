@@ -3,6 +3,7 @@
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::link::{Down, Link};
+use super::spool::Spool;
 use super::tokens::Key;
 use super::workers::{Route, State};
 use crate::base::level::Level;
@@ -114,7 +115,7 @@ impl Front {
             }
             Place::Assigned | Place::Pulled => self.abort(key, &mut exchange),
         }
-        exchange.spool = None;
+        exchange.spool = Spool::default();
         if std::mem::take(&mut exchange.blocked) {
             self.resume_links.extend(exchange.link);
             self.give_credit(&mut exchange);

@@ -12,9 +12,11 @@ use crate::cgi::response::Parser;
 use crate::fastcgi;
 use crate::logging::escape;
 use crate::pipe::FrontConn;
+use crate::sys::socket;
 use mio::Interest;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 
 /// Bytes read from one link in one turn of the loop: small enough that what a client takes at once never has to be
 /// spooled.
@@ -60,6 +62,8 @@ pub(super) struct Link {
     pub(super) worker: Key,
     pub(super) wire: Wire,
     input: Vec<u8>,
+    /// Descriptors that came with bytes not understood yet; `None`: one that was lost on the way.
+    pub(super) fds: VecDeque<Option<OwnedFd>>,
     pub(super) out: OutBuffer,
     readable: bool,
     writable: bool,
@@ -90,6 +94,7 @@ impl Link {
             worker,
             wire,
             input: Vec::new(),
+            fds: VecDeque::new(),
             out: OutBuffer::default(),
             readable: false,
             writable: true,
@@ -115,6 +120,33 @@ impl Link {
             conn: fastcgi::Conn::new(),
             parser: Parser::new(HEAD_LIMIT),
         }
+    }
+
+    /// Reads what is there, into `scratch` and, through the empty `received`, into `fds`.
+    fn read(&mut self, scratch: &mut [u8], received: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        if matches!(self.wire, Wire::FastCgi { .. }) {
+            return self.stream.read(scratch);
+        }
+        let socket::Received { bytes, cut } = socket::receive_stream(&self.stream, scratch, received)?;
+        if received.len() > 1 {
+            let text = "expected one descriptor beside a frame, found more";
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        self.fds.extend(received.drain(..).map(Some));
+        if cut {
+            self.fds.push_back(None);
+        }
+        Ok(bytes)
+    }
+
+    /// What is wrong with the descriptors that came, if anything, once the bytes beside them were looked at.
+    fn stray_descriptors(&self) -> Option<&'static str> {
+        if self.fds.is_empty() {
+            return None;
+        }
+        let Wire::Pipe(conn) = &self.wire else { return None };
+        let is_due = !conn.is_between_frames() || !self.input.is_empty();
+        (!is_due || self.fds.len() > 1).then_some("expected a frame with the flag FD beside a descriptor")
     }
 
     /// A frame about no request, or about one already answered, goes out.
@@ -329,6 +361,8 @@ impl Front {
         let Some(mut link) = self.links.take(key) else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut touched = std::mem::take(&mut self.touched);
+        let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
+        let mut received = Vec::new();
         let mut budget = TURN;
         let mut down = None;
         while link.readable && !link.paused && down.is_none() {
@@ -336,19 +370,26 @@ impl Front {
                 self.resume_links.push(key);
                 break;
             }
-            match link.stream.read(&mut scratch) {
+            match link.read(&mut scratch, &mut received) {
                 Ok(0) => down = Some(Down::Eof),
                 Ok(count) => {
                     budget = budget.saturating_sub(count);
-                    link.readable = count == scratch.len();
+                    // A read ends where a descriptor came, whatever is behind it.
+                    let has_file = !link.fds.is_empty();
+                    link.readable = count == scratch.len() || has_file;
                     let bytes = scratch.get(..count).unwrap_or_default();
                     if let Err(reason) = self.link_bytes(key, &mut link, bytes, &mut touched) {
                         down = Some(Down::Broken(reason));
+                    } else if let Some(reason) = link.stray_descriptors() {
+                        down = Some(Down::Broken(reason.to_owned()));
                     }
+                    // Many files fit in one turn's bytes.
+                    link.paused |= has_file && touched.last().is_some_and(|last| self.holds_back(key, *last, flows));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => link.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => down = Some(Down::Reset),
+                Err(error) if error.kind() == ErrorKind::InvalidData => down = Some(Down::Broken(error.to_string())),
                 Err(error) => {
                     link.error = Some(error);
                     down = Some(Down::Eof);
@@ -362,16 +403,15 @@ impl Front {
             down = Some(Down::Unwritten);
         }
         self.scratch = scratch;
-        // A worker that counts what it sends stops by itself, and its other requests go on.
-        let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
-        // What came whole has a length by now; for the rest the head goes out with what there is.
+        // What came whole has a length by now; for the rest the head goes out with what there is, unless more will
+        // never come: that can still be answered with an error.
         for exchange_key in touched.drain(..) {
             if let Some(mut exchange) = self.exchanges.take(exchange_key) {
-                if exchange.stage == Stage::Held && !exchange.ended {
+                if exchange.stage == Stage::Held && !exchange.ended && down.is_none() {
                     self.commit(&mut exchange, BodyLength::Close);
                 }
-                link.paused |= exchange.blocked && !flows;
                 self.exchanges.put(exchange_key, exchange);
+                link.paused |= self.holds_back(key, exchange_key, flows);
             }
         }
         self.touched = touched;
@@ -379,6 +419,15 @@ impl Front {
         if let Some(down) = down {
             self.link_down(key, &down);
         }
+    }
+
+    /// True if a link should not be read before the client of this exchange has caught up.
+    fn holds_back(&self, link: Key, exchange: Key, flows: bool) -> bool {
+        self.exchanges.get(exchange).is_some_and(|exchange| {
+            // If its end has come, it would not say when to go on. A worker that counts what it sends stops by itself,
+            // and its other requests go on; but files do not count.
+            exchange.blocked && exchange.link == Some(link) && (!flows || exchange.spool.is_crowded())
+        })
     }
 
     /// Lets a worker that counts what it sends go on with a response.

@@ -143,7 +143,8 @@ impl Front {
     /// Logs a line with the request the worker runs, if that is certain: it runs only one.
     fn output_line(&self, output: &Output, line: &[u8]) {
         if output.is_raw {
-            self.log.app_output(line);
+            let pid = self.workers.get(output.worker).map_or(0, |worker| worker.pid);
+            self.log.app_output(pid, line);
             return;
         }
         if line.is_empty() {

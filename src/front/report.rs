@@ -166,12 +166,21 @@ impl Front {
         }
     }
 
-    /// The access line of an exchange.
+    /// The end of an exchange: its access line, and the metrics.
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        if self.access.is_none() && !self.log.has_relay() {
+            return;
+        }
+        let elapsed = crate::sys::clock::now() - exchange.started;
+        self.log.count_response(status, elapsed);
         // Python has written the line of a response that a worker has brought to its end.
         if self.config.logs.access_by_app && exchange.answered {
             return;
         }
+        if self.access.is_none() {
+            return;
+        }
+        let response_id = self.given_id(exchange).unwrap_or_else(|| exchange.id.as_bytes());
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
         // Nothing is said about a request line that was not understood: its version is a guess then.
@@ -182,10 +191,11 @@ impl Front {
             status,
             response: &exchange.response,
             bytes,
-            elapsed: crate::sys::clock::now() - exchange.started,
+            elapsed,
             time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
+            response_id,
             block: &exchange.block,
             notes: &exchange.notes,
         };

@@ -1,8 +1,10 @@
 //! Where bytes wait that one side has sent and the other has not taken: memory first, then an unlinked file.
 
-use crate::sys::fd;
+use crate::sys::{copy, fd};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -68,48 +70,162 @@ impl Body {
     }
 }
 
-/// Response bytes a slow client has not taken yet: first in, first out, in a file.
+/// Files of a worker that may wait for one client.
+const FILES_LIMIT: usize = 16;
+
+/// A stretch of a file.
 #[derive(Debug)]
+struct Part {
+    /// A file of the worker's; otherwise the bytes are in the spool's own.
+    file: Option<File>,
+    offset: u64,
+    left: u64,
+}
+
+/// What a client has not taken yet of a response, first in, first out: bytes, kept in a file, and files of the worker.
+#[derive(Debug, Default)]
 pub(super) struct Spool {
-    file: File,
-    read: u64,
+    /// What was kept so far; made with the first bytes.
+    own: Option<File>,
     written: u64,
+    /// Bytes in `own` that wait.
+    kept: u64,
+    parts: VecDeque<Part>,
+    /// Files of the worker among the parts.
+    files: usize,
+    /// The client was told the length of the first part.
+    begun: bool,
 }
 
 impl Spool {
-    /// An empty spool in `directory`.
-    pub(super) fn new(directory: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: fd::unlinked_file(directory)?,
-            read: 0,
-            written: 0,
-        })
+    /// True if nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
     }
 
-    /// Bytes that wait.
+    /// Bytes that wait, wherever they are.
     pub(super) fn len(&self) -> u64 {
-        self.written - self.read
+        self.parts.iter().map(|part| part.left).sum()
     }
 
-    /// Appends.
-    pub(super) fn push(&mut self, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, self.written)?;
-        self.written += data.len() as u64;
+    /// True if no more should be taken from the worker: `limit` bytes are kept, or many files.
+    pub(super) fn is_full(&self, limit: u64) -> bool {
+        self.kept >= limit || self.is_crowded()
+    }
+
+    /// True if there are as many files as may wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.files >= FILES_LIMIT
+    }
+
+    /// True if more may be taken from the worker again.
+    pub(super) fn has_room(&self, limit: u64) -> bool {
+        self.kept <= limit / 2 && self.files < FILES_LIMIT / 2
+    }
+
+    /// Appends bytes, in a file in `directory`.
+    pub(super) fn push(&mut self, data: &[u8], directory: &Path) -> io::Result<()> {
+        let own = match &self.own {
+            Some(own) => own,
+            None => self.own.insert(fd::unlinked_file(directory)?),
+        };
+        own.write_all_at(data, self.written)?;
+        let length = data.len() as u64;
+        let is_open = self.parts.len() > usize::from(self.begun);
+        match self.parts.back_mut() {
+            Some(part) if part.file.is_none() && is_open => part.left += length,
+            _ => self.parts.push_back(Part {
+                file: None,
+                offset: self.written,
+                left: length,
+            }),
+        }
+        self.written += length;
+        self.kept += length;
         Ok(())
     }
 
-    /// Takes the oldest bytes; 0 only when empty. An emptied spool starts over at the beginning of its file.
+    /// Appends a stretch of a worker's file.
+    pub(super) fn push_file(&mut self, file: File, offset: u64, length: u64) {
+        self.files += 1;
+        self.parts.push_back(Part {
+            file: Some(file),
+            offset,
+            left: length,
+        });
+    }
+
+    /// The length of the first part, if there is one and the client was not told yet.
+    pub(super) fn begin(&mut self) -> Option<u64> {
+        let part = self.parts.front().filter(|_| !self.begun)?;
+        self.begun = true;
+        Some(part.left)
+    }
+
+    /// Only this many bytes of the first part are wanted.
+    pub(super) fn limit(&mut self, length: u64) {
+        if let Some(part) = self.parts.front_mut() {
+            let cut = part.left.saturating_sub(length);
+            part.left -= cut;
+            if part.file.is_none() {
+                self.kept -= cut;
+            }
+        }
+    }
+
+    /// Bytes of the first part that are still to be sent.
+    pub(super) fn left(&self) -> u64 {
+        self.parts.front().map_or(0, |part| part.left)
+    }
+
+    /// Sends at most `most` bytes of the first part into a socket; how many were sent. 0 only if the file has become
+    /// shorter. Errors are [`copy::send_file`]'s.
+    pub(super) fn send(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        let Some((file, part)) = self.first() else { return Ok(0) };
+        let most = usize::try_from(part.left).unwrap_or(usize::MAX).min(most);
+        let count = copy::send_file(socket, file, part.offset, most)?;
+        self.advance(count as u64);
+        Ok(count)
+    }
+
+    /// Takes bytes of the first part. 0 only if the file has become shorter.
     pub(super) fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.len()).unwrap_or(usize::MAX).min(into.len());
-        let into = into.get_mut(..want).unwrap_or_default();
-        let count = self.file.read_at(into, self.read)?;
-        self.read += count as u64;
-        if self.read == self.written {
-            self.file.set_len(0)?;
-            self.read = 0;
+        let Some((file, part)) = self.first() else { return Ok(0) };
+        let most = usize::try_from(part.left).unwrap_or(usize::MAX).min(into.len());
+        let count = file.read_at(into.get_mut(..most).unwrap_or_default(), part.offset)?;
+        self.advance(count as u64);
+        Ok(count)
+    }
+
+    fn first(&self) -> Option<(&File, &Part)> {
+        let part = self.parts.front()?;
+        Some((part.file.as_ref().or(self.own.as_ref())?, part))
+    }
+
+    fn advance(&mut self, count: u64) {
+        if let Some(part) = self.parts.front_mut() {
+            part.offset += count;
+            part.left -= count;
+            if part.file.is_none() {
+                self.kept -= count;
+            }
+        }
+    }
+
+    /// The first part is through. Once nothing is kept any more, the spool's own file starts over.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.begun = false;
+        if self.parts.pop_front().is_some_and(|part| part.file.is_some()) {
+            self.files -= 1;
+        }
+        if self.kept == 0
+            && self.written > 0
+            && let Some(own) = &self.own
+        {
+            own.set_len(0)?;
             self.written = 0;
         }
-        Ok(count)
+        Ok(())
     }
 }
 
@@ -181,19 +297,67 @@ mod tests {
         assert_eq!(body.read_at(9, &mut into).unwrap(), 0);
     }
 
+    /// What is left of the first part, through a buffer of four bytes.
+    fn drained(spool: &mut Spool) -> String {
+        let (mut into, mut text) = ([0; 4], Vec::new());
+        while spool.left() > 0 {
+            let count = spool.take(&mut into).unwrap();
+            text.extend_from_slice(&into[..count]);
+        }
+        spool.finish().unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
     #[test]
     fn a_spool_is_first_in_first_out() {
         let directory = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(directory.path()).unwrap();
-        let mut into = [0; 4];
-        spool.push(b"abcdef").unwrap();
-        assert_eq!(spool.take(&mut into).unwrap(), 4);
-        spool.push(b"gh").unwrap();
-        assert_eq!((spool.take(&mut into).unwrap(), &into), (4, b"efgh"));
-        assert_eq!((spool.len(), spool.take(&mut into).unwrap()), (0, 0));
-        spool.push(b"z").unwrap();
-        assert_eq!(spool.take(&mut into).unwrap(), 1);
-        assert_eq!(into[0], b'z');
+        let mut given = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut given, b"0123456789").unwrap();
+        let mut spool = Spool::default();
+        spool.push(b"abcd", directory.path()).unwrap();
+        spool.push(b"ef", directory.path()).unwrap();
+        assert_eq!((spool.begin(), spool.begin()), (Some(6), None));
+        // The first part has its length now.
+        spool.push(b"gh", directory.path()).unwrap();
+        spool.push_file(given.try_clone().unwrap(), 3, 6);
+        spool.push(b"ij", directory.path()).unwrap();
+        assert_eq!(spool.len(), 16);
+        assert_eq!(drained(&mut spool), "abcdef");
+        assert_eq!(spool.begin(), Some(2));
+        assert_eq!(drained(&mut spool), "gh");
+        assert_eq!(spool.begin(), Some(6));
+        spool.limit(5);
+        assert_eq!(drained(&mut spool), "34567");
+        assert_eq!(spool.begin(), Some(2));
+        spool.limit(1);
+        assert_eq!(drained(&mut spool), "i");
+        assert!(spool.is_empty() && spool.has_room(1));
+        // It starts over, and a file that ends too early gives nothing.
+        spool.push(b"z", directory.path()).unwrap();
+        assert_eq!(drained(&mut spool), "z");
+        spool.push_file(given, 8, 4);
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(spool.send(&ours, 64).unwrap(), 2);
+        assert_eq!((spool.send(&ours, 64).unwrap(), spool.left()), (0, 2));
+    }
+
+    #[test]
+    fn a_spool_is_full_of_bytes_or_of_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::default();
+        spool.push(b"abcd", directory.path()).unwrap();
+        assert!(!spool.is_full(5) && spool.is_full(4) && !spool.has_room(4) && spool.has_room(10));
+        for _ in 0..FILES_LIMIT {
+            assert!(!spool.is_crowded());
+            spool.push_file(tempfile::tempfile().unwrap(), 0, 0);
+        }
+        assert!(spool.is_crowded() && spool.is_full(5) && !spool.has_room(10));
+        spool.limit(0);
+        for _ in 0..=FILES_LIMIT / 2 {
+            assert!(!spool.has_room(10));
+            spool.finish().unwrap();
+        }
+        assert!(spool.finish().is_ok() && spool.has_room(10));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::percent::{self, Part, Spec};
 use super::sink::Sink;
-use super::{basic, escape, json, time};
+use super::{Logger, basic, escape, json, time};
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::sys::clock;
 use std::cell::Cell;
@@ -40,6 +40,8 @@ pub struct Record<'a> {
     pub pid: i32,
     /// The request's identifier.
     pub request_id: &'a [u8],
+    /// The response's field X-Request-Id: the same, unless the app has given its own.
+    pub response_id: &'a [u8],
     /// The request variables, NAME\0VALUE\0...; may be empty.
     pub block: &'a [u8],
     /// Variables as the app left them, in the same form; they come before those of the request.
@@ -87,7 +89,7 @@ enum Atom {
     RequestField(String),
     ResponseField(String),
     /// `{x-request-id}o` and `{content-length}o`, which the front writes.
-    RequestId,
+    ResponseId,
     ContentLength,
     Variable(String),
     /// `l`, and whatever is unknown.
@@ -119,8 +121,14 @@ impl Atom {
             ("L", _) => Self::SecondsText,
             ("p", _) => Self::Pid,
             (_, Some((inner, "}i" | "}I"))) => Self::RequestField(inner.to_owned()),
-            (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("x-request-id") => Self::RequestId,
+            (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("x-request-id") => Self::ResponseId,
             (_, Some((inner, "}o" | "}O"))) if inner.eq_ignore_ascii_case("content-length") => Self::ContentLength,
+            // Written by the front whatever the app says, and the same in every line.
+            (_, Some((inner, "}o" | "}O")))
+                if inner.eq_ignore_ascii_case("server") || inner.eq_ignore_ascii_case("date") =>
+            {
+                Self::Dash
+            }
             (_, Some((inner, "}o" | "}O"))) => Self::ResponseField(inner.to_owned()),
             (_, Some((inner, "}e" | "}E"))) => Self::Variable(inner.to_owned()),
             _ => Self::Dash,
@@ -219,7 +227,7 @@ impl AccessFormat {
                 return;
             }
             Atom::RequestField(name) => head.and_then(|head| last(head.fields(), name)),
-            Atom::RequestId => Some(record.request_id).filter(|id| !id.is_empty()),
+            Atom::ResponseId => Some(record.response_id).filter(|id| !id.is_empty()),
             Atom::ContentLength => match record.response.content_length {
                 Some(length) => return push_number(length, out),
                 None => None,
@@ -324,29 +332,44 @@ impl TimeCache {
 pub struct AccessWriter {
     format: AccessFormat,
     sink: Sink,
-    fd: OwnedFd,
+    fd: Option<OwnedFd>,
+    /// What tells syslog of each line, too.
+    relay: Option<Logger>,
+    line: Vec<u8>,
 }
 
 impl AccessWriter {
-    /// A log that goes to `fd`.
+    /// A log that goes to `fd`, to the syslog daemon of `relay`, or to both.
     #[must_use]
-    pub fn new(format: AccessFormat, fd: OwnedFd) -> Self {
+    pub fn new(format: AccessFormat, fd: Option<OwnedFd>, relay: Option<Logger>) -> Self {
         Self {
             format,
             sink: Sink::new(BUFFER_LIMIT),
             fd,
+            relay,
+            line: Vec::new(),
         }
     }
 
     /// Adds a line; it is dropped and counted if 1 MiB waits.
     pub fn log(&mut self, record: &Record<'_>) {
-        let format = &self.format;
-        self.sink.push(|out| format.render(record, out));
+        let Self { format, line, .. } = self;
+        let Some(relay) = &self.relay else {
+            return self.sink.push(|out| format.render(record, out));
+        };
+        line.clear();
+        format.render(record, line);
+        relay.relay_access(record.pid, line.trim_ascii_end());
+        if self.fd.is_some() {
+            self.sink.push(|out| out.extend_from_slice(line));
+        }
     }
 
     /// Writes what the file takes without waiting. Call it once per turn of the event loop, and before exit.
     pub fn flush(&mut self) {
-        self.sink.write_to(self.fd.as_fd());
+        if let Some(fd) = &self.fd {
+            self.sink.write_to(fd.as_fd());
+        }
     }
 
     /// True if lines still wait, so that an idle loop knows to come back.
@@ -363,7 +386,7 @@ impl AccessWriter {
     /// Writes what waits to the old file as far as it goes, then continues with another.
     pub fn replace(&mut self, fd: OwnedFd) {
         self.flush();
-        self.fd = fd;
+        self.fd = Some(fd);
     }
 }
 

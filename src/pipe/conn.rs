@@ -4,7 +4,7 @@
 //! counting windows.
 
 use super::error::Error;
-use super::frame::{self, HEADER, Header, Kind, SLOTS_LIMIT, flag, leading_u32};
+use super::frame::{self, HEADER, Header, Kind, PLACE, SLOTS_LIMIT, flag, leading_u32};
 use super::head;
 use crate::base::message::ResponseHead;
 
@@ -60,6 +60,16 @@ pub enum Event<'b> {
         /// Never empty.
         data: &'b [u8],
     },
+    /// A part of a response body that is in a file: the descriptor that came beside the frame, the oldest of those that
+    /// no such event has named yet.
+    File {
+        /// The request answered.
+        id: u16,
+        /// Where in the file it begins.
+        offset: u64,
+        /// Its bytes; may be 0. `offset + length` is a possible size of a file.
+        length: u64,
+    },
     /// The response is complete.
     End {
         /// The request answered.
@@ -107,7 +117,14 @@ enum State {
     /// At a header.
     Header,
     /// At the counted head block of a RESPONSE, `payload` bytes before the frame's end.
-    Head { id: u16, end: bool, payload: usize },
+    Head {
+        id: u16,
+        end: bool,
+        fd: bool,
+        payload: usize,
+    },
+    /// At the place in a file that a frame with the flag FD ends with.
+    Place { id: u16, kind: Kind, end: bool },
     /// In body bytes, this many before the frame's end. At 0 the frame is over and only its END is to be told.
     Data { id: u16, end: bool, left: usize },
     /// In the text of a LOG frame.
@@ -234,7 +251,8 @@ impl FrontConn {
             let rest = input.get(used..).unwrap_or_default();
             let (count, event) = match self.state {
                 State::Header => self.step_header(rest)?,
-                State::Head { id, end, payload } => self.step_head(rest, head, id, end, payload)?,
+                State::Head { id, end, fd, payload } => self.step_head(rest, head, (id, end, fd), payload)?,
+                State::Place { id, kind, end } => self.step_place(rest, id, kind, end)?,
                 State::Data { id, end, left } => self.step_data(rest, id, end, left),
                 State::Log { id, level, left } => self.step_log(rest, id, level, left),
                 State::Note { id, left } => self.step_note(rest, id, left),
@@ -260,14 +278,22 @@ impl FrontConn {
         } = header;
         self.check(header)?;
         let payload = input.get(HEADER..).unwrap_or_default();
-        let end = flags & flag::END != 0;
+        let (end, fd) = (flags & flag::END != 0, flags & flag::FD != 0);
         let event = match kind {
             Kind::Response => {
                 self.state = State::Head {
                     id,
                     end,
+                    fd,
                     payload: length,
                 };
+                return Ok((HEADER, None));
+            }
+            Kind::Body if fd => {
+                if length != PLACE {
+                    return Err(Error::place(kind, format!("{length} bytes")));
+                }
+                self.state = State::Place { id, kind, end };
                 return Ok((HEADER, None));
             }
             Kind::Body => {
@@ -365,8 +391,7 @@ impl FrontConn {
         &mut self,
         input: &'b [u8],
         head: &mut ResponseHead,
-        id: u16,
-        end: bool,
+        (id, end, fd): (u16, bool, bool),
         payload: usize,
     ) -> Result<(usize, Option<Event<'b>>), Error> {
         let wait = |used| Ok((used, Some(Event::NeedData)));
@@ -400,7 +425,7 @@ impl FrontConn {
         }
         let left = payload - whole;
         if head.status < 200 {
-            if end || left > 0 {
+            if end || fd || left > 0 {
                 return Err(Error::unexpected(
                     "neither body nor END with an interim head",
                     Kind::Response,
@@ -409,12 +434,37 @@ impl FrontConn {
             }
             self.state = State::Header;
         } else {
-            self.state = State::Data { id, end, left };
+            self.state = if !fd {
+                State::Data { id, end, left }
+            } else if left == PLACE {
+                let kind = Kind::Response;
+                State::Place { id, kind, end }
+            } else {
+                return Err(Error::place(Kind::Response, format!("{left} bytes")));
+            };
             if !end {
                 self.open.push(id);
             }
         }
         Ok((missing, Some(Event::Head { id })))
+    }
+
+    fn step_place<'b>(
+        &mut self,
+        input: &'b [u8],
+        id: u16,
+        kind: Kind,
+        end: bool,
+    ) -> Result<(usize, Option<Event<'b>>), Error> {
+        let Some(bytes) = input.get(..PLACE) else {
+            return Ok((0, Some(Event::NeedData)));
+        };
+        let Some((offset, length)) = frame::place(bytes) else {
+            return Err(Error::place(kind, format!("\"{}\"", bytes.escape_ascii())));
+        };
+        // Only the END, if any, is left to be told.
+        self.state = State::Data { id, end, left: 0 };
+        Ok((PLACE, Some(Event::File { id, offset, length })))
     }
 
     fn step_data<'b>(&mut self, input: &'b [u8], id: u16, end: bool, left: usize) -> (usize, Option<Event<'b>>) {

@@ -60,6 +60,14 @@ pub enum Error {
         /// What broke it, escaped and cut to 64.
         found: String,
     },
+    /// A frame with the flag FD whose payload names no place in a file.
+    #[error("expected a place in a file, 16 bytes, at the end of a {kind} frame with a descriptor, found {found}")]
+    Place {
+        /// The frame's type.
+        kind: &'static str,
+        /// What it has there instead.
+        found: String,
+    },
     /// A READY frame offered no slots or more than there are.
     #[error("expected 1 to 511 slots, found {found}")]
     Slots {
@@ -105,6 +113,14 @@ impl Error {
             expected,
             kind: kind.name(),
             id,
+        }
+    }
+
+    #[cold]
+    pub(super) fn place(kind: Kind, found: String) -> Self {
+        Self::Place {
+            kind: kind.name(),
+            found,
         }
     }
 

@@ -25,11 +25,15 @@ pub const WINDOW: u32 = 256 * 1024;
 /// Requests at once that one worker may offer: the cells of its board.
 pub const SLOTS_LIMIT: u16 = 511;
 
+/// Bytes of a place in a file: offset u64, length u64, big-endian.
+pub const PLACE: usize = 16;
+
 /// Header flags of REQUEST, RESPONSE and BODY.
 pub mod flag {
     /// The body ends with this frame.
     pub const END: u8 = 0x01;
-    /// REQUEST only: the payload goes on in the descriptor passed beside the frame.
+    /// A descriptor is passed beside the frame. REQUEST: the payload goes on in it. RESPONSE and BODY: the payload ends
+    /// with a place in that file instead of body bytes.
     pub const FD: u8 = 0x02;
 }
 
@@ -288,6 +292,20 @@ pub(super) fn put_window(id: u16, bytes: u32, out: &mut Vec<u8>) {
     };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(&bytes.to_be_bytes());
+}
+
+/// Appends a place in a file.
+pub(super) fn put_place(offset: u64, length: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&offset.to_be_bytes());
+    out.extend_from_slice(&length.to_be_bytes());
+}
+
+/// Reads a place in a file: offset and length; `None` if it is not whole, or lies beyond what files can have.
+pub(super) fn place(input: &[u8]) -> Option<(u64, u64)> {
+    let (offset, rest) = input.split_first_chunk()?;
+    let (offset, length) = (u64::from_be_bytes(*offset), u64::from_be_bytes(*rest.first_chunk()?));
+    let end = offset.checked_add(length)?;
+    i64::try_from(end).is_ok().then_some((offset, length))
 }
 
 /// The first four bytes as a number; `None` if there are fewer.

@@ -16,6 +16,7 @@ enum Seen {
     Heartbeat,
     Head(u16, u16, Vec<(Vec<u8>, Vec<u8>)>, Option<u64>),
     Data(u16, Vec<u8>),
+    File(u16, u64, u64),
     End(u16),
     Aborted(u16),
     Window(u16, u32),
@@ -37,6 +38,7 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
         Event::Heartbeat => Seen::Heartbeat,
         Event::Head { id } => Seen::Head(id, head.status, fields(head), head.content_length),
         Event::Data { id, data } => Seen::Data(id, data.to_vec()),
+        Event::File { id, offset, length } => Seen::File(id, offset, length),
         Event::End { id } => Seen::End(id),
         Event::Aborted { id } => Seen::Aborted(id),
         Event::Window { id, bytes } => Seen::Window(id, bytes),
@@ -184,7 +186,7 @@ fn notes_hold_whole_variables_within_their_limit() {
         (b"A", b"1"),
         (b"LONG", &long),
         (b"N\0UL", b"2"),
-        (b"B", b"2\03"),
+        (b"B", b"2\x003"),
         (b"C", b""),
     ];
     let mut out = Vec::new();
@@ -233,6 +235,38 @@ fn heads_are_cleaned_and_content_length_is_taken_out() {
         (head.status, head.text(head.reason), head.content_length),
         (200, &b"Fine, thanks"[..], Some(5))
     );
+}
+
+#[test]
+fn a_place_in_a_file_is_exact() {
+    let response = |place: &[u8]| {
+        let mut bytes = Vec::new();
+        frame::put_block(Kind::Response, 1, b"200", place, flag::FD | flag::END, &mut bytes);
+        let mut conn = FrontConn::resumed(Limits::default());
+        let mut head = ResponseHead::default();
+        let (used, event) = conn.step(&bytes, &mut head)?;
+        assert_eq!(event, Event::Head { id: 1 });
+        conn.step(&bytes[used..], &mut head).map(|(_, event)| {
+            let Event::File { offset, length, .. } = event else {
+                panic!("{event:?}");
+            };
+            (offset, length)
+        })
+    };
+    let place = |offset: u64, length: u64| [offset.to_be_bytes(), length.to_be_bytes()].concat();
+    let most = i64::MAX as u64;
+    assert_eq!(response(&place(7, 0)), Ok((7, 0)));
+    assert_eq!(response(&place(7, most - 7)), Ok((7, most - 7)));
+    for wrong in [
+        place(8, most - 7),
+        place(u64::MAX, 1),
+        place(7, 0)[1..].to_vec(),
+        [place(7, 0), b"x".to_vec()].concat(),
+        Vec::new(),
+    ] {
+        let error = response(&wrong).unwrap_err().to_string();
+        assert!(error.starts_with("expected a place in a file"), "{error}");
+    }
 }
 
 #[test]
@@ -295,6 +329,8 @@ struct Answer {
     fields: Vec<(String, String)>,
     length: Option<u64>,
     parts: Vec<Vec<u8>>,
+    /// A place in a file behind the parts.
+    file: Option<(u64, u64)>,
     ending: u8,
 }
 
@@ -306,14 +342,16 @@ fn answers() -> impl Strategy<Value = Vec<Answer>> {
         proptest::collection::vec(field, 0..5),
         proptest::option::of(any::<u64>()),
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..4),
+        proptest::option::of((0..i64::MAX as u64 / 2, 0..i64::MAX as u64 / 2)),
         0_u8..5,
     );
-    let answer = answer.prop_map(|(interim, status, fields, length, parts, ending)| Answer {
+    let answer = answer.prop_map(|(interim, status, fields, length, parts, file, ending)| Answer {
         interim,
         status,
         fields,
         length,
         parts,
+        file,
         ending,
     });
     proptest::collection::vec(answer, 1..6)
@@ -346,6 +384,13 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
             seen.push(Seen::Head(id, 103, Vec::new(), None));
         }
         seen.push(Seen::Head(id, answer.status, fields(&head), answer.length));
+        if answer.ending == 0
+            && let Some((offset, length)) = answer.file
+        {
+            WorkerConn::response_file(id, &head, (offset, length), true, &mut out);
+            seen.extend([Seen::File(id, offset, length), Seen::End(id)]);
+            continue;
+        }
         if answer.ending == 0 {
             let body = answer.parts.concat();
             WorkerConn::response(id, &head, &body, true, &mut out);
@@ -368,6 +413,14 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
                     Seen::Window(id, 70_000),
                     Seen::Heartbeat,
                 ]);
+            }
+        }
+        if let Some((offset, length)) = answer.file {
+            WorkerConn::body_file(id, (offset, length), answer.ending == 1, &mut out);
+            seen.push(Seen::File(id, offset, length));
+            if answer.ending == 1 {
+                seen.push(Seen::End(id));
+                continue;
             }
         }
         if answer.ending == 3 {

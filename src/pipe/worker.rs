@@ -116,6 +116,29 @@ impl WorkerConn {
         frame::put_body(id, data, end, out);
     }
 
+    /// Appends a RESPONSE frame whose body, or its beginning, is in a file: `length` bytes from `offset` on. The file's
+    /// descriptor travels beside the frame's first byte.
+    pub fn response_file(id: u16, head: &ResponseHead, (offset, length): (u64, u64), end: bool, out: &mut Vec<u8>) {
+        let mut block = Vec::with_capacity(head.bytes.len() + 64);
+        head::encode(head, &mut block);
+        let mut place = Vec::with_capacity(frame::PLACE);
+        frame::put_place(offset, length, &mut place);
+        let flags = if end { flag::END | flag::FD } else { flag::FD };
+        frame::put_block(Kind::Response, id, &block, &place, flags, out);
+    }
+
+    /// Appends a BODY frame for a part of the body that is in a file, as [`Self::response_file`] does.
+    pub fn body_file(id: u16, (offset, length): (u64, u64), end: bool, out: &mut Vec<u8>) {
+        let header = Header {
+            kind: Kind::Body,
+            flags: if end { flag::END | flag::FD } else { flag::FD },
+            id,
+            length: frame::PLACE,
+        };
+        out.extend_from_slice(&header.encode());
+        frame::put_place(offset, length, out);
+    }
+
     /// Appends an ABORT frame: this response cannot be completed.
     pub fn abort(id: u16, out: &mut Vec<u8>) {
         frame::put_empty(Kind::Abort, id, out);

@@ -47,9 +47,10 @@ fn read_line(line: &[u8]) -> Option<Header> {
     };
     let mut next_address = || {
         let word = words.next()?;
-        match kind {
-            Kind::Tcp4 => Ipv4Addr::from_str(word).map(IpAddr::V4).ok(),
-            _ => Ipv6Addr::from_str(word).map(IpAddr::V6).ok(),
+        if kind == Kind::Tcp4 {
+            Ipv4Addr::from_str(word).map(IpAddr::V4).ok()
+        } else {
+            Ipv6Addr::from_str(word).map(IpAddr::V6).ok()
         }
     };
     let (source, destination) = (next_address()?, next_address()?);

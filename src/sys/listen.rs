@@ -3,7 +3,7 @@
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where a listening socket is bound.
@@ -59,6 +59,27 @@ pub fn bound(descriptor: impl AsFd) -> io::Result<Bound> {
         .map_or(Bound::Other, |path| Bound::Unix(path.to_owned())))
 }
 
+/// How many connections wait to be accepted by a TCP listener: TCP_INFO has the number where it has the unacknowledged
+/// packets of a connection. `None` for other listeners, of which the kernel does not tell.
+#[allow(unsafe_code)]
+#[must_use]
+pub fn backlog(listener: impl AsFd) -> Option<u32> {
+    // SAFETY: all zeros is a valid value: it holds nothing but integers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, and the number of them to `length`.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0).then_some(info.tcpi_unacked)
+}
+
 /// Whether somebody accepts at the unix socket `path`. A file left behind by the dead refuses.
 #[must_use]
 pub fn is_answered(path: &Path) -> bool {
@@ -97,6 +118,20 @@ mod tests {
         drop(listener);
         assert!(!is_answered(&path));
         assert_eq!(unix(&path, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn connections_that_wait_are_counted() {
+        let listener = tcp("127.0.0.1:0".parse().unwrap(), 16, false).unwrap();
+        let Ok(Bound::Tcp(address)) = bound(&listener) else {
+            panic!("not bound to TCP");
+        };
+        let _waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(backlog(&listener), Some(3));
+        std::net::TcpListener::from(listener.try_clone().unwrap()).accept().unwrap();
+        assert_eq!(backlog(&listener), Some(2));
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(backlog(unix(&dir.path().join("a.sock"), 16).unwrap()), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod clock;
+pub mod copy;
 pub mod directory;
 pub mod fd;
 pub mod launch;

@@ -2,13 +2,13 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, send, sendmsg,
     socketpair,
 };
 use socket2::SockRef;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The most descriptors one packet carries.
 pub const MAX_FDS: usize = 8;
@@ -71,7 +71,7 @@ pub fn try_receive_packet(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<Ow
 }
 
 fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, flags: MsgFlags) -> io::Result<usize> {
-    let mut space = nix::cmsg_space!([std::os::fd::RawFd; MAX_FDS]);
+    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = loop {
         match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
@@ -94,8 +94,93 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, fl
     Ok(message.bytes)
 }
 
+/// What one read of a stream that carries descriptors brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes; 0 = the other end is closed.
+    pub bytes: usize,
+    /// Descriptors were lost, since this process may open no more.
+    pub cut: bool,
+}
+
+/// Reads what is there of a stream, without waiting. Descriptors that came beside it, close-on-exec, go into `fds`.
+///
+/// The kernel never joins the bytes of two writes that carried descriptors: those of one read came beside some byte of
+/// it, and no byte behind that one belongs to others.
 #[allow(unsafe_code)]
-fn take_received(number: std::os::fd::RawFd) -> OwnedFd {
+pub fn receive_stream(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
+    /// Room for the header of one control message and its numbers, aligned for the header.
+    #[repr(C)]
+    union Control {
+        header: libc::cmsghdr,
+        bytes: [u8; 64],
+    }
+    let mut control = Control { bytes: [0; 64] };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: a message header of zeros is a valid one that points to nothing.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>();
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    // SAFETY: the message points to a buffer and a control buffer that live and are not used otherwise until the end
+    // of this function, with their true lengths.
+    let count = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let Ok(bytes) = usize::try_from(count) else {
+        return Err(io::Error::last_os_error());
+    };
+    // Mostly there is none.
+    if message.msg_controllen != 0 {
+        // SAFETY: recvmsg has filled the header in.
+        let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        while !header.is_null() {
+            take_rights(header, fds);
+            // SAFETY: the header is one of this message's, as CMSG_FIRSTHDR and CMSG_NXTHDR give them.
+            header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+        }
+    }
+    let cut = message.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok(Received { bytes, cut })
+}
+
+/// Takes the descriptors out of one control message as the kernel has written it.
+#[allow(unsafe_code)]
+fn take_rights(header: *const libc::cmsghdr, fds: &mut Vec<OwnedFd>) {
+    // SAFETY: the caller's header lies in a buffer that the kernel has filled in, aligned for it.
+    let libc::cmsghdr {
+        cmsg_len,
+        cmsg_level,
+        cmsg_type,
+        ..
+    } = unsafe { *header };
+    if cmsg_level != libc::SOL_SOCKET || cmsg_type != libc::SCM_RIGHTS {
+        return;
+    }
+    // SAFETY: this only computes the length of a header.
+    let start = unsafe { libc::CMSG_LEN(0) } as usize;
+    for place in 0..(cmsg_len - start) / size_of::<RawFd>() {
+        // SAFETY: the numbers begin behind the header.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: `place` is below the count of numbers that the header's length says there are.
+        let number = unsafe { data.cast::<RawFd>().add(place) };
+        // SAFETY: the kernel has written a number there.
+        fds.push(take_received(unsafe { number.read_unaligned() }));
+    }
+}
+
+/// Sends bytes into a stream, without waiting. `more`: others follow at once, so the kernel may wait for those.
+pub fn send_stream(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let mut flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    flags.set(MsgFlags::from_bits_retain(libc::MSG_MORE), more);
+    Ok(send(socket.as_fd().as_raw_fd(), bytes, flags)?)
+}
+
+#[allow(unsafe_code)]
+fn take_received(number: RawFd) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
@@ -148,6 +233,34 @@ mod tests {
         assert_eq!(text, "x");
         drop(ours);
         assert_eq!(receive_packet(&theirs, &mut buffer, &mut fds).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_stream_carries_descriptors_beside_the_bytes_they_came_with() {
+        let (ours, theirs) = stream_pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        send_stream(&ours, b"plain", true).unwrap();
+        send_packet(&ours, b"one", &[file.as_fd()]).unwrap();
+        send_packet(&ours, b"two", &[file.as_fd(), file.as_fd()]).unwrap();
+        send_stream(&ours, b"end", false).unwrap();
+        let (mut buffer, mut fds, mut text) = ([0; 64], Vec::new(), Vec::new());
+        let mut read = || {
+            let received = receive_stream(&theirs, &mut buffer, &mut fds).unwrap();
+            assert!(!received.cut);
+            text.extend_from_slice(&buffer[..received.bytes]);
+            let count = fds.len();
+            fds.clear();
+            (received.bytes, count)
+        };
+        assert_eq!([read(), read(), read()], [(8, 1), (3, 2), (3, 0)]);
+        assert_eq!(text, b"plainonetwoend");
+        let error = receive_stream(&theirs, &mut buffer, &mut fds).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        // More than there is room for: those that fit come, and it is said.
+        send_packet(&ours, b"many", &[file.as_fd(); 16]).unwrap();
+        assert!(receive_stream(&theirs, &mut buffer, &mut fds).unwrap().cut);
+        drop(ours);
+        assert_eq!(receive_stream(&theirs, &mut buffer, &mut fds).unwrap().bytes, 0);
     }
 
     #[test]

@@ -8,30 +8,16 @@ import ctypes
 import fcntl
 import json
 import os
-import pathlib
 import signal
 import socket
 import sys
 import tempfile
 import threading
 
-SOURCES = pathlib.Path(__file__).resolve().parents[2] / "src" / "shims" / "python"
+from support import boot_text, modules, variables
+
 PATIENCE = 30  # seconds until a test that waits has failed
 SUBREAPER = 36  # prctl(2)
-
-
-def modules():
-    found = {}
-    for path in SOURCES.rglob("*.py"):
-        parts = list(path.relative_to(SOURCES).with_suffix("").parts)
-        if parts == ["boot"]:
-            continue
-        if parts[0] != "gunicorn":
-            parts.insert(0, "rgunicorn")
-        if parts[-1] == "__init__":
-            parts.pop()
-        found[".".join(parts)] = path.read_text(encoding="utf-8")
-    return found
 
 
 def memory_file(content):
@@ -67,21 +53,7 @@ class Worker:
 
     def request(self, path="/", number=1):
         """Sends one request and gives the text of its answer's frame."""
-        pairs = {
-            "REQUEST_METHOD": "GET",
-            "SCRIPT_NAME": "",
-            "PATH_INFO": path,
-            "QUERY_STRING": "",
-            "RAW_URI": path,
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "8000",
-            "REMOTE_ADDR": "127.0.0.1",
-            "REMOTE_PORT": "4000",
-            "SERVER_SOFTWARE": "gunicorn/26.1.0",
-            "wsgi.url_scheme": "http",
-        }
-        block = "".join("%s\0%s\0" % pair for pair in pairs.items()).encode("latin-1")
+        block = "".join("%s\0%s\0" % pair for pair in variables(path=path).items()).encode("latin-1")
         payload = len(block).to_bytes(4, "big") + block
         self.queue.send(bytes((1, 1)) + number.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload)
         self.channel.settimeout(PATIENCE)
@@ -122,18 +94,20 @@ class Worker:
 
 
 class Arbiter:
-    """Starts a host in a directory of its own, where `files` are laid down first."""
+    """Starts a host in a directory of its own, where `files` are laid down first, and `before` may do more."""
 
-    def __init__(self, files=(), conf="gunicorn.conf.py", environ=()):
+    def __init__(self, files=(), conf="gunicorn.conf.py", environ=(), python=sys.executable, before=None):
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
         self.directory = tempfile.TemporaryDirectory(prefix="rgunicorn-host-")
         self.start = os.path.realpath(self.directory.name)
         for name, text in dict(files).items():
             self.write(name, text)
+        if before is not None:
+            before(self.start)
         if conf and ":" not in conf:
             conf = "file:" + os.path.join(self.start, conf)
         self.workers = []
-        self.host, self.output = self.spawn(conf, dict(environ))
+        self.host, self.output = self.spawn(python, conf, dict(environ))
 
     def write(self, name, text):
         with open(os.path.join(self.start, name), "w") as file:
@@ -143,7 +117,7 @@ class Arbiter:
         with open(os.path.join(self.start, name)) as file:
             return file.read()
 
-    def spawn(self, conf, environ):
+    def spawn(self, python, conf, environ):
         job = {
             "modules": modules(),
             "run": "host",
@@ -165,8 +139,8 @@ class Arbiter:
         env = dict(os.environ, RGUNICORN_SHIM_FD="6", RGUNICORN_HOST_FD="3", **environ)
         env.pop("PYTHONPATH", None)
         pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-c", (SOURCES / "boot.py").read_text(encoding="utf-8")],
+            python,
+            [python, "-c", boot_text()],
             env,
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in high.items()],
         )

@@ -5,6 +5,7 @@ Never here: anything the shim itself uses.
 """
 
 import array
+import fcntl
 import json
 import mmap
 import os
@@ -17,10 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(HERE, "..", "..", "src", "shims", "python")
 DEADLINE = 30.0
+
+# The shim's modules, importable here for tests of single functions.
+PACKAGE = types.ModuleType("rgunicorn")
+PACKAGE.__path__ = [SHIMS]
+sys.modules.setdefault("rgunicorn", PACKAGE)
 
 REQUEST, RESPONSE, BODY, ABORT, REFUSED, NOTE, READY = 1, 2, 3, 4, 6, 8, 0x10
 END, FD = 1, 2
@@ -73,6 +80,24 @@ def config(app, **changes):
     }
     whole.update(changes)
     return whole
+
+
+HOOKED = """
+import os, sys
+from rgunicorn import app, logs, settings, worker
+import logging, traceback
+%s
+def main(config):
+    hooks = {name: value for name, value in globals().items() if name in settings.HOOK_ARITY}
+    if "Log" in globals():
+        hooks["logger_class"] = Log
+    cfg = settings.Config(config["settings"], hooks)
+    app.set_import_path(config)
+    log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
+    made = worker.Worker(3, os.getppid(), app.App(cfg, config["app"]), cfg.timeout / 2, cfg, log)
+    made.server = "the server"
+    worker.serve(made, config)
+"""
 
 
 class Frame:
@@ -128,7 +153,7 @@ def variables(method="GET", path="/", query="", **more):
 class Shim:
     """One worker, started the way the arbiter starts one."""
 
-    def __init__(self, app, files=None, python=sys.executable, environ=None, pristine_title=True, **changes):
+    def __init__(self, app, files=None, python=sys.executable, environ=None, hooks=None, **changes):
         self.directory = tempfile.mkdtemp(prefix="rgunicorn-shim-")
         for name, text in (files or {}).items():
             with open(os.path.join(self.directory, name), "w") as file:
@@ -142,7 +167,12 @@ class Shim:
         os.ftruncate(board, 4096)
         self.cells = memoryview(mmap.mmap(board, 4096)).cast("Q")
         memory = os.memfd_create("shim")
-        job = json.dumps({"modules": modules(), "run": "worker", "config": self.config}).encode()
+        job = {"modules": modules(), "run": "worker", "config": self.config}
+        if hooks is not None:
+            # The host would have evaluated them. What it then does in the worker is this.
+            job["modules"]["rgunicorn.hooked"] = HOOKED % hooks
+            job["run"] = "hooked"
+        job = json.dumps(job).encode()
         os.write(memory, job)
         self.errors = tempfile.TemporaryFile()
         places = (theirs.fileno(), self.queue_end.fileno(), board, memory)
@@ -150,7 +180,7 @@ class Shim:
 
         def place():
             os.setpgid(0, 0)
-            high = [os.dup2(fd, 40 + number) for number, fd in enumerate(places)]
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200) for fd in places]
             for number, fd in enumerate(high):
                 os.dup2(fd, 3 + number, inheritable=True)
 
@@ -177,6 +207,8 @@ class Shim:
         return self
 
     def __exit__(self, *_):
+        if not os.path.exists(self.directory):
+            return
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

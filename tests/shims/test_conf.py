@@ -93,6 +93,23 @@ class Values(unittest.TestCase):
             ],
         )
 
+    def test_a_subclass_of_a_worker_goes_by_the_name_of_its_base(self):
+        for text in (
+            "from gunicorn.workers.sync import SyncWorker\n"
+            "class Mine(SyncWorker):\n    def init_process(self): super().init_process()\n"
+            "class worker_class(Mine): pass\n",
+            "worker_class = 'mine.Mine'\n",
+        ):
+            message = self.values(
+                text, files={"mine.py": "from gunicorn.workers.sync import SyncWorker\nclass Mine(SyncWorker): pass\n"}
+            )
+            self.assertEqual([value[:2] for value in message["values"]], [["worker_class", "gunicorn.workers.sync.SyncWorker"]])
+            self.assertEqual(message["opaque"], ["worker_class"])
+        for name in ("gevent", "uvicorn.workers.UvicornWorker", "gunicorn.workers.gthread.ThreadWorker"):
+            message = self.values("worker_class = %r\n" % name)
+            self.assertEqual(message["values"], [["worker_class", name, 1]])
+            self.assertEqual(message["opaque"], [])
+
     def test_what_has_no_form_in_json_stays(self):
         message = self.values(
             "from functools import partial\n"
@@ -228,6 +245,14 @@ class Failures(unittest.TestCase):
         ):
             error, _, code = self.fails(text)
             self.assertEqual((error, code), ("gunicorn.conf.py:1: " + words, 1))
+
+    def test_a_worker_class_that_serves_requests_itself(self):
+        error, _, code = self.fails(
+            "from gunicorn.workers.sync import SyncWorker\n"
+            "class Mine(SyncWorker):\n    def handle_request(self, *args): pass\nworker_class = Mine\n"
+        )
+        words = "worker_class: Mine.handle_request would replace what serves requests here"
+        self.assertEqual((error, code), ("gunicorn.conf.py:4: " + words, 1))
 
     def test_too_much(self):
         error, _, _ = self.fails("raw_env = ['A=' + 'x' * 200000]\n")

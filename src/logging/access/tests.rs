@@ -29,6 +29,7 @@ fn response() -> ResponseHead {
     let mut head = ResponseHead::default();
     head.push(b"Content-Type", b"text/plain");
     head.push(b"X-Request-Id", b"the app's, not sent");
+    head.push(b"Server", b"the app's, not sent");
     head.content_length = Some(1234);
     head
 }
@@ -45,6 +46,7 @@ fn record<'a>(head: Option<&'a RequestHead>, response: &'a ResponseHead) -> Reco
         time: UNIX_EPOCH + Duration::from_secs(1_600_000_000),
         pid: 77,
         request_id: b"4f1c",
+        response_id: b"2a2a",
         block: b"PATH_INFO\0/a b\0REMOTE_USER\0ann\0X\0one\0X\0two\0Y\0request\0",
         notes: b"y\0app\0z\0new\0",
     }
@@ -67,7 +69,8 @@ fn every_atom_of_a_full_and_of_an_unreadable_request() {
     let head = request(b"/a%20b?c=d", fields);
     let response = response();
     let (full, mut empty) = (record(Some(&head), &response), record(None, &response));
-    (empty.remote_addr, empty.block, empty.notes, empty.pid, empty.request_id) = ("", b"", b"", 0, b"");
+    (empty.remote_addr, empty.block, empty.notes, empty.pid) = ("", b"", b"", 0);
+    (empty.request_id, empty.response_id) = (b"", b"");
     for (atom, expected, without) in [
         ("h", "192.0.2.1", "-"),
         ("l", "-", "-"),
@@ -89,8 +92,9 @@ fn every_atom_of_a_full_and_of_an_unreadable_request() {
         ("p", "<77>", "-"),
         ("{USER-agent}i", "curl", "-"),
         ("{content-type}o", "text/plain", "text/plain"),
-        ("{X-Request-ID}o", "4f1c", "-"),
+        ("{X-Request-ID}o", "2a2a", "-"),
         ("{content-length}o", "1234", "1234"),
+        ("{SERVER}o", "-", "-"),
         ("{x}e", "two", "-"),
         ("{Y}e", "app", "-"),
         ("{Z}e", "new", "-"),
@@ -207,7 +211,7 @@ fn the_writer_keeps_lines_in_order_and_counts_what_it_drops() {
     let response = response();
     let record = record(None, &response);
     let (read, write) = crate::sys::fd::pipe().unwrap();
-    let mut log = AccessWriter::new(AccessFormat::compile("%(m)500s").unwrap(), write);
+    let mut log = AccessWriter::new(AccessFormat::compile("%(m)500s").unwrap(), Some(write), None);
     let lines = BUFFER_LIMIT / 501 + 10;
     for _ in 0..lines {
         log.log(&record);

@@ -23,6 +23,7 @@ RIGHTS = _socket.CMSG_SPACE(4)  # Room for one descriptor beside a message.
 CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 COPY = 16384  # Bodies up to this size are copied behind their header; larger ones are sent from where they are.
 PIECES = 1024  # The kernel takes no more pieces in one call.
+NOTE_LIMIT = 65536  # Bytes of a NOTE frame; what is cut off at the end is ignored.
 FRAME = 64 << 20  # Larger bodies are cut into frames of this size.
 
 

@@ -196,14 +196,53 @@ def sort_names(module, shown):
                 callables[name] = value
                 report["opaque"].append(name)
                 continue
-            if name == "worker_class" and inspect.isclass(value):
-                value = "%s.%s" % (value.__module__, value.__qualname__)
+            if name == "worker_class":
+                value, own = worker_class(value)
+                if own is not None:
+                    callables[name] = own
+                    report["opaque"].append(name)
             report["values"].append([name, plain(name, value), line])
         except Exception as error:
             print("Invalid value for %s: %s\n" % (name, value), file=sys.stderr, flush=True)
             raise Failed("%s: %s: %s" % (where, name, " ".join(str(error).split()))) from error
     return Evaluated(report, callables)
 
+
+def worker_class(value):
+    """The name of a class of workers, and the class itself if it derives from one of ours."""
+    if isinstance(value, str) and "." in value and value not in settings.WORKER_CLASSES.values():
+        try:
+            value = settings.load_class(value)
+        except RuntimeError:
+            return value, None  # the arbiter knows names that nothing here stands for
+    if not inspect.isclass(value):
+        return value, None
+    for base in value.__mro__:
+        name = "%s.%s" % (base.__module__, base.__qualname__)
+        if name in settings.WORKER_CLASSES.values():
+            refuse_own_loops(value, base)
+            return name, value if value is not base else None
+    return "%s.%s" % (value.__module__, value.__qualname__), None
+
+
+def derives_from(own, name):
+    name = settings.WORKER_CLASSES.get(name, name)
+    return any("%s.%s" % (base.__module__, base.__qualname__) == name for base in own.__mro__)
+
+
+def refuse_own_loops(value, base):
+    """A subclass may add to what a worker does around requests, but not take their place."""
+    for between in value.__mro__[: value.__mro__.index(base)]:
+        for name in OWN_LOOPS:
+            if name in vars(between):
+                raise TypeError("%s.%s would replace what serves requests here" % (between.__qualname__, name))
+
+
+# Methods of Gunicorn's workers that wait for connections, or read requests and write responses.
+OWN_LOOPS = (
+    "run accept listen handle handle_request handle_error wait run_for_one run_for_multiple enqueue_req finish_request"
+    " finish_body murder_keepalived get_thread_pool patch timeout_ctx is_parent_alive".split()
+)
 
 KNOWN = frozenset(settings.make_settings())
 

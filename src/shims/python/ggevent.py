@@ -10,10 +10,11 @@ import gevent.monkey
 from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.lock import RLock
-from gevent.pool import Group
 
 from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
 from rgunicorn.request import descriptor
+
+BATCH = 8  # Requests that are begun before greenlets that can go on have their turn.
 
 
 def patch():
@@ -73,17 +74,21 @@ class Loop:
     def __init__(self, worker, handler, queue, board, channel, slots):
         self.worker = worker
         self.handler = handler
-        handler.fatal += (gevent.GreenletExit,)
+        handler.leaving = gevent.GreenletExit
         self.queue = queue
         self.cells = board.cells
         self.channel = channel
         self.slots = slots
-        self.free = list(range(slots, 0, -1))
-        self.has_free = Event()
-        self.running = Group()
+        self.unused = list(range(slots, 0, -1))  # Cells that no greenlet has yet.
+        self.idle = []  # Greenlets that wait for a request. One that is used again costs no new stack.
+        self.running = {}
         self.stopped = Event()
         self.ended = None
-        self.bell = get_hub().loop.async_()
+        self.buffer = bytearray(LARGEST)
+        self.view, self.into = memoryview(self.buffer), [self.buffer]
+        loop = get_hub().loop
+        self.readable = loop.io(queue.socket.fileno(), 1)
+        self.bell = loop.async_()
         self.bell.start(self.stopped.set)
 
     def interrupt(self):
@@ -95,60 +100,77 @@ class Loop:
         gevent.spawn(act)
 
     def run(self):
-        reader = gevent.spawn(self.receive)
+        self.readable.start(self.receive)
         self.stopped.wait()
-        # It waits for a message or for a free slot: between a message and its greenlet there is no wait.
-        reader.kill()
-        if self.ended is None and not self.running.join(timeout=self.worker.cfg.graceful_timeout):
-            self.worker.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
-            self.running.kill(timeout=1)
+        self.readable.stop()
+        with gevent.Timeout(self.worker.cfg.graceful_timeout, False):
+            while self.running and not self.ended:
+                self.stopped.clear()
+                self.stopped.wait()
         if self.ended:
             raise self.ended
+        if self.running:
+            self.worker.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
+            gevent.killall(list(self.running.values()), timeout=1)
 
     def receive(self):
-        worker, cells, buffer = self.worker, self.cells, bytearray(LARGEST)
-        view, into = memoryview(buffer), [buffer]
-        receive, environs = self.queue.receive, self.handler.environs
-        hub = get_hub()
-        readable = hub.loop.io(self.queue.socket.fileno(), 1)
+        """Called by the hub when there are messages. Each is run until it waits before the next is taken, so that none
+        is tied to this worker without being run."""
         try:
-            while worker.alive:
-                if not self.free:
-                    self.has_free.clear()
-                    self.has_free.wait()
-                    continue
-                try:
-                    count, rights, _, _ = receive(into, RIGHTS, CLOEXEC | MSG_DONTWAIT)
-                except BlockingIOError:
-                    hub.wait(readable)
-                    continue
+            for _ in range(BATCH):
+                if not self.worker.alive:
+                    return self.stopped.set()
+                slot = self.pick()
+                if slot is None:
+                    return self.readable.stop()
+                count, rights, _, _ = self.queue.receive(self.into, RIGHTS, CLOEXEC | MSG_DONTWAIT)
                 if not count:
                     raise ChannelEnded
-                _, flags, id, _, size = request_header(buffer)
-                cell = self.free.pop()
-                cells[cell] = id  # From here on the request counts as run, should this process die.
-                worker.nr += 1
+                _, flags, id, _, size = request_header(self.buffer)
+                self.cells[slot.cell] = id  # From here on the request counts as run, should this process die.
+                self.idle.pop()
+                self.worker.nr += 1
                 if flags == END:
-                    environ = environs.from_message(view, count, size)
+                    environ = self.handler.environs.from_message(self.view, count, size)
                 else:
-                    environ = environs.from_file(view, count, size, descriptor(flags, rights))
-                self.running.spawn(self.serve, cell, id, environ)
-                gevent.sleep(0)  # It runs until it waits; only then is there time for another.
-        except ChannelEnded as error:
+                    fd = descriptor(flags, rights)
+                    environ = self.handler.environs.from_file(self.view, count, size, fd)
+                self.running[slot.cell] = slot
+                slot.switch((id, environ))
+        except BlockingIOError:
+            pass  # No more for now.
+        except BaseException as error:
             self.end(error)
 
-    def serve(self, cell, id, environ):
-        try:
-            with environ["wsgi.input"]:
-                self.handler.run(id, environ)
-        except ChannelEnded as error:
-            self.end(error)
-        finally:
-            self.cells[cell] = 0
-            self.free.append(cell)
-            self.has_free.set()
-            if not self.worker.alive:
-                self.stopped.set()
+    def pick(self):
+        """An idle greenlet, which stays in the list; or None if all slots are taken."""
+        if not self.idle:
+            if not self.unused:
+                return None
+            slot = gevent.Greenlet(self.serve, self.unused.pop())
+            slot.switch()  # To where it waits.
+        return self.idle[-1]
+
+    def serve(self, cell):
+        """What each greenlet does: one request after the other."""
+        me, park = gevent.getcurrent(), get_hub().switch
+        me.cell = cell
+        while True:
+            self.idle.append(me)
+            id, environ = park()
+            try:
+                with environ["wsgi.input"]:
+                    self.handler.run(id, environ)
+            except ChannelEnded as error:
+                self.end(error)
+            finally:
+                self.cells[cell] = 0
+                del self.running[cell]
+                if not self.worker.alive:
+                    self.stopped.set()
+                elif not self.idle and not self.unused:
+                    self.readable.start(self.receive)
+            del environ  # Nothing of a request is kept until the next.
 
     def end(self, error):
         self.ended = error

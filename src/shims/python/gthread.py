@@ -4,6 +4,7 @@ Never here: how requests are answered (handler.py).
 """
 
 import os
+import signal
 import threading
 
 from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
@@ -28,19 +29,25 @@ class Loop:
         self.slots = slots
         self.ended = None  # What ended a thread for all of them.
         self.news, self.wake_end = os.pipe()
+        os.set_blocking(self.wake_end, False)
+        # A signal that comes just before the main thread begins to wait ends its wait as well.
+        signal.set_wakeup_fd(self.wake_end, warn_on_full_buffer=False)
 
     def interrupt(self):
         """Wakes the main thread. For signal handlers too: a write is all it does."""
-        os.write(self.wake_end, b"!")
+        try:
+            os.write(self.wake_end, b"!")
+        except BlockingIOError:
+            pass  # Full: it is being woken already.
 
     def run(self):
         for number in range(self.slots):
             # Daemons: those that wait for a message when all others are done need not be waited for.
             threading.Thread(target=self.slot, args=(number,), name="slot-%d" % number, daemon=True).start()
-        while self.worker.alive or self.busy():
+        while not self.ended and (self.worker.alive or self.busy()):
             os.read(self.news, 64)
-            if self.ended:
-                raise self.ended
+        if self.ended:
+            raise self.ended
 
     def busy(self):
         return any(self.cells[1 : 1 + self.slots])

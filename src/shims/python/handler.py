@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 
 from rgunicorn import hookview
-from rgunicorn.channel import COPY, END, NOTE, RESPONSE, ChannelEnded, counted, header
+from rgunicorn.channel import COPY, END, NOTE, NOTE_LIMIT, RESPONSE, ChannelEnded, counted, header
 from rgunicorn.request import Environs
 from rgunicorn.response import UNKNOWN, Exchange, FileWrapper, Head
 
@@ -67,7 +67,7 @@ def sendfile_is_on(cfg):
 class Handler:
     """Serves requests with one app over one channel. Slots share it; it keeps nothing of any request."""
 
-    fatal = (ChannelEnded,)  # What ends more than the request in which it is raised.
+    leaving = ChannelEnded  # What ends more than the request in which it is raised, once the worker retires.
 
     def __init__(self, worker, channel, config, multithread):
         self.worker = worker
@@ -79,7 +79,7 @@ class Handler:
         self.environs = Environs(base_environ(self.cfg, multithread))
         self.Exchange = type("Exchange", (Exchange,), {"channel": channel, "log": worker.log})
         self.sendfile = sendfile_is_on(self.cfg)
-        self.names = config.get("environ_names") or []
+        self.names = frozenset(name.lower() for name in config.get("environ_names") or ())
         self.access = bool(config.get("access_by_app"))
         self.watched = self.access or self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request")
         self.forked = False  # True in a child that app code has forked.
@@ -101,7 +101,7 @@ class Handler:
                 if head is not None and body.__class__ is bytes:
                     size, length, data = len(body), head.length, head.data
                     if size <= COPY and (length == size or length == UNKNOWN):
-                        exchange.begun = exchange.sending = True
+                        exchange.begun = exchange.sending = exchange.ended = True
                         self.send(counted(RESPONSE, END, id, 4 + len(data) + size, len(data)) + data + body)
                         return
             self.respond(exchange, environ, result)
@@ -156,18 +156,18 @@ class Handler:
         return exchange.end()
 
     def note(self, exchange, environ):
-        """Values for `%({name}e)s` of the access log, to go just before the end."""
+        """Values for `%({name}e)s` of the access log, to go just before the end. Names count in any case."""
         if self.names:
-            pairs = [(name, environ[name]) for name in self.names if name in environ]
+            pairs = [(name, value) for name, value in environ.items() if str(name).lower() in self.names]
             text = "".join("%s\0%s\0" % (name, str(value).replace("\0", "")) for name, value in pairs)
-            data = text.encode("latin-1", "backslashreplace")
+            data = text.encode("latin-1", "backslashreplace")[:NOTE_LIMIT]
             exchange.note = header(NOTE, 0, exchange.id, len(data)) + data
 
     def fail(self, exchange, environ, error):
         """The app raised: the error page, or, if the head is out, an end that the client sees to be none."""
         if self.forked:
             os._exit(0)  # App code has forked, and its child came back here: it has nobody to answer.
-        if isinstance(error, self.fatal):
+        if isinstance(error, ChannelEnded) or not self.worker.alive and isinstance(error, self.leaving):
             raise error
         if exchange.sending and isinstance(error, ConnectionError):
             raise ChannelEnded from None

@@ -7,10 +7,12 @@ It does what the arbiter asks for, one message after the other. Never: a decisio
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 import threading
 import traceback
+from os import close  # before a configuration has gevent replace it by one that closes later
 
 from . import conf, settings, spawn
 from .server import Server
@@ -34,9 +36,15 @@ def main(config):
     arbiter.setblocking(True)
     arbiter.set_inheritable(False)
     spawn.reserve((4, 5))
-    host = Host(config, arbiter)
-    code = host.run()
-    leave(code)
+    code = 1
+    try:
+        code = Host(config, arbiter).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the arbiter is gone
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
 
 
 def leave(code):
@@ -67,6 +75,7 @@ class Host:
         self.callables = {}
         self.cfg = None
         self.server = None
+        self.is_worker = False
 
     def run(self):
         """Evaluates, then serves the arbiter until it closes the connection. Gives the exit code."""
@@ -108,21 +117,22 @@ class Host:
         return json.loads(packet), descriptors
 
     def answer(self, message, descriptors):
+        """Does what the message asks for, and says so."""
         kind = message["type"]
-        answer = {"of": kind}
+        answer = {"type": "done", "of": kind}
         answer.update((key, message[key]) for key in ("name", "worker") if key in message)
         try:
-            result = HANDLERS[kind](self, message, descriptors)
-            answer["type"] = "done"
+            if HANDLERS[kind](self, message, descriptors) is ANSWERED:
+                return
         except Refused as failure:
             answer.update(type="failed", error=str(failure), exit=failure.exit)
-            result = answer
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
-        # A fork has been answered already, before the new process could do anything.
-        if result is not ANSWERED:
-            self.send(answer)
+                close(descriptor)
+            # Whatever a hook has printed is in the log when the arbiter hears that it is done.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self.send(answer)
 
     # What the arbiter may ask for.
 
@@ -130,6 +140,7 @@ class Host:
         config = message["config"]
         self.config = config
         try:
+            os.environ.update(config.get("env", ()))
             values, callables = with_precedence(config["settings"], self.callables)
             self.cfg = cfg = settings.Config(values, callables)
             os.environ.update(cfg.env)
@@ -148,6 +159,11 @@ class Host:
             raise self.at_start(error) from error
 
     def ask(self, command, pid=None):
+        """Passes on what code wants of the server: from here by a message, from a worker by a signal."""
+        if self.is_worker:
+            number = COMMAND_SIGNALS[command]
+            os.kill(self.server.pid if pid is None else pid, number)
+            return
         message = {"type": "command", "command": command}
         if pid is not None:
             message["pid"] = pid
@@ -171,11 +187,12 @@ class Host:
         self.call(name, arguments, name in OUTSIDE_LOOP or message.get("old", 0) is None)
 
     def fork(self, message, descriptors):
-        from .worker import Worker
-
         server = self.server
         age = server.worker_age = message["age"]
-        worker = Worker(age, server.pid, server.app, self.cfg.timeout / 2, self.cfg, server.log)
+        try:
+            worker = self.cfg.worker_class(age, server.pid, [], server.app, self.cfg.timeout / 2, self.cfg, server.log)
+        except Exception as error:
+            raise self.in_loop(error) from error
         worker.server = server
         self.call("pre_fork", (server, worker), False)
 
@@ -201,12 +218,13 @@ class Host:
     def reopen(self, message, descriptors):
         sys.stderr.flush()
         os.dup2(descriptors[0], 2)
-        reopen_files = getattr(self.server and self.server.log, "reopen_files", None)
-        if reopen_files is not None:
-            try:
-                reopen_files()
-            except Exception as error:
-                raise self.in_loop(error) from error
+        if self.server is None:
+            return
+        try:
+            self.server.log.reopen_files()
+        except OSError:
+            # The old files go on; a log is no reason to end.
+            self.server.log.error("Cannot open the log files again", exc_info=True)
 
     # How a failure looks.
 
@@ -232,54 +250,57 @@ class Host:
 
     def be_worker(self, worker, descriptors):
         """In the new process; does not return."""
+        from .worker import leave, serve
+
         code = 255
         try:
             # The number is about to be the channel's; closing it is not for an object that knows nothing of that.
             self.arbiter.detach()
+            self.is_worker = True
             spawn.place(descriptors, WORKER_PLACES)
             if os.getppid() != self.server.pid:
                 return  # the arbiter is gone
             after_fork()
             worker.pid = os.getpid()
-            code = self.start_worker(worker)
+            code = self.before_app(worker)
+            if code is None:
+                serve(worker, self.config)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            leave(code)
 
-    def start_worker(self, worker):
-        from .worker import serve
-
+    def before_app(self, worker):
+        """What a worker does with the rights of the host. Gives the exit code if it gets no further."""
         config = self.config
         try:
             self.cfg.post_fork(self.server, worker)
             spawn.drop_privileges(config["user"], config["group"], config["initgroups"])
             spawn.die_with_parent()
-        except BaseException as error:
-            return self.worker_failed(worker, error)
-        serve(worker, config)
-        return 0
+        except SystemExit as stop:
+            return self.last_words(worker, stop)
+        except Exception as error:
+            self.server.log.error("Exception in worker process", exc_info=conf.trimmed(error))
+            print(error, file=sys.stderr, flush=True)
+            return self.last_words(worker, None)
+        return None
 
-    def worker_failed(self, worker, error):
-        """The worker got no further than post_fork. Words and codes are Gunicorn's."""
-        log = self.server.log
-        if isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            if error.code is not None and not isinstance(error.code, int):
-                print(error.code, file=sys.stderr)
-        else:
-            log.error("Exception in worker process", exc_info=conf.trimmed(error))
-            print(error, file=sys.stderr)
-            code = BOOT_ERROR
-        log.info("Worker exiting (pid: %s)", worker.pid)
+    def last_words(self, worker, stop):
+        from .worker import exit_code
+
         try:
             self.cfg.worker_exit(self.server, worker)
         except Exception:
-            log.warning("Exception during worker exit:\n%s", traceback.format_exc())
-        return code & 0xFF
+            self.server.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+        return BOOT_ERROR if stop is None else exit_code(stop)
 
 
-ANSWERED = object()
+ANSWERED = object()  # a fork: before the new process could do anything
+COMMAND_SIGNALS = {
+    "reload": signal.SIGHUP,
+    "stop": signal.SIGTERM,
+    "ttin": signal.SIGTTIN,
+    "ttou": signal.SIGTTOU,
+    "kill_worker": signal.SIGTERM,
+}
 
 HANDLERS = {
     "configure": Host.configure,
@@ -294,11 +315,15 @@ HANDLERS = {
 def with_precedence(values, callables):
     """A class or dictionary of the file counts unless a later source named something else."""
     default = settings.make_settings()
-    callables = {
-        name: value
-        for name, value in callables.items()
-        if name in settings.HOOK_ARITY or values.get(name) in (None, default[name].value)
-    }
+
+    def counts(name):
+        value = values.get(name)
+        if name in settings.HOOK_ARITY or value in (None, default[name].value):
+            return True
+        # The arbiter knows this one by the name of the class it derives from.
+        return name == "worker_class" and conf.derives_from(callables[name], value)
+
+    callables = {name: value for name, value in callables.items() if counts(name)}
     return {name: value for name, value in values.items() if name not in callables}, callables
 
 

@@ -82,7 +82,11 @@ class Environs:
             text, start, offset = read_block(view, count, size, fd)
         pieces = iter(text.split("\0"))
         environ.update(zip(pieces, pieces))
-        environ["wsgi.input"] = io.BufferedReader(Rest(start, fd, offset), BLOCK)
+        if start or offset:
+            environ["wsgi.input"] = io.BufferedReader(Rest(start, fd, offset), BLOCK)
+        else:
+            os.lseek(fd, 0, os.SEEK_SET)  # Nobody else moves it, and where it was means nothing.
+            environ["wsgi.input"] = open(fd, "rb", BLOCK)
         return environ
 
 

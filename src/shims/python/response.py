@@ -121,10 +121,13 @@ class Exchange:
             raise AssertionError("Response headers already set!")
         pairs = tuple(headers)
         try:
-            self.head = heads[status, pairs]
-        except (KeyError, TypeError):  # TypeError: pairs that are lists have no hash.
-            self.head = Head(status, pairs)
-            remember(self.head, status, pairs)
+            head = heads.get((status, pairs))
+        except TypeError:
+            head = None  # Pairs that are lists have no hash: such a head is made anew each time.
+        if head is None:
+            head = Head(status, pairs)
+            remember(head, status, pairs)
+        self.head = head
         return self.write
 
     def early_hints(self, headers):
@@ -316,4 +319,4 @@ def remember(head, status, pairs):
     try:
         heads[status, pairs] = head
     except TypeError:
-        pass  # A list among the pairs: it has no hash, and such a head is made anew each time.
+        pass  # See start_response().

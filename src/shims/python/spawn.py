@@ -110,12 +110,17 @@ def place(descriptors, places):
 
 def reserve(places):
     """Keeps numbers free of files that the configuration or the app opens, since workers need them."""
-    with open(os.devnull, "rb") as nothing:
-        for number in places:
-            try:
-                os.fstat(number)
-            except OSError:
-                os.dup2(nothing.fileno(), number, inheritable=False)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number in places:
+        if number == nothing:
+            # The lowest free number is what open() gives; it may be one of them.
+            nothing = os.dup(nothing)
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(nothing, number, inheritable=False)
+    close(nothing)
 
 
 def drop_privileges(user, group, initgroups):

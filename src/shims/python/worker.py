@@ -187,6 +187,15 @@ def failing_app(text):
 
 def guard_forks(worker, handler, channel, queue, board):
     """App code may fork. Its child is no worker: it can take no request, answer none, and dies by the usual signals."""
+    ours = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT)
+    masks = threading.local()
+
+    def before():
+        # A signal for the child must not meet our handlers there, nor be forgotten while it gets rid of them.
+        masks.old = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+    def after():
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.old)
 
     def in_child():
         handler.forked = True
@@ -195,11 +204,13 @@ def guard_forks(worker, handler, channel, queue, board):
         queue.close()
         board.close()
         faulthandler.disable()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT):
+        signal.set_wakeup_fd(-1)
+        for number in ours:
             if getattr(signal.getsignal(number), "__self__", None) is worker:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        after()
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
 
 
 def serve(worker, config):
@@ -220,10 +231,8 @@ def run(worker, config):
         return 0
     except SystemExit as stop:
         return exit_code(stop)
-    except ChannelEnded:
-        return 0 if not worker.alive else 1
-    except ConnectionError:
-        return 1  # rgunicorn is gone.
+    except (ChannelEnded, ConnectionError):
+        return 1  # rgunicorn is gone, or what it reads from us is of no use any more.
     except apps.AppImportError as error:
         log.debug("Exception while loading the application", exc_info=True)
         print(error, file=sys.stderr, flush=True)

@@ -169,6 +169,11 @@ impl Client {
         Ok(())
     }
 
+    /// Reads so many bytes and forgets them.
+    pub(crate) fn skip(&mut self, count: usize) -> io::Result<()> {
+        self.exactly(count, &mut Vec::new())
+    }
+
     /// A head: status line and fields. 1xx heads come one by one here.
     pub(crate) fn try_head(&mut self) -> io::Result<Response> {
         let broken = |line: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not a head: {line:?}"));

@@ -1,0 +1,201 @@
+//! A client's share of a response on its way out: what is encoded, then what waits in files, as fast as its socket
+//! takes it.
+//!
+//! Never here: what stands in a response.
+
+use super::client::{Client, KEEP, Next, Phase, TURN};
+use super::event_loop::Front;
+use super::exchange::{Exchange, Stage};
+use super::tokens::Key;
+use crate::base::level::Level;
+use std::io::ErrorKind;
+
+/// True if an error of a socket says that the other end is gone.
+fn is_departure(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::NotConnected
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    )
+}
+
+impl Front {
+    /// Writes what is ready for a client, refills from the spool, and ends the exchange when all is out.
+    pub(super) fn flush_client(&mut self, key: Key) {
+        let Some(mut client) = self.clients.take(key) else {
+            return;
+        };
+        match self.flush_turn(key, &mut client) {
+            Next::Keep => self.clients.put(key, client),
+            Next::Close => self.close_client(key, client),
+        }
+    }
+
+    fn flush_turn(&mut self, key: Key, client: &mut Client) -> Next {
+        let mut budget = TURN;
+        loop {
+            self.refill(client);
+            while client.writable && !client.out.is_empty() {
+                match client.stream.send(client.out.rest(), client.sends_part) {
+                    Ok(count) => {
+                        // A short write means that the socket is full.
+                        client.writable = count == client.out.len();
+                        client.out.advance(count, KEEP);
+                        budget = budget.saturating_sub(count);
+                        client.stalled = false;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => return Next::Close,
+                }
+            }
+            if client.sends_part && client.out.is_empty() && client.writable {
+                if budget == 0 {
+                    self.resume_sends.push(key);
+                    return Next::Keep;
+                }
+                match self.send_part(client, &mut budget) {
+                    Next::Keep => continue,
+                    Next::Close => return Next::Close,
+                }
+            }
+            if client.has_unsent() {
+                // Only what the client takes starts the clock over, not what the app adds.
+                if !std::mem::replace(&mut client.stalled, true) {
+                    let limit = self.config.http.send_timeout;
+                    self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+                }
+                return Next::Keep;
+            }
+            client.stalled = false;
+            if client.phase == Phase::Answering && self.config.http.send_timeout.is_some() {
+                self.client_timers.set(key.place(), None);
+            }
+            if client.close {
+                return self.linger(key, client);
+            }
+            let Some(exchange_key) = client.exchange else {
+                return Next::Keep;
+            };
+            let Some(exchange) = self.exchanges.get(exchange_key) else {
+                return Next::Keep;
+            };
+            if exchange.ended && (exchange.end_sent || exchange.cut) && exchange.spool.is_empty() {
+                match self.conclude(key, client, exchange_key) {
+                    // A pipelined request may have been answered already.
+                    Next::Keep if !client.out.is_empty() => continue,
+                    next => return next,
+                }
+            }
+            if exchange.spool.is_empty() {
+                return Next::Keep;
+            }
+            if budget == 0 {
+                self.resume_sends.push(key);
+                return Next::Keep;
+            }
+        }
+    }
+
+    /// Encodes what stands before the next part of the spool, or the end of the response.
+    fn refill(&mut self, client: &mut Client) {
+        let Some(exchange_key) = client.exchange else { return };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        if exchange.stage == Stage::Committed {
+            while client.out.is_empty()
+                && !client.sends_part
+                && let Some(length) = exchange.spool.begin()
+            {
+                let allowed = client.conn.begin_data(length, &mut client.out.bytes);
+                exchange.spool.limit(allowed);
+                client.sends_part = allowed > 0;
+                if allowed == 0 {
+                    self.finish_part(&mut exchange);
+                }
+            }
+            if exchange.blocked && exchange.spool.has_room(self.config.http.response_spool) {
+                exchange.blocked = false;
+                // The worker's clock stood still as long as its client held it up.
+                self.worker_spoke(&exchange);
+                self.resume_links.extend(exchange.link);
+                self.give_credit(&mut exchange);
+            }
+            if exchange.ended && exchange.spool.is_empty() && !exchange.end_sent && !exchange.cut {
+                exchange.end_sent = true;
+                exchange.cut = !client.conn.send_end(&mut client.out.bytes);
+                if exchange.cut {
+                    let text = "the response is shorter than its Content-Length";
+                    self.say(Level::Warning, Some(&exchange), format_args!("{text}"));
+                }
+            }
+        }
+        self.exchanges.put(exchange_key, exchange);
+    }
+
+    /// Sends of the spool's first part what the socket takes, within the budget.
+    fn send_part(&mut self, client: &mut Client, budget: &mut usize) -> Next {
+        let mut next = Next::Keep;
+        let Some(exchange_key) = client.exchange else {
+            return next;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return next;
+        };
+        let length = exchange.spool.left();
+        let count = match exchange.spool.send(&client.stream, *budget) {
+            // Its bytes must be read to be sent.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                let most = self.scratch.len().min(KEEP);
+                let scratch = self.scratch.get_mut(..most).unwrap_or_default();
+                let count = exchange.spool.take(scratch);
+                if let Ok(count) = count {
+                    let bytes = self.scratch.get(..count).unwrap_or_default();
+                    client.out.bytes.extend_from_slice(bytes);
+                }
+                count
+            }
+            count => count,
+        };
+        match count {
+            Ok(count) if count > 0 || length == 0 => {
+                client.stalled = false;
+                *budget = budget.saturating_sub(count);
+                if exchange.spool.left() == 0 {
+                    client.sends_part = false;
+                    client.conn.end_data(length, &mut client.out.bytes);
+                    self.finish_part(&mut exchange);
+                }
+            }
+            Ok(_) => {
+                let text = "a file of the response has become shorter: the connection is cut";
+                self.break_off(&mut exchange, text);
+                client.sends_part = false;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_departure(error.kind()) => next = Next::Close,
+            Err(error) => {
+                let text = format!("cannot read a file of the response: {error}");
+                self.break_off(&mut exchange, &text);
+                client.sends_part = false;
+            }
+        }
+        self.exchanges.put(exchange_key, exchange);
+        next
+    }
+
+    fn finish_part(&mut self, exchange: &mut Exchange) {
+        if let Err(error) = exchange.spool.finish() {
+            let text = format!("cannot empty a spooled response: {error}");
+            self.break_off(exchange, &text);
+        }
+    }
+}
