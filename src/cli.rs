@@ -2,12 +2,16 @@
 //!
 //! Never here: a default or a help text of a setting.
 
+mod client;
+
+use crate::arbiter::Host;
 use crate::base::exit::Exit;
+use crate::config::gunicorn::FOREIGN;
 use crate::config::kind::{Kind, Raw};
 use crate::config::layers::{Entry, Layer, Origin};
 use crate::config::reference;
-use crate::config::settings::{Section, Setting};
-use crate::config::{Problems, Reloader};
+use crate::config::settings::{Gunicorn, Section, Setting};
+use crate::config::{Loaded, Problem, Problems, Reloader};
 use crate::logging::access::AccessFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -17,6 +21,9 @@ use std::process::ExitCode;
 
 /// The version, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The environment variable with more options.
+const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
 
 /// The internal subcommand that makes this process a front.
 const FRONT: &str = "__front";
@@ -28,7 +35,10 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == FRONT) {
         return crate::front::main();
     }
-    match parse(args) {
+    if let Some(code) = client::main(&args) {
+        return code;
+    }
+    match parse(args).and_then(with_arguments) {
         Err(Stop::Help(text)) => {
             print(&text);
             Exit::Ok.into()
@@ -36,7 +46,7 @@ pub fn main() -> ExitCode {
         Err(Stop::Usage { text, rest }) => {
             complain(&text);
             if let Some(asked) = rest
-                && let Err(problems) = reloader(asked.flags).load()
+                && let Err(problems) = reloader(asked.flags, Layer::new()).load(None)
             {
                 complain(&format!("{problems}\n"));
             }
@@ -47,12 +57,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn reloader(flags: Layer) -> Reloader {
+fn reloader(flags: Layer, arguments: Layer) -> Reloader {
     let (env, warnings) = environment();
     Reloader {
         flags,
+        arguments,
         env,
         start: start_directory(),
+        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         beside: beside(),
         warnings,
         check_format: |format| {
@@ -64,21 +76,36 @@ fn reloader(flags: Layer) -> Reloader {
 }
 
 fn run(asked: Asked) -> ExitCode {
-    let reloader = reloader(asked.flags);
-    let loaded = match reloader.load() {
+    let reloader = reloader(asked.flags, asked.arguments);
+    let (loaded, host) = match load(&reloader) {
         Err(problems) => return refuse(&problems),
-        Ok(loaded) => loaded,
+        Ok(both) => both,
     };
     if asked.print_config {
         print(&loaded.text);
     }
-    if asked.print_config || asked.check_config {
-        for warning in &loaded.warnings {
-            complain(&format!("rgunicorn: warning: {warning}\n"));
-        }
-        return Exit::Ok.into();
+    if !asked.print_config && !asked.check_config {
+        return crate::arbiter::main(reloader, loaded, host);
     }
-    crate::arbiter::main(reloader, loaded)
+    for warning in &loaded.warnings {
+        complain(&format!("rgunicorn: warning: {warning}\n"));
+    }
+    match crate::arbiter::check_app(&reloader, loaded, host) {
+        Ok(()) => Exit::Ok.into(),
+        Err(text) => {
+            complain(&format!("rgunicorn: {text}\n"));
+            Exit::Config.into()
+        }
+    }
+}
+
+/// Loads the configuration. If its file is Python, that has run afterwards, in the host that is returned.
+fn load(reloader: &Reloader) -> Result<(Loaded, Option<Host>), Problems> {
+    let Some(request) = reloader.conf()? else {
+        return Ok((reloader.load(None)?, None));
+    };
+    let (evaluated, host) = crate::arbiter::evaluate(&request, reloader).map_err(Problem::new)?;
+    Ok((reloader.load(Some(&evaluated))?, Some(host)))
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
@@ -144,6 +171,8 @@ fn beside() -> Vec<PathBuf> {
 pub struct Asked {
     /// The settings that were typed.
     pub flags: Layer,
+    /// Those of the environment variable GUNICORN_CMD_ARGS.
+    pub arguments: Layer,
     /// Print the configuration and stop.
     pub print_config: bool,
     /// Check the configuration and stop.
@@ -166,17 +195,53 @@ pub enum Stop {
     Problems(Problems),
 }
 
+/// Adds what GUNICORN_CMD_ARGS asks for.
+fn with_arguments(mut asked: Asked) -> Result<Asked, Stop> {
+    if let Some(text) = std::env::var_os(ARGUMENTS) {
+        let found = arguments(&text.to_string_lossy())?;
+        asked.arguments = found.flags;
+        asked.print_config |= found.print_config;
+        asked.check_config |= found.check_config;
+    }
+    Ok(asked)
+}
+
+/// Reads the text of GUNICORN_CMD_ARGS, in which an app cannot be named.
+fn arguments(text: &str) -> Result<Asked, Stop> {
+    let Some(words) = shlex::split(text) else {
+        let problem = Problem::new(format!(
+            "the environment variable {ARGUMENTS} has a quote that is not closed"
+        ));
+        return Err(Stop::Problems(problem.into()));
+    };
+    let name = OsString::from("rgunicorn");
+    let args = std::iter::once(name).chain(words.into_iter().map(OsString::from));
+    let mut found = parse_as(args, &Origin::Arguments).map_err(|stop| match stop {
+        Stop::Usage { text, rest } => {
+            let text = format!("in the environment variable {ARGUMENTS}:\n{text}");
+            Stop::Usage { text, rest }
+        }
+        stop => stop,
+    })?;
+    found.flags.remove("wsgi_app");
+    Ok(found)
+}
+
 /// Reads a command line, program name first.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Stop> {
+    parse_as(args, &Origin::CommandLine)
+}
+
+fn parse_as(args: impl IntoIterator<Item = OsString>, origin: &Origin) -> Result<Asked, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let mut unknown = String::new();
     loop {
         let error = match command().try_get_matches_from(&args) {
-            Ok(matches) if unknown.is_empty() => return asked(matches, true),
+            Ok(matches) if unknown.is_empty() => return asked(matches, origin, true),
             Ok(matches) => {
                 return Err(Stop::Usage {
                     text: unknown,
-                    rest: asked(matches, false).ok(),
+                    rest: asked(matches, origin, false).ok(),
                 });
             }
             Err(error) => error,
@@ -191,13 +256,65 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, Stop> {
             let text = if error.use_stderr() { unknown + &text } else { unknown };
             return Err(Stop::Usage { text, rest: None });
         };
-        args.remove(place);
+        let option = args.remove(place);
+        let meant = Meant::by(&option.to_string_lossy());
+        if let Meant::One(spelled) = meant {
+            args.insert(place, spelled.into());
+            continue;
+        }
         let usage = text.find("Usage: ").unwrap_or(text.len());
         let (mistake, usage) = text.split_at(usage);
         unknown.truncate(unknown.find("Usage: ").unwrap_or(unknown.len()));
-        unknown.push_str(mistake);
+        match meant {
+            Meant::Several(text) => unknown.push_str(&text),
+            _ => unknown.push_str(mistake),
+        }
         unknown.push_str(usage);
     }
+}
+
+/// What the beginning of a long option's name may mean.
+enum Meant {
+    Nothing,
+    /// Only one of Gunicorn's options, even if options of ours begin like that too: the option in full.
+    One(String),
+    /// Several; what to say about it.
+    Several(String),
+}
+
+impl Meant {
+    fn by(typed: &str) -> Self {
+        let (name, value) = match typed.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (typed, None),
+        };
+        let begin = |flag: &&str| flag.starts_with(name) && flag.starts_with("--");
+        let is_gunicorns = |setting: &&Setting| setting.gunicorn != Gunicorn::New || is_foreign(setting);
+        let theirs = settings()
+            .filter(is_gunicorns)
+            .filter_map(|s| s.flags.iter().copied().find(begin));
+        let actions = ["--check-config", "--print-config", "--version", "--help"];
+        let theirs: Vec<&str> = theirs.chain(actions.into_iter().filter(|flag| begin(flag))).collect();
+        let all: Vec<&str> = settings().filter_map(|s| s.flags.iter().copied().find(begin)).collect();
+        match theirs[..] {
+            [one] => Self::One(match value {
+                Some(value) => format!("{one}={value}"),
+                None => one.to_owned(),
+            }),
+            [] if all.len() < 2 => Self::Nothing,
+            [] => Self::ambiguous(name, &all),
+            _ => Self::ambiguous(name, &theirs),
+        }
+    }
+
+    fn ambiguous(name: &str, flags: &[&str]) -> Self {
+        let flags = flags.join(", ");
+        Self::Several(format!("error: ambiguous option: {name} could match {flags}\n\n"))
+    }
+}
+
+fn is_foreign(setting: &Setting) -> bool {
+    FOREIGN.iter().any(|row| row.setting.name == setting.name)
 }
 
 fn unknown_option(error: &clap::Error) -> Option<String> {
@@ -219,24 +336,39 @@ fn place_of(args: &[OsString], option: &str) -> Option<usize> {
 }
 
 /// What was typed. `words_count` is false where the value of an option that is not known may stand among the words.
-fn asked(mut matches: ArgMatches, words_count: bool) -> Result<Asked, Stop> {
+fn asked(mut matches: ArgMatches, origin: &Origin, words_count: bool) -> Result<Asked, Stop> {
     if matches.get_flag("version") {
         return Err(Stop::Help(format!("rgunicorn (version {VERSION})\n")));
     }
+    if matches.get_flag("control") {
+        let text = format!("error: {} must be the first argument\n", client::OPTION);
+        return Err(Stop::Usage { text, rest: None });
+    }
     let mut flags = Layer::new();
-    for setting in Setting::all().filter(|setting| !setting.flags.is_empty()) {
+    for setting in settings().filter(|setting| !setting.flags.is_empty()) {
         if let Some(raw) = typed(&mut matches, setting) {
-            flags.insert(setting.name, Entry::new(raw, Origin::CommandLine));
+            flags.insert(setting.name, Entry::new(raw, origin.clone()));
         }
     }
     if words_count {
-        add_words(&mut flags, &mut matches);
+        add_words(&mut flags, &mut matches, origin);
+    } else if let Some(word) = matches.remove_many("words").and_then(|mut words| words.next()) {
+        // Perhaps the app: enough not to say that there is none, and weaker than any program that was named.
+        flags
+            .entry("wsgi_app")
+            .or_insert_with(|| Entry::new(Raw::Text(word), Origin::Default));
     }
     Ok(Asked {
         flags,
+        arguments: Layer::new(),
         print_config: matches.get_flag("print-config"),
         check_config: matches.get_flag("check-config"),
     })
+}
+
+/// Every setting that may have a flag: ours, then those that only Gunicorn has.
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    Setting::all().chain(FOREIGN.iter().map(|row| &row.setting))
 }
 
 /// What was typed for one setting.
@@ -254,14 +386,14 @@ fn typed(matches: &mut ArgMatches, setting: &Setting) -> Option<Raw> {
 
 /// Plain words are the arguments of `--exec`; without it the first is a WSGI app, and the others mean nothing, as in
 /// Gunicorn.
-fn add_words(flags: &mut Layer, matches: &mut ArgMatches) {
+fn add_words(flags: &mut Layer, matches: &mut ArgMatches, origin: &Origin) {
     let words: Vec<String> = matches.remove_many("words").map(Iterator::collect).unwrap_or_default();
     let Some(first) = words.first() else {
         return;
     };
     let Some(entry) = flags.get_mut("exec") else {
         let app = Raw::Text(first.clone());
-        flags.insert("wsgi_app", Entry::new(app, Origin::CommandLine));
+        flags.insert("wsgi_app", Entry::new(app, origin.clone()));
         return;
     };
     if let Raw::Text(program) = &entry.raw {
@@ -287,6 +419,9 @@ pub fn command() -> Command {
             command = command.arg(arg(setting));
         }
     }
+    for row in FOREIGN.iter().filter(|row| !row.setting.flags.is_empty()) {
+        command = command.arg(arg(&row.setting).hide(true));
+    }
     let action = |id: &'static str, help: &'static str| Arg::new(id).long(id).help(help).action(ArgAction::SetTrue);
     command
         .next_help_heading("Actions")
@@ -297,6 +432,10 @@ pub fn command() -> Command {
         .arg(action(
             "print-config",
             "Print all settings and where each was set, and exit",
+        ))
+        .arg(action(
+            "control",
+            "As the first argument: send commands to a running server; `--control --help` tells how",
         ))
         .arg(action("version", "Print the version and exit").short('v'))
         .arg(
@@ -339,7 +478,7 @@ fn arg(setting: &'static Setting) -> Arg {
 /// The help of a setting: its summary, `detail`, choices and default.
 fn help(setting: &Setting, detail: &str) -> String {
     let mut text = setting.summary.to_owned();
-    if !setting.flag_value() {
+    if !setting.flag_value() && !text.is_empty() {
         let (first, rest) = text.split_at(1);
         text = format!("Turn off: {}{rest}", first.to_lowercase());
     }

@@ -3,16 +3,19 @@
 //! Codecs translate, plans decide, shells act.
 //!
 //! - [`base`]: plain shared types
-//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`control`]
+//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`control`],
+//!   [`command`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
-//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
+//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`commander`]
 //! - [`cli`]: the command line
 
 pub mod arbiter;
 pub mod base;
 pub mod cgi;
 pub mod cli;
+pub mod command;
+pub mod commander;
 pub mod config;
 pub mod control;
 pub mod fastcgi;
@@ -21,4 +24,6 @@ pub mod http1;
 pub mod logging;
 pub mod pipe;
 pub mod plan;
+pub mod proxy;
+pub mod shims;
 pub mod sys;

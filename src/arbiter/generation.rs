@@ -1,8 +1,9 @@
 //! One configuration in use, with what was opened for it.
 
+use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
-use crate::config::{AccessLog, Config, Loaded, Program};
+use crate::config::{AccessLog, Config, Loaded, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -27,6 +28,14 @@ pub(super) struct Generation {
     pub(super) listeners: Vec<Rc<Listener>>,
     pub(super) access_log: Option<OwnedFd>,
     pub(super) pools: Vec<PoolState>,
+    /// Nobody asked for the control socket it has.
+    pub(super) has_usual_control_socket: bool,
+    /// Its workers are forked by a host.
+    pub(super) has_host: bool,
+    /// That host, while it lives.
+    pub(super) host: Option<Host>,
+    /// What its Python workers read, once one was started.
+    pub(super) bundle: Option<OwnedFd>,
 }
 
 /// What the arbiter keeps for a pool.
@@ -42,7 +51,13 @@ pub(super) struct PoolState {
 impl Generation {
     /// Opens what a configuration needs, listeners aside. The reason for a failure is for the user.
     pub(super) fn prepare(loaded: Loaded) -> Result<Self, String> {
-        let Loaded { config, text, .. } = loaded;
+        let has_usual_control_socket = loaded.origins.is_default("control_socket");
+        let Loaded {
+            config,
+            text,
+            wants_host,
+            ..
+        } = loaded;
         let process = &config.process;
         let identity =
             Identity::resolve(process.user, process.group, process.initgroups).map_err(|error| chain(&error))?;
@@ -55,7 +70,11 @@ impl Generation {
             listeners: Vec::new(),
             access_log,
             pools,
+            has_usual_control_socket,
             config,
+            has_host: wants_host,
+            host: None,
+            bundle: None,
         })
     }
 
@@ -73,6 +92,17 @@ impl Generation {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
         }
+    }
+
+    /// Makes what workers read that are started without a host.
+    pub(super) fn make_bundle(&mut self, reloader: &Reloader) -> io::Result<()> {
+        if self.bundle.is_none()
+            && !self.has_host
+            && let Some(config) = self.python(reloader)
+        {
+            self.bundle = Some(super::python::bundle("worker", &config)?);
+        }
+        Ok(())
     }
 
     /// User and group of what its fronts must reach.

@@ -3,8 +3,9 @@
 use crate::config::{Bind, Config};
 use crate::sys::listen::{self, Bound};
 use crate::sys::process::set_umask;
+use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,6 +23,61 @@ pub(super) struct Listener {
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Another master serves it too.
+    is_shared: Cell<bool>,
+}
+
+/// Listening sockets that another master of ours handed over.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    sockets: Vec<Handed>,
+}
+
+#[derive(Debug)]
+struct Handed {
+    number: RawFd,
+    bound: Bound,
+    socket: OwnedFd,
+    is_taken: bool,
+}
+
+impl Inherited {
+    /// Adopts one, which must be a listening socket.
+    pub(super) fn add(&mut self, number: RawFd) -> io::Result<()> {
+        let socket = crate::sys::fd::adopt(number)?;
+        let bound = listen::bound(&socket)?;
+        self.sockets.push(Handed {
+            number,
+            bound,
+            socket,
+            is_taken: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// A copy of the one that is bound as asked for, if nobody has it yet. `binds` = all that is asked for.
+    fn take(&mut self, bind: &Bind, binds: &[Bind]) -> io::Result<Option<OwnedFd>> {
+        let is_named = |address| binds.contains(&Bind::Tcp(address));
+        let is_it = |handed: &&mut Handed| match (bind, &handed.bound) {
+            (Bind::Fd(wanted), _) => *wanted == handed.number,
+            // Whatever port the system chose then.
+            (Bind::Tcp(wanted), Bound::Tcp(has)) if wanted.port() == 0 => wanted.ip() == has.ip() && !is_named(*has),
+            (Bind::Tcp(wanted), Bound::Tcp(has)) => wanted == has,
+            // Without its file nobody finds it any more.
+            (Bind::Unix(wanted), Bound::Unix(has)) => wanted == has && identity(wanted).is_ok(),
+            _ => false,
+        };
+        let free = self.sockets.iter_mut().filter(|handed| !handed.is_taken);
+        let Some(handed) = free.into_iter().find(is_it) else {
+            return Ok(None);
+        };
+        handed.is_taken = true;
+        handed.socket.try_clone().map(Some)
+    }
 }
 
 /// Why a listener cannot be bound.
@@ -62,7 +118,7 @@ impl BindError {
 }
 
 /// As users write it.
-fn shown(bind: &Bind) -> String {
+pub(super) fn shown(bind: &Bind) -> String {
     match bind {
         Bind::Tcp(address) => address.to_string(),
         Bind::Unix(path) => format!("unix:{}", path.display()),
@@ -80,21 +136,28 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Binds all of `binds`, keeping those of `existing` that are bound the same way. All or nothing.
+/// Binds all of `binds`, keeping those of `existing` and of `inherited` that are bound the same way. All or nothing.
 pub(super) fn open(
     binds: &[Bind],
     config: &Config,
     existing: &[Rc<Listener>],
+    inherited: &mut Inherited,
     owner: Option<(u32, u32)>,
 ) -> Result<Vec<Rc<Listener>>, BindError> {
     let mut opened = Vec::with_capacity(binds.len());
+    inherited.sockets.iter_mut().for_each(|handed| handed.is_taken = false);
     for (index, bind) in binds.iter().enumerate() {
         let same = |listener: &&Rc<Listener>| listener.bind == *bind;
         if let Some(listener) = existing.iter().find(same) {
             opened.push(Rc::clone(listener));
             continue;
         }
-        let listener = Listener::open(bind, config, owner).map_err(|source| BindError {
+        let listener = match inherited.take(bind, binds) {
+            Ok(Some(socket)) => Listener::adopt(bind, socket, config),
+            Ok(None) => Listener::open(bind, config, owner),
+            Err(error) => Err(error),
+        };
+        let listener = listener.map_err(|source| BindError {
             index,
             bind: bind.clone(),
             source,
@@ -114,6 +177,24 @@ impl Listener {
             }
             Bind::Fd(number) => (crate::sys::fd::adopt(*number)?, None),
         };
+        Self::new(bind, socket, file)
+    }
+
+    /// Takes over what another master listens on.
+    fn adopt(bind: &Bind, socket: OwnedFd, config: &Config) -> io::Result<Self> {
+        listen::set_backlog(&socket, config.backlog)?;
+        let file = match bind {
+            Bind::Unix(path) => Some(SocketFile {
+                path: path.clone(),
+                identity: identity(path)?,
+                is_shared: Cell::new(true),
+            }),
+            Bind::Tcp(_) | Bind::Fd(_) => None,
+        };
+        Self::new(bind, socket, file)
+    }
+
+    fn new(bind: &Bind, socket: OwnedFd, file: Option<SocketFile>) -> io::Result<Self> {
         let name = match listen::bound(&socket)? {
             Bound::Tcp(address) => format!("http://{address}"),
             Bound::Unix(path) => format!("unix:{}", path.display()),
@@ -133,6 +214,18 @@ impl Listener {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+
+    /// What it was bound by.
+    pub(super) fn bind(&self) -> &Bind {
+        &self.bind
+    }
+
+    /// Whether another master serves it too, so that its file must stay.
+    pub(super) fn share(&self, is_shared: bool) {
+        if let Some(file) = &self.file {
+            file.is_shared.set(is_shared);
+        }
+    }
 }
 
 impl AsFd for Listener {
@@ -146,7 +239,7 @@ impl Drop for Listener {
         let Some(file) = &self.file else {
             return;
         };
-        if identity(&file.path).is_ok_and(|identity| identity == file.identity) {
+        if !file.is_shared.get() && identity(&file.path).is_ok_and(|identity| identity == file.identity) {
             let _ = std::fs::remove_file(&file.path);
         }
     }
@@ -173,6 +266,7 @@ fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Res
     let file = SocketFile {
         path: path.to_owned(),
         identity: identity(path)?,
+        is_shared: Cell::new(false),
     };
     Ok((socket, file))
 }

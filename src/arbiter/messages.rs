@@ -30,6 +30,13 @@ impl WorkerProcess {
     }
 
     fn log_line(&self, log: &Logger, line: &[u8]) {
+        if self.is_raw {
+            return log.app_output(self.pid, line);
+        }
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            return;
+        }
         let line = escape::cut(line, output::LINE);
         log.info(&self.context(), format_args!("{line}"));
     }
@@ -89,7 +96,7 @@ impl Arbiter {
             }
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
-                    let text = format_args!("Autorestarting worker after its share of requests.");
+                    let text = format_args!("Autorestarting worker after current request.");
                     self.log.info(&process.context(), text);
                 }
                 Input::WorkerSpent(worker)
@@ -206,12 +213,15 @@ impl Arbiter {
             match (worker, front) {
                 (Some(worker), _) => self.worker_ended(worker, end),
                 (None, Some(front)) => self.front_ended(front, end),
+                (None, None) if self.successor == Some(pid) => self.successor_ended(end),
+                (None, None) if self.host_ended(pid, &cause(end, None, false)) => {}
+                (None, None) if self.may_be_claimed(pid, end) => {}
                 (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }
         }
     }
 
-    fn worker_ended(&mut self, id: WorkerId, end: End) {
+    pub(super) fn worker_ended(&mut self, id: WorkerId, end: End) {
         self.read_output(id);
         let memory_kill = self.memory_kills.has_risen();
         let Some(worker) = self.workers.get_mut(&id) else {
@@ -226,6 +236,9 @@ impl Arbiter {
         }
         let death = death(worker, end);
         report(log, worker, end, &words);
+        if worker.ready.is_none() {
+            self.boot_cause = worker.printed.last_line();
+        }
         if worker.ready.is_none() && worker.sent.is_none() {
             self.advise(id, death == Death::NotAWorker);
         }
@@ -234,8 +247,11 @@ impl Arbiter {
             cause: words,
         };
         self.tell_front_of(id, &message);
-        if let Some(path) = self.workers.remove(&id).and_then(|worker| worker.path) {
-            self.runtime_dir.remove(&path);
+        if let Some(worker) = self.workers.remove(&id) {
+            if let Some(path) = &worker.path {
+                self.runtime_dir.remove(path);
+            }
+            self.tell_host_of_exit(id, worker.generation, worker.pid, end);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
     }
@@ -308,7 +324,10 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
         (End::Signal { number, .. }, Some((ours, _))) => number == ours,
         _ => false,
     };
-    if worker.ready.is_none() && worker.sent.is_none() {
+    if worker.is_raw && !is_news && end != End::Code(0) && !is_asked {
+        // Gunicorn's words; what a failed worker printed stands in the log already.
+        log.log(level, &NONE, format_args!("Worker (pid:{pid}) {words}."));
+    } else if worker.ready.is_none() && worker.sent.is_none() && !worker.is_raw {
         let printed = worker.printed.quote();
         let line = format_args!("Worker (pid:{pid}) {words} before it was ready; {printed}");
         log.error(&context, line);

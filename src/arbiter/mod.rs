@@ -3,50 +3,61 @@
 //! `start` makes one, `run` gathers what happened, asks the plan, and does what it says (`perform`).
 //! Never here: a decision about who lives (`plan`), bytes of clients.
 
+mod commands;
 mod control;
+mod control_socket;
 mod facts;
 mod generation;
+mod host;
+mod hosting;
 mod listeners;
+mod loading;
 mod messages;
+mod metrics;
 mod output;
 mod packets;
 mod perform;
 mod pidfile;
+mod python;
 mod reap;
 mod runtime_dir;
 mod spawn;
 mod start;
+mod upgrade;
 
-use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
 use crate::config::{Bind, Loaded, Reloader};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::{Action, Asked, Input, Plan};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::sys::signals::{self, Signals};
-use crate::sys::{clock, notify::Notifier, poll};
+use crate::sys::{clock, notify::Notifier, poll, process::End};
 use generation::Generation;
 use listeners::Listener;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations.
+pub use host::{Host, check_app, evaluate};
+
+/// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations, and `host`
+/// has evaluated this one, if its file is Python.
 ///
 /// The working directory and the signal mask of this process are changed, descriptor 2 becomes the error log, and with
 /// `daemon` the calling process ends before this returns.
 #[must_use]
-pub fn main(reloader: Reloader, loaded: Loaded) -> ExitCode {
-    match start::start(reloader, loaded) {
+pub fn main(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> ExitCode {
+    match start::start(reloader, loaded, host) {
         Ok(mut arbiter) => ExitCode::from(arbiter.run()),
-        Err(start::Stopped::Asked) => Exit::Ok.into(),
-        Err(start::Stopped::Refused(text)) => {
+        Err(stopped) => {
             use std::io::Write;
-            let _ = std::io::stderr().write_all(format!("rgunicorn: {text}\n").as_bytes());
-            Exit::Config.into()
+            if let Some(text) = stopped.text() {
+                let _ = std::io::stderr().write_all(format!("rgunicorn: {text}\n").as_bytes());
+            }
+            stopped.exit()
         }
     }
 }
@@ -61,6 +72,8 @@ struct Arbiter {
     watchdog: Option<Watchdog>,
     /// Configurations in use, oldest first.
     generations: BTreeMap<GenerationId, Generation>,
+    /// A reload that is not ready to begin.
+    loading: Option<loading::Loading>,
     /// What the next generation will be made of.
     pending: Option<Generation>,
     fronts: BTreeMap<FrontId, spawn::FrontProcess>,
@@ -71,9 +84,32 @@ struct Arbiter {
     passed: Vec<Bind>,
     runtime_dir: runtime_dir::RuntimeDir,
     pidfile: Option<pidfile::Pidfile>,
+    control: Option<control_socket::ControlSocket>,
+    started: Instant,
+    /// How we were started, for the next one.
+    origin: upgrade::Origin,
+    /// A newer master, started by USR2.
+    successor: Option<i32>,
+    /// The older master that started this one, while it lives.
+    predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
+    /// Hosts that were told to leave and were not reaped yet.
+    leaving_hosts: BTreeSet<i32>,
+    /// The host of the last generation, when all generations are gone.
+    last_host: Option<Host>,
+    /// How processes ended that a host may yet name as workers.
+    unclaimed: Vec<(i32, End)>,
+    /// The last line of a worker that ended before it was ready.
+    boot_cause: Option<String>,
+    /// It serves a WSGI app.
+    is_wsgi: bool,
+    /// The stop was asked for by INT or QUIT, which Python workers are told.
+    is_interrupted: bool,
+    /// Workers wanted, as hooks were told last.
+    wanted: Option<usize>,
     /// What happened and was not handled yet.
     inputs: VecDeque<Input>,
     exit: Option<u8>,
@@ -91,6 +127,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.report_metrics();
             self.log.flush();
             if let Some(code) = self.exit {
                 return code;
@@ -115,7 +152,10 @@ impl Arbiter {
     fn gather(&mut self) {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let due = self.plan.next_deadline().into_iter().chain(feeding).min();
+        let idle = self.control.as_ref().and_then(|control| control.next_deadline());
+        let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
+        let others = feeding.into_iter().chain(idle).chain(hosts).chain(self.metrics.next());
+        let due = self.plan.next_deadline().into_iter().chain(others).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
         let mut set = vec![(self.signals.as_fd(), false)];
@@ -125,8 +165,16 @@ impl Arbiter {
                 .map(|(_, one)| (one.channel.as_fd(), one.channel.is_waiting())),
         );
         set.extend(printing.iter().map(|(_, one)| (one.output.as_fd(), false)));
+        let hosts = self.generations.iter().filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
+        let hosts: Vec<_> = hosts.filter(|(_, host)| host.is_open()).collect();
+        set.extend(hosts.iter().map(|(_, host)| (host.as_fd(), host.is_waiting())));
+        let loading = self.loading.as_ref().and_then(loading::Loading::host);
+        let loading = loading.filter(|host| host.is_open());
+        set.extend(loading.map(|host| (host.as_fd(), host.is_waiting())));
+        let control_begins = set.len();
+        set.extend(self.control.iter().flat_map(|control| control.watched()));
         let time = due.map(|due| due.saturating_duration_since(now));
-        let ready = match poll::wait(&set, time) {
+        let mut ready = match poll::wait(&set, time) {
             Ok(ready) => ready,
             Err(error) => {
                 // Without descriptors to wait for this can only fail for want of memory, and it is tried again.
@@ -135,12 +183,15 @@ impl Arbiter {
                 return;
             }
         };
+        let control = ready.split_off(control_begins);
         let mut ready = ready.into_iter();
         let has_signals = ready.next().unwrap_or(false);
         let fronts: Vec<_> = fronts.into_iter().map(|(id, _)| *id).collect();
         let printing: Vec<_> = printing.into_iter().map(|(id, _)| *id).collect();
         let fronts: Vec<_> = fronts.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
         let printing: Vec<_> = printing.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
+        let hosts: Vec<_> = hosts.into_iter().map(|(id, _)| id).collect();
+        let hosts: Vec<_> = hosts.into_iter().filter(|_| ready.next().unwrap_or(false)).collect();
         // What fronts said comes before the exits that signals announce, so that nothing they said last is lost.
         for front in fronts {
             self.hear(front);
@@ -148,9 +199,16 @@ impl Arbiter {
         for worker in printing {
             self.read_output(worker);
         }
+        for generation in hosts {
+            self.hear_host(generation);
+        }
+        self.hear_loading();
+        self.check_loading();
         if has_signals {
             self.take_signals();
         }
+        self.serve_control_socket(&control);
+        self.look_after_predecessor();
         self.feed_watchdog();
     }
 
@@ -178,7 +236,10 @@ impl Arbiter {
         self.log.info(&NONE, format_args!("Handling signal: {name}"));
         let asked = match number {
             signals::TERM => Asked::Stop,
-            signals::INT | signals::QUIT => Asked::Interrupt,
+            signals::INT | signals::QUIT => {
+                self.is_interrupted = true;
+                Asked::Interrupt
+            }
             signals::HUP => Asked::Reload,
             signals::TTIN => Asked::MoreWorkers,
             signals::TTOU => Asked::FewerWorkers,
@@ -188,12 +249,7 @@ impl Arbiter {
             }
             signals::WINCH => return self.log.debug(&NONE, format_args!("SIGWINCH ignored. Not daemonized")),
             signals::USR1 => return self.reopen_logs(),
-            signals::USR2 => {
-                return self.log.warning(
-                    &NONE,
-                    format_args!("SIGUSR2 ignored: this version cannot hand over to a new binary yet"),
-                );
-            }
+            signals::USR2 => return self.upgrade(),
             _ => return,
         };
         self.inputs.push_back(Input::Asked(asked));

@@ -25,7 +25,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed.
+    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed, its end included.
     pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&[u8])) {
         let mut buffer = [0; 4096];
         let mut total = 0;
@@ -69,10 +69,7 @@ impl Output {
             }
             self.partial.extend_from_slice(part);
             if self.partial.ends_with(b"\n") || self.partial.len() >= LINE {
-                let line = self.partial.trim_ascii_end();
-                if !line.is_empty() {
-                    log(line);
-                }
+                log(&self.partial);
                 self.partial.clear();
             }
         }
@@ -87,6 +84,15 @@ impl Output {
             return "it printed nothing".to_owned();
         }
         format!("it printed: {}", escape::cut(text, KEPT))
+    }
+
+    /// The last line it printed that is not empty; of a traceback, the cause.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let (one, two) = self.last.as_slices();
+        let all = [one, two].concat();
+        let mut lines = all.split(|byte| *byte == b'\n').rev().map(<[u8]>::trim_ascii);
+        let line = lines.find(|line| !line.is_empty())?;
+        Some(escape::cut(line, KEPT).to_string())
     }
 
     /// Whether it began to print a CGI response: RFC 3875 §6.2 wants one of these fields first.
@@ -117,8 +123,9 @@ mod tests {
         for byte in b"one\r\n\ntwo \x07\nthr" {
             lines.extend(feed(&mut output, &[*byte]));
         }
-        assert_eq!(lines, ["one", "two \x07"]);
+        assert_eq!(lines, ["one\r\n", "\n", "two \x07\n"]);
         output.flush(|line| assert_eq!(line, b"thr"));
+        assert_eq!(output.last_line().as_deref(), Some("thr"));
         assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
     }
 

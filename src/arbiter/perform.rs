@@ -1,15 +1,16 @@
 //! Doing what the plan says.
 
-use super::generation::{Generation, open_access_log};
-use super::start::{announce, complaint, own_pid, replace_error_log};
-use super::{Arbiter, generation, listeners, pidfile, spawn};
+use super::generation::open_access_log;
+use super::metrics::{self, Metrics};
+use super::start::{announce, own_pid, replace_error_log};
+use super::{Arbiter, generation, listeners, pidfile, spawn, upgrade};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::control::{Protocol, ToFront};
 use crate::logging::{Context, NONE};
 use crate::plan::arbiter::{Action, Death, Input, Note, Verdict};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::plan::worker::{Step, Why};
-use crate::sys::{clock, fd, process, signals};
+use crate::sys::{fd, process, signals};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,11 +35,11 @@ impl Arbiter {
             Action::Drain { front, grace } => self.drain(front, grace),
             Action::KillFront(front) => self.kill_front(front),
             Action::Worker { worker, step, why } => self.step_worker(worker, step, why),
-            Action::Forget(id) => drop(self.generations.remove(&id)),
+            Action::Forget(id) => self.forget(id),
             Action::Load => self.load(),
             Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
             Action::CloseListeners => {
-                self.notifier.send("STOPPING=1");
+                self.announce_stop();
                 self.pending = None;
                 self.listeners.clear();
                 for generation in self.generations.values_mut() {
@@ -51,17 +52,24 @@ impl Arbiter {
     }
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
+        let name = self.master_name();
         match verdict {
-            None => self.log.info(&NONE, format_args!("Shutting down: Master")),
+            None => self.log.info(&NONE, format_args!("Shutting down: {name}")),
             Some(verdict) => {
-                self.log.error(&NONE, format_args!("Shutting down: Master"));
+                self.log.error(&NONE, format_args!("Shutting down: {name}"));
                 self.log.error(&NONE, format_args!("Reason: {}", verdict.reason()));
+                let cause = self.boot_cause.take().filter(|_| verdict != Verdict::FrontFailed);
+                if let Some(cause) = cause.filter(|_| self.is_wsgi) {
+                    self.log.error(&NONE, format_args!("{cause}"));
+                }
             }
         }
+        self.pidfile = None;
+        self.say_farewell();
         self.exit = Some(code);
     }
 
-    fn note(&self, note: Note) {
+    fn note(&mut self, note: Note) {
         let seconds = |wait: Duration| format!("{:.1} s", wait.as_secs_f64());
         match note {
             Note::WorkerRetry { pool, wait, failures } => {
@@ -101,6 +109,7 @@ impl Arbiter {
                 let name = self.pool_name(pool);
                 self.log
                     .info(&NONE, format_args!("Workers wanted in pool {name}: {wanted}"));
+                self.workers_changed(wanted);
             }
             Note::LeftBehind { processes } => self.log.error(
                 &NONE,
@@ -185,14 +194,25 @@ impl Arbiter {
 
     fn spawn_worker(&mut self, id: WorkerId, generation_id: GenerationId, pool_id: PoolId) {
         let place = usize::from(pool_id.0);
-        let Some(generation) = self.generations.get(&generation_id) else {
+        let Some(generation) = self.generations.get_mut(&generation_id) else {
             return;
         };
+        let Ok(()) = generation.make_bundle(&self.reloader).inspect_err(|error| {
+            self.log.error(&NONE, format_args!("cannot make what Python workers read: {error}"));
+        }) else {
+            let death = Death::NotStarted;
+            return self.inputs.push_back(Input::WorkerGone { worker: id, death });
+        };
+        if generation.has_host && generation.host.is_none() {
+            // It ended, and a new generation is on its way.
+            let death = Death::NotStarted;
+            return self.inputs.push_back(Input::WorkerGone { worker: id, death });
+        }
         let (Some(pool), Some(state)) = (generation.config.pools.get(place), generation.pools.get(place)) else {
             return;
         };
         let queue = state.queue.as_ref();
-        let started = spawn::worker(&spawn::Order {
+        let order = spawn::Order {
             worker: id,
             generation: generation_id,
             pool_id,
@@ -202,8 +222,11 @@ impl Arbiter {
             directory: &self.runtime_dir,
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
-        });
-        match started {
+            captures_output: generation.config.logs.capture_output,
+            bundle: generation.bundle.as_ref().map(AsFd::as_fd),
+        };
+        match spawn::worker(&order, generation.host.as_mut()) {
+            Ok(worker) if worker.pid == 0 => drop(self.workers.insert(id, worker)),
             Ok(worker) => {
                 // The line as Gunicorn writes it: scripts look for it whole.
                 let line = format_args!("Booting worker with pid: {}", worker.pid);
@@ -230,8 +253,8 @@ impl Arbiter {
     }
 
     /// Makes a worker known to the front of its generation, if there is one.
-    fn introduce_worker(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else {
+    pub(super) fn introduce_worker(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.pid != 0) else {
             return;
         };
         let mut fronts = self.fronts.values_mut();
@@ -298,9 +321,13 @@ impl Arbiter {
         let stop_signal = || {
             let generation = self.generations.get(&worker.generation)?;
             let pool = generation.config.pools.get(usize::from(worker.pool.0))?;
-            Some(pool.stop_signal)
+            let is_quit = self.is_interrupted && why == Why::Shutdown && worker.is_raw;
+            Some(if is_quit { signals::QUIT } else { pool.stop_signal })
         };
         let pid = worker.pid;
+        if pid == 0 {
+            return self.step_unforked(id, step, why);
+        }
         let (number, sent) = match step {
             Step::TellRetire => return self.tell_front_of(id, &ToFront::Retire { worker: id }),
             Step::SendStop => {
@@ -316,7 +343,7 @@ impl Arbiter {
         if let Err(error) = sent {
             self.log.error(&context, format_args!("cannot send {name}: {error}"));
         }
-        if why == Why::BootTimeout {
+        if why == Why::BootTimeout && step == Step::SendAbort {
             let printed = worker.printed.quote();
             let line = format_args!("Worker (pid:{pid}) was not ready in time; {printed}");
             self.log.error(&context, line);
@@ -324,58 +351,12 @@ impl Arbiter {
         worker.sent = Some((number, why));
         // A worker that ignores its signal may still notice that nobody speaks to it any more.
         worker.channel = None;
-        if why == Why::BootTimeout {
+        if why == Why::BootTimeout && step == Step::SendAbort {
             self.advise(id, false);
         }
     }
 
-    /// Reads the configuration again. Nothing of the old one changes until the new one is known to be good.
-    fn load(&mut self) {
-        self.log.info(&NONE, format_args!("Hang up: Master"));
-        let time = clock::monotonic_microseconds();
-        self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
-        match self.prepare() {
-            Ok(generation) => {
-                self.inputs.push_back(Input::Loaded(generation.terms()));
-                self.pending = Some(generation);
-            }
-            Err(reasons) => {
-                for reason in reasons {
-                    self.log.error(&NONE, format_args!("{reason}"));
-                }
-                self.reload_failed("The new configuration is refused.");
-                self.inputs.push_back(Input::LoadRefused);
-            }
-        }
-    }
-
-    fn prepare(&self) -> Result<Generation, Vec<String>> {
-        let loaded = self.reloader.load().map_err(|problems| {
-            let texts = problems.iter().map(ToString::to_string);
-            texts.collect::<Vec<_>>()
-        })?;
-        let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
-        let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
-        for warning in warnings {
-            self.log.warning(&NONE, format_args!("{warning}"));
-        }
-        if let Some(path) = &generation.config.process.pidfile {
-            pidfile::check(path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
-        }
-        if let Some(path) = &generation.config.logs.errorlog {
-            generation::open_log(path).map_err(|reason| vec![reason])?;
-        }
-        let binds = if self.passed.is_empty() {
-            &generation.config.bind
-        } else {
-            &self.passed
-        };
-        let opened = listeners::open(binds, &generation.config, &self.listeners, generation.owner());
-        generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
-        Ok(generation)
-    }
-
-    fn reload_failed(&self, reason: &str) {
+    pub(super) fn reload_failed(&self, reason: &str) {
         self.log.error(
             &NONE,
             format_args!("Reload failed, the old generation goes on. Reason: {reason}"),
@@ -388,10 +369,13 @@ impl Arbiter {
         let Some(generation) = self.generations.get(&id) else {
             return;
         };
+        self.is_wsgi = generation.is_wsgi();
         let before = listeners::names(&self.listeners);
         self.listeners.clone_from(&generation.listeners);
         if id != crate::plan::arbiter::Plan::FIRST {
             self.log.set_level(generation.config.logs.loglevel);
+            self.log.set_relay(metrics::relay(&generation.config.logs));
+            self.metrics = Metrics::new(&generation.config.logs);
             if let Some(path) = &generation.config.logs.errorlog
                 && let Err(reason) = replace_error_log(&self.log, path)
             {
@@ -400,8 +384,10 @@ impl Arbiter {
             if before != listeners::names(&self.listeners) {
                 announce(&self.log, &self.listeners, generation);
             }
-            let wanted = generation.config.process.pidfile.clone();
+            let wanted = generation.config.process.pidfile.as_deref();
+            let wanted = wanted.map(|path| upgrade::numbered(path, self.predecessor));
             self.move_pidfile(wanted.as_deref());
+            self.open_control_socket();
         }
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
@@ -411,8 +397,8 @@ impl Arbiter {
         if self.pidfile.as_ref().map(pidfile::Pidfile::path) == wanted {
             return;
         }
-        self.pidfile = None;
         let Some(path) = wanted else {
+            self.pidfile = None;
             return;
         };
         match pidfile::Pidfile::create(path, own_pid()) {
@@ -440,12 +426,26 @@ impl Arbiter {
                 }
                 Err(reason) => self.log.error(&NONE, format_args!("{reason}")),
             }
+            if let (Some(file), Some(host)) = (&error_log, &mut generation.host)
+                && let Err(error) = host.reopen(file.as_fd())
+            {
+                self.log
+                    .error(&NONE, format_args!("cannot hand over the error log: {error}"));
+            }
             let access_log = generation.access_log().filter(|_| is_new);
             let message = ToFront::Reopen {
                 error_log: error_log.is_some(),
                 access_log: access_log.is_some(),
             };
             let descriptors: Vec<_> = error_log.iter().map(AsFd::as_fd).chain(access_log).collect();
+            // Loggers of their own may write to files, too.
+            let theirs = self.workers.values().filter(|worker| worker.generation == *id);
+            for worker in theirs.filter(|worker| worker.is_raw && worker.ready.is_some()) {
+                if let Err(error) = process::signal(worker.pid, signals::USR1) {
+                    let line = format_args!("cannot send USR1: {error}");
+                    self.log.error(&worker.context(), line);
+                }
+            }
             for front in self.fronts.values_mut().filter(|front| front.generation == *id) {
                 if let Err(error) = front.channel.send(&message, &descriptors) {
                     self.log

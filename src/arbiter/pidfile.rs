@@ -74,6 +74,17 @@ impl Pidfile {
         })
     }
 
+    /// Moves it. Fails, and stays where it is, if a living process has the new place.
+    pub(super) fn rename(&mut self, path: &Path) -> Result<(), Error> {
+        check(path, self.pid)?;
+        std::fs::rename(&self.path, path).map_err(|source| Error::Write {
+            path: path.display().to_string(),
+            source,
+        })?;
+        path.clone_into(&mut self.path);
+        Ok(())
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -132,6 +143,22 @@ mod tests {
         std::fs::write(&path, "4242\n").unwrap();
         drop(pidfile);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_moved_replaces_what_the_dead_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (second, first) = (dir.path().join("pid.2"), dir.path().join("pid"));
+        let mut pidfile = Pidfile::create(&second, 1_000_000_000).unwrap();
+        std::fs::write(&first, format!("{}\n", own_pid())).unwrap();
+        assert!(matches!(pidfile.rename(&first), Err(Error::Running { .. })));
+        assert!(second.exists());
+        std::fs::write(&first, "999999999\n").unwrap();
+        pidfile.rename(&first).unwrap();
+        assert!(!second.exists());
+        assert_eq!(read(&first), Some(1_000_000_000));
+        drop(pidfile);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

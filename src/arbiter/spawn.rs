@@ -3,6 +3,7 @@
 //! Never here: whether and when to start one (`plan`).
 
 use super::control::Channel;
+use super::host::Host;
 use super::output::Output;
 use super::runtime_dir::RuntimeDir;
 use crate::base::ids::{PoolId, WorkerId};
@@ -26,7 +27,9 @@ use std::path::{Path, PathBuf};
 const WORKER_BACKLOG: i32 = 511;
 
 /// Variables that speak to the arbiter, not to apps.
-const OURS: [&str; 6] = [
+const OURS: [&str; 8] = [
+    super::upgrade::PREDECESSOR,
+    super::upgrade::LISTENERS,
     "NOTIFY_SOCKET",
     "LISTEN_PID",
     "LISTEN_FDS",
@@ -57,6 +60,7 @@ pub(super) struct FrontProcess {
 pub(super) struct WorkerProcess {
     pub(super) generation: GenerationId,
     pub(super) pool: PoolId,
+    /// 0 while a host has not forked it yet.
     pub(super) pid: i32,
     /// Its number, also its age.
     pub(super) id: WorkerId,
@@ -70,6 +74,8 @@ pub(super) struct WorkerProcess {
     pub(super) channel: Option<OwnedFd>,
     pub(super) output: File,
     pub(super) printed: Output,
+    /// What it prints goes to the error log as it is: its lines have Gunicorn's form already.
+    pub(super) is_raw: bool,
     pub(super) ready: Option<Ready>,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
@@ -82,7 +88,7 @@ impl WorkerProcess {
             pool: Some(&self.pool_name),
             worker: Some(self.id),
             age: Some(self.id.0),
-            pid: Some(self.pid),
+            pid: (self.pid != 0).then_some(self.pid),
             ..NONE
         }
     }
@@ -134,7 +140,8 @@ fn is_fastcgi_name(words: &[String]) -> bool {
 
 /// Whether workers of a pool may be handed its pull queue. A request in there is whole, so streamed ones never are.
 pub(super) fn may_pull(pool: &Pool, protocol: Protocol) -> bool {
-    pool.pull && !pool.stream_request && protocol != Protocol::FastCgi
+    let is_ours = matches!(pool.program, Program::Wsgi(_));
+    is_ours || (pool.pull && !pool.stream_request && protocol != Protocol::FastCgi)
 }
 
 /// Everything a worker's start needs besides its number.
@@ -149,13 +156,14 @@ pub(super) struct Order<'a> {
     pub(super) directory: &'a RuntimeDir,
     pub(super) identity: Option<&'a Identity>,
     pub(super) null: BorrowedFd<'a>,
+    /// What a Python worker prints to standard output goes where its errors go.
+    pub(super) captures_output: bool,
+    /// What a Python worker without a host reads.
+    pub(super) bundle: Option<BorrowedFd<'a>>,
 }
 
-/// Starts a worker.
-pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
-    let Program::Exec(words) = &order.pool.program else {
-        return Err(SpawnError::Resources(io::ErrorKind::Unsupported.into()));
-    };
+/// Starts a worker, or has it forked by `host`; then it has no pid yet.
+pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<WorkerProcess, SpawnError> {
     let board_file = board::create()?;
     let (output, printing) = fd::pipe()?;
     fd::set_nonblocking(&output, true)?;
@@ -173,26 +181,19 @@ pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
         queue: order.queue.map(|queue| queue.receive.as_fd()),
         board: board_file.as_fd(),
         printing: printing.as_fd(),
-        null: order.null,
     };
-    let launched = launch(&Launch {
-        program: words.first().map(OsString::from).unwrap_or_default(),
-        args: words.iter().map(OsString::from).collect(),
-        env: environment(order.pool, order.protocol, order.queue.is_some()),
-        directory: order.pool.chdir.clone(),
-        descriptors: descriptors(order.pool, &theirs),
-        identity: order.identity,
-        umask: None,
-        no_new_privileges: false,
-        many_descriptors: false,
-    });
-    let path = listener.map(|(_, path)| path);
-    let pid = launched.map_err(|error| {
-        if let Some(path) = &path {
-            order.directory.remove(path);
+    let pid = match host {
+        Some(host) => fork(order, &theirs, host).map(|()| 0)?,
+        None => {
+            let launched = execute(order, &theirs);
+            launched.map_err(|error| {
+                if let Some((_, path)) = &listener {
+                    order.directory.remove(path);
+                }
+                SpawnError::Launch(error)
+            })?
         }
-        SpawnError::Launch(error)
-    })?;
+    };
     Ok(WorkerProcess {
         generation: order.generation,
         pool: order.pool_id,
@@ -200,15 +201,57 @@ pub(super) fn worker(order: &Order<'_>) -> Result<WorkerProcess, SpawnError> {
         id: order.worker,
         pool_name: order.pool.name.clone(),
         protocol: order.protocol,
-        path,
+        path: listener.map(|(_, path)| path),
         board: Board::map(&board_file)?,
         board_file,
         channel: channel.map(|(ours, _)| ours),
         output: File::from(output),
         printed: Output::default(),
+        is_raw: matches!(order.pool.program, Program::Wsgi(_)),
         ready: None,
         sent: None,
     })
+}
+
+fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
+    let args: Vec<OsString> = match &order.pool.program {
+        Program::Exec(words) => words.iter().map(OsString::from).collect(),
+        Program::Wsgi(wsgi) => super::python::arguments(&wsgi.python),
+        // Nothing is started for servers that others run.
+        Program::Connect(_) => Vec::new(),
+    };
+    let stdout = io::stdout();
+    let mut descriptors = descriptors(order.pool, theirs, order.null);
+    let mut env = environment(order.pool, order.protocol, order.queue.is_some());
+    if let Some(bundle) = order.bundle {
+        // Its standard output is ours, as under Gunicorn.
+        if !order.captures_output {
+            descriptors.retain(|(number, _)| *number != 1);
+            descriptors.push((1, stdout.as_fd()));
+        }
+        descriptors.push((super::python::BUNDLE_FD, bundle));
+        env.push(("RGUNICORN_SHIM_FD".into(), super::python::BUNDLE_FD.to_string().into()));
+        env.push(("RGUNICORN_AGE".into(), order.worker.0.to_string().into()));
+    }
+    launch(&Launch {
+        program: args.first().cloned().unwrap_or_default(),
+        args,
+        env,
+        directory: order.pool.chdir.clone(),
+        descriptors,
+        identity: order.identity,
+        umask: None,
+        no_new_privileges: false,
+        many_descriptors: false,
+    })
+}
+
+/// Everything else a forked worker has from its host.
+fn fork(order: &Order<'_>, theirs: &Theirs<'_>, host: &mut Host) -> io::Result<()> {
+    let (Some(channel), Some(queue)) = (theirs.channel, theirs.queue) else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    host.fork(order.worker, &[channel, queue, theirs.board, theirs.printing])
 }
 
 /// Its listening socket. Everybody may connect who can reach it: the directory is private, and belongs to the front's
@@ -228,18 +271,17 @@ struct Theirs<'a> {
     queue: Option<BorrowedFd<'a>>,
     board: BorrowedFd<'a>,
     printing: BorrowedFd<'a>,
-    null: BorrowedFd<'a>,
 }
 
 /// FastCGI on 0, the pipe protocol on 3 to 5, both while nobody knows; 1 and 2 are for printing.
-fn descriptors<'a>(pool: &Pool, theirs: &Theirs<'a>) -> Vec<(i32, BorrowedFd<'a>)> {
-    let mut list = Vec::with_capacity(6);
+fn descriptors<'a>(pool: &Pool, theirs: &Theirs<'a>, null: BorrowedFd<'a>) -> Vec<(i32, BorrowedFd<'a>)> {
+    let mut list = Vec::with_capacity(7);
     match theirs.channel {
         Some(channel) if pool.pipe_stdio => {
             list.extend([(0, channel), (1, channel), (2, theirs.printing)]);
         }
         _ => {
-            let input = theirs.listener.unwrap_or(theirs.null);
+            let input = theirs.listener.unwrap_or(null);
             list.extend([(0, input), (1, theirs.printing), (2, theirs.printing)]);
             list.extend(theirs.channel.map(|channel| (3, channel)));
         }

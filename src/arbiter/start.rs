@@ -1,20 +1,25 @@
 //! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
 
 use super::generation::{Generation, chain, open_access_log, open_log};
-use super::listeners::{self, BindError, Listener};
+use super::host::Host;
+use super::listeners::{self, BindError, Inherited, Listener};
+use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
 use super::runtime_dir::RuntimeDir;
-use super::{Arbiter, Watchdog, facts, spawn};
+use super::upgrade::{self, Heritage, Origin};
+use super::{Arbiter, Watchdog, facts};
+use crate::base::exit::Exit;
 use crate::config::{Bind, Config, Loaded, Origins, Reloader};
 use crate::logging::{Flush, Logger, NONE};
 use crate::plan::arbiter::Plan;
 use crate::sys::notify::{Notifier, passed_descriptors, watchdog_interval};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, poll, process, title};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +32,32 @@ pub(super) enum Stopped {
     Asked,
     /// Something was refused; the text is for the user.
     Refused(String),
+    /// The user's Python code failed, and said why itself.
+    Failed {
+        /// What failed.
+        text: String,
+        /// The exit code.
+        exit: u8,
+    },
+}
+
+impl Stopped {
+    /// What is to be said about it.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Asked => None,
+            Self::Refused(text) | Self::Failed { text, .. } => Some(text),
+        }
+    }
+
+    /// How the process ends.
+    pub(super) fn exit(&self) -> ExitCode {
+        match self {
+            Self::Asked => Exit::Ok.into(),
+            Self::Refused(_) => Exit::Config.into(),
+            Self::Failed { exit, .. } => (*exit).into(),
+        }
+    }
 }
 
 impl From<String> for Stopped {
@@ -36,37 +67,51 @@ impl From<String> for Stopped {
 }
 
 /// Makes an arbiter that has bound its listeners and has not started anything.
-pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopped> {
+pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> Result<Arbiter, Stopped> {
     let refused = |what: &str, error: std::io::Error| Stopped::Refused(format!("{what}: {error}"));
+    let origin = Origin::note(&reloader.start);
+    let heritage = Heritage::take(env(upgrade::PREDECESSOR).as_deref(), env(upgrade::LISTENERS).as_deref())?;
+    let (predecessor, mut inherited) = (heritage.predecessor, heritage.sockets);
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
     let process = generation.config.process.clone();
     open_error_log(&generation.config)?;
-    if let Some(path) = &process.pidfile {
+    let pidfile = process.pidfile.as_deref();
+    let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));
+    if let Some(path) = &pidfile {
         pidfile::check(path, own_pid()).map_err(|error| chain(&error))?;
     }
     let mut signals = Signals::take_over().map_err(|error| refused("cannot take over signals", error))?;
     let mut log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+    log.set_relay(metrics::relay(&generation.config.logs));
+    // A daemon becomes another process, and its host must be that one's child.
+    let host = host.filter(|_| generation.has_host && !process.daemon);
+    if generation.has_host && !process.daemon {
+        process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
+        prepare_host(&mut generation, host, &reloader, &mut signals)?;
+    }
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
     }
+    run_hook(&mut generation, "on_starting", &mut signals)?;
     let passed = passed_by_systemd();
     let binds = if passed.is_empty() {
         &generation.config.bind
     } else {
         &passed
     };
-    let listeners = bind(binds, &generation, &origins, &log, &mut signals)?;
-    if process.daemon {
+    let listeners = bind(binds, &generation, &mut inherited, &origins, &log, &mut signals)?;
+    if process.daemon && !heritage.is_successor {
         // After binding, so that a refusal is still seen where the command was typed.
         process::detach().map_err(|error| refused("cannot detach", error))?;
         detach_descriptors(&generation.config).map_err(|error| refused("cannot detach", error))?;
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
+        log.set_relay(metrics::relay(&generation.config.logs));
         // Standard output may have become another.
         generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
     }
-    let pidfile = process.pidfile.as_deref().map(|path| Pidfile::create(path, own_pid()));
+    let pidfile = pidfile.map(|path| Pidfile::create(&path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
     process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
     let seed = fastrand::u64(..);
@@ -78,8 +123,14 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
     })?;
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
-    title::set(&spawn::title("arbiter", &process.proc_name));
+    upgrade::show_title(&process.proc_name, generation.is_wsgi(), predecessor);
     announce(&log, &listeners, &generation);
+    if generation.has_host && process.daemon {
+        let host = evaluate_again(&reloader)?;
+        prepare_host(&mut generation, host, &reloader, &mut signals)?;
+        run_hook(&mut generation, "on_starting", &mut signals)?;
+    }
+    run_hook(&mut generation, "when_ready", &mut signals)?;
     let plan = Plan::new(&generation.terms(), seed);
     generation.listeners.clone_from(&listeners);
     let interval = watchdog_interval(
@@ -87,17 +138,26 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         env("WATCHDOG_PID").as_deref(),
         env("WATCHDOG_USEC").as_deref(),
     );
-    Ok(Arbiter {
+    // The older master speaks for the service as long as it lives.
+    let manager = env("NOTIFY_SOCKET").filter(|_| predecessor.is_none());
+    if predecessor.is_none() {
+        listeners.iter().for_each(|listener| listener.share(false));
+    }
+    let mut arbiter = Arbiter {
         reloader,
         plan,
         log,
         signals,
-        notifier: Notifier::connect(env("NOTIFY_SOCKET").as_deref()).unwrap_or_default(),
+        notifier: Notifier::connect(manager.as_deref()).unwrap_or_default(),
         watchdog: interval.map(|interval| Watchdog {
             interval,
             next: clock::now(),
         }),
+        is_wsgi: generation.is_wsgi(),
+        wanted: Some(generation.wanted()),
+        metrics: Metrics::new(&generation.config.logs),
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
+        loading: None,
         pending: None,
         fronts: BTreeMap::new(),
         workers: BTreeMap::new(),
@@ -105,12 +165,69 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded) -> Result<Arbiter, Stopp
         passed,
         runtime_dir,
         pidfile,
+        control: None,
+        started: clock::now(),
+        origin,
+        successor: None,
+        predecessor,
         memory_kills: facts::MemoryKills::find(),
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
+        leaving_hosts: BTreeSet::new(),
+        last_host: None,
+        unclaimed: Vec::new(),
+        boot_cause: None,
+        is_interrupted: false,
         inputs: VecDeque::new(),
         exit: None,
-    })
+    };
+    arbiter.open_control_socket();
+    Ok(arbiter)
+}
+
+/// Gives the first generation its host, and has it do what comes before everything else: the count of workers is
+/// announced, and the app imported if that is wanted.
+fn prepare_host(
+    generation: &mut Generation,
+    host: Option<Host>,
+    reloader: &Reloader,
+    signals: &mut Signals,
+) -> Result<(), Stopped> {
+    let broken = |error: std::io::Error| Stopped::Refused(format!("cannot speak to the Python host: {error}"));
+    let mut host = match host {
+        Some(host) => host,
+        None => generation.start_host(reloader)?,
+    };
+    if let Some(config) = generation.python(reloader) {
+        host.configure(&config).map_err(broken)?;
+    }
+    host.workers_changed(generation.wanted(), None).map_err(broken)?;
+    if generation.preloads() {
+        host.preload().map_err(broken)?;
+    }
+    host.wait_for_all(None, Some(signals))?;
+    generation.host = Some(host);
+    Ok(())
+}
+
+/// Runs a hook of the start and waits for it.
+fn run_hook(generation: &mut Generation, name: &'static str, signals: &mut Signals) -> Result<(), Stopped> {
+    let Some(host) = &mut generation.host else {
+        return Ok(());
+    };
+    let broken = |error: std::io::Error| Stopped::Refused(format!("cannot speak to the Python host: {error}"));
+    host.hook(name).map_err(broken)?;
+    host.wait_for_all(None, Some(signals))
+}
+
+/// The host of a daemon: the one that said that it shall be a daemon was another process's child.
+fn evaluate_again(reloader: &Reloader) -> Result<Option<Host>, Stopped> {
+    let request = reloader.conf().map_err(|problems| problems.to_string())?;
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    let (_, host) = super::evaluate(&request, reloader)?;
+    Ok(Some(host))
 }
 
 fn env(name: &str) -> Option<String> {
@@ -165,13 +282,14 @@ pub(super) fn replace_error_log(log: &Logger, path: &Path) -> Result<OwnedFd, St
 fn bind(
     binds: &[Bind],
     generation: &Generation,
+    inherited: &mut Inherited,
     origins: &Origins,
     log: &Logger,
     signals: &mut Signals,
 ) -> Result<Vec<Rc<Listener>>, Stopped> {
     let mut attempt = 1;
     loop {
-        let error = match listeners::open(binds, &generation.config, &[], generation.owner()) {
+        let error = match listeners::open(binds, &generation.config, &[], inherited, generation.owner()) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => error,
         };

@@ -156,7 +156,7 @@ impl RequestHead {
 pub struct ResponseHead {
     /// The head's bytes; every span points in here.
     pub bytes: Vec<u8>,
-    /// Three digits, 100 to 599.
+    /// Three digits. Those above 599 belong to no class, but apps send them and clients take them (RFC 9110 §15).
     pub status: u16,
     /// The reason phrase; empty means the usual one.
     pub reason: Span,

@@ -1,6 +1,7 @@
 //! CGI/1.1 (RFC 3875) as a gateway speaks it: a request becomes variables, a script's header becomes a response head.
 //!
 //! - [`vars`]: request head to meta-variables (§4.1)
+//! - [`environ`]: request head to the environ of WSGI (PEP 3333)
 //! - [`path`]: percent-decoding of paths (§4.1.5)
 //! - [`response`]: header of the output to response head (§6)
 //! - [`error`]: why such a header is refused
@@ -20,7 +21,9 @@
     )
 )]
 
+pub mod environ;
 pub mod error;
+mod joined;
 pub mod path;
 pub mod response;
 pub mod vars;

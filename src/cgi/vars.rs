@@ -3,12 +3,10 @@
 //! The result is a block `NAME\0VALUE\0...` with every name once.
 //! Never here: which script a path names (`plan::route`), who may be believed (`http1::forwarded`).
 
-use crate::base::message::{Field, RequestHead};
+use super::joined::{maps_to, same_variable, variable_byte, write_fields};
+use crate::base::message::RequestHead;
 
 pub use super::path::{PathError, decode_path};
-
-/// Up to this many fields, repeated names are found by comparing each with each; beyond it by sorting.
-const PAIRWISE_LIMIT: usize = 128;
 
 /// So many names in Connection are heeded. Nobody honest has more, and each costs a comparison per field.
 const LISTED_LIMIT: usize = 16;
@@ -24,6 +22,17 @@ pub struct Peer<'a> {
     pub server_addr: &'a str,
     /// Our port; `None` on a unix socket.
     pub server_port: Option<u16>,
+    /// What a PROXY header said about the client's connection.
+    pub proxied: Option<Proxied<'a>>,
+}
+
+/// A connection that a proxy in front of us took, as its PROXY header tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Proxied<'a> {
+    /// `TCP4`, `TCP6`, `UNKNOWN`, `LOCAL`, `UNSPEC` or `UNIX`, for PROXY_PROTOCOL.
+    pub protocol: &'a str,
+    /// What the client connected to, for PROXY_ADDR and PROXY_PORT.
+    pub destination: Option<(&'a str, u16)>,
 }
 
 /// The script that a path was resolved to.
@@ -178,6 +187,13 @@ impl Writer<'_> {
         if let Some(port) = peer.remote_port {
             self.var("REMOTE_PORT", &[digits.format(port).as_bytes()]);
         }
+        if let Some(proxied) = peer.proxied {
+            self.var("PROXY_PROTOCOL", &[proxied.protocol.as_bytes()]);
+            if let Some((address, port)) = proxied.destination {
+                self.var("PROXY_ADDR", &[address.as_bytes()]);
+                self.var("PROXY_PORT", &[digits.format(port).as_bytes()]);
+            }
+        }
         if context.https {
             self.var("REQUEST_SCHEME", &[b"https"]);
             self.var("HTTPS", &[b"on"]);
@@ -194,74 +210,14 @@ impl Writer<'_> {
     /// The header fields: §4.1.18. Repeated ones become one variable.
     fn fields(&mut self, head: &RequestHead, context: &Context<'_>) {
         let listed = Listed::read(head);
-        let is_passed = |field: &Field| {
-            let name = head.text(field.name);
-            is_passed(name, context.pass_auth) && !listed.has(name)
-        };
-        if head.fields.len() > PAIRWISE_LIMIT {
-            self.sorted_fields(head, is_passed);
-            return;
-        }
-        let mut merged = 0_u128;
-        for (place, field) in head.fields.iter().enumerate() {
-            if (merged >> place) & 1 == 1 || !is_passed(field) {
-                continue;
-            }
-            let name = head.text(field.name);
-            let Some(separator) = self.open_field(name) else {
-                continue;
-            };
-            self.block.extend_from_slice(head.text(field.value));
-            for (place, other) in head.fields.iter().enumerate().skip(place + 1) {
-                if other.name.len == field.name.len && same_variable(head.text(other.name), name) {
-                    merged |= 1 << place;
-                    self.block.extend_from_slice(separator);
-                    self.block.extend_from_slice(head.text(other.value));
-                }
-            }
-            self.block.push(0);
-        }
-    }
-
-    /// The same for very many fields, where comparing each with each would take too long.
-    fn sorted_fields(&mut self, head: &RequestHead, is_passed: impl Fn(&Field) -> bool) {
-        let mut fields: Vec<&Field> = head.fields.iter().filter(|field| is_passed(field)).collect();
-        let key = |field: &Field| head.text(field.name).iter().copied().map(variable_byte);
-        // Stable, so that values keep their order.
-        fields.sort_by(|one, other| key(one).cmp(key(other)));
-        for group in fields.chunk_by(|one, other| key(one).eq(key(other))) {
-            let Some((first, rest)) = group.split_first() else {
-                continue;
-            };
-            let Some(separator) = self.open_field(head.text(first.name)) else {
-                continue;
-            };
-            self.block.extend_from_slice(head.text(first.value));
-            for other in rest {
-                self.block.extend_from_slice(separator);
-                self.block.extend_from_slice(head.text(other.value));
-            }
-            self.block.push(0);
-        }
-    }
-
-    /// Writes the variable's name for a field, and says what separates its values; `None` if a param replaces it.
-    fn open_field(&mut self, name: &[u8]) -> Option<&'static [u8]> {
-        let is_replaced = self.params.iter().any(|(param, _)| {
-            let suffix = param.as_bytes().strip_prefix(b"HTTP_");
-            suffix.is_some_and(|suffix| maps_to(name, suffix))
-        });
-        if is_replaced {
-            return None;
-        }
-        self.block.extend_from_slice(b"HTTP_");
-        self.block.extend(name.iter().copied().map(variable_byte));
-        self.block.push(0);
-        if maps_to(name, b"COOKIE") {
-            Some(b"; ")
-        } else {
-            Some(b", ")
-        }
+        let is_passed = |name: &[u8]| is_passed(name, context.pass_auth) && !listed.has(name);
+        let params = self.params;
+        write_fields(
+            head,
+            is_passed,
+            |name, block| open_field(name, params, block),
+            self.block,
+        );
     }
 
     /// The configured variables; of two with the same name the later one.
@@ -294,27 +250,23 @@ impl Writer<'_> {
     }
 }
 
-/// A field name's byte in a variable's name.
-fn variable_byte(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }
-}
-
-/// True if two field names become the same variable.
-fn same_variable(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len()
-        && one
-            .iter()
-            .zip(other)
-            .all(|(one, other)| variable_byte(*one) == variable_byte(*other))
-}
-
-/// True if a field's variable is `HTTP_` and `suffix`.
-fn maps_to(name: &[u8], suffix: &[u8]) -> bool {
-    name.len() == suffix.len()
-        && name
-            .iter()
-            .zip(suffix)
-            .all(|(byte, wanted)| variable_byte(*byte) == *wanted)
+/// Writes the variable's name for a field, and says what separates its values; `None` if a param replaces it.
+fn open_field(name: &[u8], params: &[(String, String)], block: &mut Vec<u8>) -> Option<&'static [u8]> {
+    let is_replaced = params.iter().any(|(param, _)| {
+        let suffix = param.as_bytes().strip_prefix(b"HTTP_");
+        suffix.is_some_and(|suffix| maps_to(name, suffix))
+    });
+    if is_replaced {
+        return None;
+    }
+    block.extend_from_slice(b"HTTP_");
+    block.extend(name.iter().copied().map(variable_byte));
+    block.push(0);
+    if maps_to(name, b"COOKIE") {
+        Some(b"; ")
+    } else {
+        Some(b", ")
+    }
 }
 
 /// True for fields that become `HTTP_` variables. Compared as variables, so that `Content_Length` is no way around.
@@ -390,7 +342,7 @@ impl<'a> Listed<'a> {
 }
 
 /// Host and port of a Host field: the host without port, IPv6 in brackets; the port if it is digits.
-fn split_host(host: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(super) fn split_host(host: &[u8]) -> (&[u8], Option<&[u8]>) {
     let end = if host.first() == Some(&b'[') {
         memchr::memchr(b']', host).map_or(host.len(), |bracket| bracket + 1)
     } else {

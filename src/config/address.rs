@@ -20,6 +20,7 @@ pub(super) type Refusal = (String, &'static str);
 
 impl Bind {
     /// Reads `HOST`, `HOST:PORT`, `:PORT`, `[V6]:PORT`, `unix:PATH` or `fd://N`; relative paths start from `start`.
+    /// Nothing at all is every IPv4 address, as in Gunicorn.
     pub(super) fn parse(text: &str, start: &Path) -> Result<Self, Refusal> {
         let text = text.trim();
         if let Some(number) = text.strip_prefix("fd://") {
@@ -31,13 +32,7 @@ impl Bind {
             return Ok(Self::Unix(path));
         }
         let host_and_port = text.strip_prefix("tcp://").unwrap_or(text);
-        if host_and_port.is_empty() {
-            return Err((
-                "is empty".to_owned(),
-                "write 0.0.0.0:8000 to listen on all IPv4 addresses",
-            ));
-        }
-        if host_and_port.bytes().all(|b| b.is_ascii_digit()) {
+        if !host_and_port.is_empty() && host_and_port.bytes().all(|b| b.is_ascii_digit()) {
             return Err((
                 form(text, "an address"),
                 "a port alone is written :PORT, for example :8000",
@@ -194,6 +189,11 @@ pub(super) fn resolve(text: &str, default_port: Option<u16>, example: &'static s
     first.copied().ok_or_else(|| unknown("no address".to_owned()))
 }
 
+/// True if a text has the form of an address with or without a port, whatever its host is.
+pub(super) fn is_address(text: &str) -> bool {
+    split_port(text).is_some_and(|(_, port)| port.is_none_or(|port| port.parse::<u16>().is_ok()))
+}
+
 /// Splits host and port. A bare IPv6 address is refused: its last group could be a port.
 fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
@@ -234,7 +234,8 @@ mod tests {
             ("[::1", None),
             ("[::1]80", None),
             ("8000", None),
-            ("", None),
+            ("", Some("0.0.0.0:8000")),
+            ("tcp://", Some("0.0.0.0:8000")),
             ("a:b", None),
             ("127.0.0.1:65536", None),
             ("127.0.0.1:-1", None),

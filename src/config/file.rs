@@ -36,6 +36,7 @@ pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Res
     for (key, value) in table.get_ref().iter() {
         let name: &str = key.get_ref();
         let found = Setting::find(name).filter(|setting| keys == Keys::All || setting.is_in_file());
+        let found = found.or_else(|| super::gunicorn::foreign_setting(name));
         let Some(setting) = found else {
             problems.push(unknown(name, value.get_ref(), place(key.span())));
             continue;
@@ -63,47 +64,11 @@ fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
         return problem
             .advice("this version has one unnamed pool: write the settings at the top level, without tables");
     }
-    if GUNICORN_ONLY.contains(&name) {
-        return problem.advice("this is a setting of Gunicorn that this version does not have; leave it out");
+    if super::gunicorn::hook(name).is_some() {
+        return problem.advice("this is a hook of Gunicorn, which only a file in Python can have");
     }
     problem.advice(nearest(name))
 }
-
-/// Settings of Gunicorn that people bring along. Its hooks, TLS, HTTP/2 and dirty settings are not listed.
-const GUNICORN_ONLY: &[&str] = &[
-    "asgi_lifespan",
-    "asgi_loop",
-    "capture_output",
-    "certfile",
-    "default_proc_name",
-    "http_parser",
-    "keyfile",
-    "logconfig",
-    "logconfig_dict",
-    "logconfig_json",
-    "logger_class",
-    "paste",
-    "preload",
-    "preload_app",
-    "proxy_allow_ips",
-    "proxy_protocol",
-    "pythonpath",
-    "reload",
-    "reload_engine",
-    "reload_extra_files",
-    "sendfile",
-    "spew",
-    "statsd_host",
-    "statsd_prefix",
-    "syslog",
-    "syslog_addr",
-    "syslog_facility",
-    "syslog_prefix",
-    "worker_class",
-    "worker_connections",
-    "worker_tmp_dir",
-    "wsgi_app",
-];
 
 /// Advice for an unknown name: the nearest one, or where all are listed.
 fn nearest(name: &str) -> String {
@@ -121,6 +86,32 @@ fn nearest(name: &str) -> String {
         Some(setting) => format!("did you mean `{}`?", setting.name),
         None => "docs/settings.md and `rgunicorn --help` list all settings".to_owned(),
     }
+}
+
+/// The setting of Gunicorn that a name in a Python file was probably meant for. Such a file has variables of its own, so
+/// only names that are very near count, or that are an option's.
+pub(super) fn nearest_of_gunicorn(name: &str) -> Option<&'static str> {
+    use super::gunicorn::{FOREIGN, HOOKS};
+    use super::settings::Gunicorn;
+    let ours = || Setting::all().filter(|setting| setting.gunicorn != Gunicorn::New && setting.is_in_file());
+    let is_option = |setting: &&Setting| setting.long_flags().any(|flag| flag.replace('-', "_") == name);
+    if (name.contains('_') || name == "preload")
+        && let Some(setting) = ours().find(is_option)
+    {
+        return Some(setting.name);
+    }
+    let limit = match name.len() {
+        0..5 => return None,
+        5..8 => 1,
+        _ => 2,
+    };
+    let names = ours().map(|setting| setting.name);
+    let foreign = FOREIGN.iter().map(|row| row.setting.name);
+    let hooks = HOOKS.iter().map(|(hook, _)| *hook);
+    let near = names.chain(foreign).chain(hooks);
+    let measured = near.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let (distance, known) = measured.min_by_key(|(distance, _)| *distance)?;
+    (1..=limit).contains(&distance).then_some(known)
 }
 
 /// A TOML value as it was typed, and the spans of its items if it is an array.

@@ -55,6 +55,14 @@ impl Identity {
     }
 }
 
+/// The numbers of the user and the group that workers run as.
+pub(super) fn numbers(process: &super::Process) -> (u32, u32) {
+    (
+        process.user.unwrap_or_else(|| Uid::effective().as_raw()),
+        process.group.unwrap_or_else(|| Gid::effective().as_raw()),
+    )
+}
+
 fn find_user(name: &str) -> Result<(Option<u32>, Option<u32>), Refusal> {
     if name.is_empty() {
         return Ok((None, None));

@@ -3,7 +3,7 @@
 //! Never here: what a setting means.
 
 use super::file;
-use super::kind::{Raw, Value};
+use super::kind::{Kind, Raw, Value};
 use super::problem::{Problem, Problems};
 use super::settings::Setting;
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub enum Origin {
         /// The line.
         line: usize,
     },
+    /// In the environment variable GUNICORN_CMD_ARGS, as on a command line.
+    Arguments,
     /// On the command line.
     CommandLine,
 }
@@ -32,7 +34,9 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File { file, line: 0 } => f.write_str(file),
             Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Arguments => f.write_str("environment GUNICORN_CMD_ARGS"),
             Self::CommandLine => f.write_str("command line"),
         }
     }
@@ -46,6 +50,7 @@ impl Origin {
             Self::Default => 0,
             Self::Environment(_) => 1,
             Self::File { .. } => 2,
+            Self::Arguments => 3,
             Self::CommandLine => 4,
         }
     }
@@ -58,7 +63,9 @@ impl Origin {
             Self::File { file, line } if name.is_empty() => format!("at {file}:{line}"),
             Self::Default => format!("this is the default ({name})"),
             Self::Environment(variable) => format!("set by the environment variable {variable} ({name})"),
+            Self::File { file, line: 0 } => format!("set in {file} ({name})"),
             Self::File { file, line } => format!("set at {file}:{line} ({name})"),
+            Self::Arguments => format!("set by the environment variable GUNICORN_CMD_ARGS ({name})"),
             Self::CommandLine => format!("set on the command line ({name})"),
         }
     }
@@ -109,6 +116,14 @@ pub fn defaults() -> Layer {
     layer
 }
 
+/// The default of one setting, of ours or not.
+#[must_use]
+pub fn default_of(setting: &'static Setting) -> Option<Value> {
+    let text = format!("{} = {}\n", setting.name, setting.default);
+    let layer = file::parse(&text, "defaults", file::Keys::All, &mut Problems::default()).ok()?;
+    setting.kind.accept(&layer.get(setting.name)?.raw)
+}
+
 /// The defaults that the environment changes. Empty variables count as unset.
 #[must_use]
 pub fn environment(env: &[(String, String)]) -> Layer {
@@ -119,7 +134,14 @@ pub fn environment(env: &[(String, String)]) -> Layer {
         };
         let found = env.iter().find(|(name, _)| name == variable);
         if let Some((_, value)) = found.filter(|(_, value)| !value.trim().is_empty()) {
-            let raw = Raw::Text(pattern.replace("{}", value));
+            let raw = match setting.kind {
+                // Gunicorn's words for SENDFILE.
+                Kind::Flag => {
+                    let word = value.trim().to_ascii_lowercase();
+                    Raw::Flag(matches!(word.as_str(), "y" | "1" | "yes" | "true"))
+                }
+                _ => Raw::Text(pattern.replace("{}", value)),
+            };
             layer.insert(setting.name, Entry::new(raw, Origin::Environment(variable)));
         }
     }

@@ -1,9 +1,12 @@
 //! Sources -> [`Loaded`], again and again: at start and at every reload.
 
-use super::layers::{self, Layer, Values};
+use super::conf::{Conf, ConfRequest, Evaluated};
+use super::kind::Raw;
+use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
-use super::resolve::{Said, Surroundings, resolve};
-use super::{AccessFormat, Config, file};
+use super::resolve::{Surroundings, resolve};
+use super::wsgi::Interpreters;
+use super::{AccessFormat, Config, Program, cfg, file, gunicorn, identity};
 use std::path::{Path, PathBuf};
 
 /// Says why an access log format is wrong.
@@ -20,6 +23,8 @@ pub struct Loaded {
     pub text: String,
     /// What is allowed but hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
+    /// Workers are to be forked from one process in Python, which has the app, hooks or loggers.
+    pub wants_host: bool,
 }
 
 /// Where each setting was set.
@@ -35,6 +40,12 @@ impl Origins {
     pub fn of(&self, name: &str, index: usize) -> String {
         self.values.origin(name, index).sentence(name)
     }
+
+    /// Whether nobody has set a setting.
+    #[must_use]
+    pub fn is_default(&self, name: &str) -> bool {
+        matches!(self.values.origin(name, 0), Origin::Default)
+    }
 }
 
 /// Everything a configuration is made from, kept so that a reload starts from the same: the typed flags, the
@@ -43,10 +54,14 @@ impl Origins {
 pub struct Reloader {
     /// The command line's layer.
     pub flags: Layer,
+    /// The layer of GUNICORN_CMD_ARGS, as it was at the start.
+    pub arguments: Layer,
     /// The environment, in which variables that are not UTF-8 cannot stand.
     pub env: Vec<(String, String)>,
     /// The directory relative paths start from.
     pub start: PathBuf,
+    /// The command line as it was typed.
+    pub argv: Vec<String>,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
     /// The directories in which this program lies, where a Python interpreter may lie too.
@@ -55,58 +70,156 @@ pub struct Reloader {
     pub warnings: Vec<String>,
 }
 
+/// The one file of a configuration.
+enum ConfigFile {
+    None,
+    Toml(Entry, String),
+    /// The `ConfRequest`'s spec, and the file as it was named.
+    Python {
+        spec: String,
+        shown: String,
+    },
+}
+
+/// The file that is read if none is named, for WSGI apps.
+const USUAL_FILE: &str = "gunicorn.conf.py";
+
 impl Reloader {
-    /// Reads the file again and checks everything. It looks at files and privileges but changes nothing.
-    pub fn load(&self) -> Result<Loaded, Problems> {
-        let mut problems = Problems::default();
-        let environment = layers::environment(&self.env);
-        let file = self.file_layer(&mut problems)?;
-        let mut values = Values::merge(&[&environment, &file, &self.flags], &mut problems);
-        let around = Surroundings {
+    /// The file in Python to be evaluated before [`Reloader::load`], if the configuration has one. It says when the file
+    /// or an interpreter is missing.
+    pub fn conf(&self) -> Result<Option<ConfRequest>, Problems> {
+        let ConfigFile::Python { spec, shown } = self.config_file()? else {
+            return Ok(None);
+        };
+        let named = self.typed("python");
+        let typed = match named.map(|entry| &entry.raw) {
+            Some(Raw::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        let search = Interpreters {
+            typed,
+            origin: named.map_or(Origin::Default, |entry| entry.origin.clone()),
             env: &self.env,
+            start: &self.start,
+            beside: &self.beside,
+        };
+        let python = search.find()?;
+        Ok(Some(ConfRequest { spec, shown, python }))
+    }
+
+    /// Reads the file again and checks everything. It looks at files and privileges but changes nothing.
+    /// `evaluated` is what the file in Python came to that [`Reloader::conf`] asked for.
+    pub fn load(&self, evaluated: Option<&Evaluated>) -> Result<Loaded, Problems> {
+        let mut problems = Problems::default();
+        let mut warnings = self.warnings.clone();
+        let environment = layers::environment(&self.env);
+        let conf = match evaluated {
+            Some(evaluated) => evaluated.conf(&mut problems, &mut warnings),
+            None => Conf {
+                layer: self.toml_layer(&mut problems)?,
+                ..Conf::default()
+            },
+        };
+        let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
+        let named = |name| layers.iter().any(|layer| layer.contains_key(name));
+        let is_wsgi = named("wsgi_app") && !named("exec") && !named("connect");
+        for layer in &mut layers {
+            gunicorn::translate(layer, is_wsgi, &mut problems, &mut warnings);
+        }
+        let layers: Vec<&Layer> = layers.iter().collect();
+        let foreign = gunicorn::judge(&layers, &mut problems, &mut warnings);
+        let mut values = Values::merge(&layers, &mut problems);
+        let env = self.changed_env(evaluated);
+        let around = Surroundings {
+            env: &env,
             start: &self.start,
             look: true,
             beside: &self.beside,
         };
-        let mut warned = self.warnings.clone();
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut warned,
-        };
-        let config = resolve(&mut values, around, said);
+        let mut config = resolve(&mut values, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
+        let cfg = cfg::object(&values, &foreign, identity::numbers(&config.process));
+        let wants_host = finish(&mut config, &cfg, conf.wants_host, evaluated, &mut warnings);
+        add_warnings(&config, &mut warnings);
         Ok(Loaded {
             text: values.render(),
-            warnings: warned.into_iter().chain(warnings(&config)).collect(),
+            warnings,
             origins: Origins { values },
             config,
+            wants_host,
         })
     }
 
-    /// The file's values; unknown keys go to `problems`. A file that cannot be read at all is an error of its own,
-    /// because it would make all later complaints doubtful.
-    fn file_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
-        let Some(entry) = self.flags.get("config") else {
-            return Ok(Layer::new());
-        };
-        let super::kind::Raw::Text(name) = &entry.raw else {
-            return Ok(Layer::new());
-        };
-        let refuse = |why: String| Problem::new(why).at(entry.origin.clone(), "config");
-        let path = Path::new(name);
-        if path.extension().is_some_and(|end| end == "py") {
-            let why = format!("{name} is Python, but a configuration file must be TOML");
-            let advice = "`rgunicorn --print-config` prints all settings in TOML";
-            return Err(refuse(why).advice(advice).into());
+    /// What was typed for a setting, on the command line or in GUNICORN_CMD_ARGS.
+    fn typed(&self, name: &str) -> Option<&Entry> {
+        self.flags.get(name).or_else(|| self.arguments.get(name))
+    }
+
+    /// The environment with what a file in Python changed in it.
+    fn changed_env(&self, evaluated: Option<&Evaluated>) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        for (name, value) in evaluated.iter().flat_map(|evaluated| &evaluated.environ) {
+            env.retain(|(key, _)| key != name);
+            env.extend(value.iter().map(|value| (name.clone(), value.clone())));
         }
-        match std::fs::read_to_string(self.start.join(path)) {
-            Ok(text) => file::parse(&text, name, file::Keys::InFile, problems),
-            Err(error) => {
-                let why = format!("cannot read {name}: {}", super::resolve::reason(&error));
-                let advice = format!("relative paths start from {}", self.start.display());
-                Err(refuse(why).advice(advice).into())
-            }
+        env
+    }
+
+    /// Which file is to be read. Exactly one is: the one that was named, else the usual one if a WSGI app is served.
+    fn config_file(&self) -> Result<ConfigFile, Problems> {
+        let named = self.typed("config").and_then(|entry| match &entry.raw {
+            Raw::Text(name) if !name.is_empty() => Some((entry, name)),
+            _ => None,
+        });
+        let Some((entry, name)) = named else {
+            let runs_program = ["exec", "connect"].into_iter().any(|name| self.typed(name).is_some());
+            let usual = self.start.join(USUAL_FILE);
+            return Ok(if runs_program || !usual.is_file() {
+                ConfigFile::None
+            } else {
+                ConfigFile::Python {
+                    spec: format!("file:{}", usual.display()),
+                    shown: USUAL_FILE.to_owned(),
+                }
+            });
+        };
+        if let Some(module) = name.strip_prefix("python:") {
+            let (spec, shown) = (format!("python:{module}"), name.clone());
+            return Ok(ConfigFile::Python { spec, shown });
+        }
+        let plain = name.strip_prefix("file:").unwrap_or(name);
+        let path = self.start.join(plain);
+        if path.extension().is_some_and(|end| end == "toml") {
+            return Ok(ConfigFile::Toml(entry.clone(), plain.to_owned()));
+        }
+        if let Err(error) = path.metadata() {
+            return Err(self.unreadable(entry, plain, &error));
+        }
+        Ok(ConfigFile::Python {
+            spec: format!("file:{}", path.display()),
+            shown: plain.to_owned(),
+        })
+    }
+
+    fn unreadable(&self, entry: &Entry, name: &str, error: &std::io::Error) -> Problems {
+        let why = format!("cannot read {name}: {}", super::resolve::reason(error));
+        let advice = format!("relative paths start from {}", self.start.display());
+        Problem::new(why)
+            .at(entry.origin.clone(), "config")
+            .advice(advice)
+            .into()
+    }
+
+    /// The values of a file in TOML; unknown keys go to `problems`. A file that cannot be read at all is an error of its
+    /// own, because it would make all later complaints doubtful.
+    fn toml_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
+        let ConfigFile::Toml(entry, name) = self.config_file()? else {
+            return Ok(Layer::new());
+        };
+        match std::fs::read_to_string(self.start.join(&name)) {
+            Ok(text) => file::parse(&text, &name, file::Keys::InFile, problems),
+            Err(error) => Err(self.unreadable(&entry, &name, &error)),
         }
     }
 
@@ -135,29 +248,69 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         beside: &[],
     };
-    let said = Said {
-        problems: &mut problems,
-        warnings: &mut Vec::new(),
-    };
-    let config = resolve(&mut values, around, said);
+    let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
     problems.into_result()?;
     Ok(config)
 }
 
-fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
+/// Adds what only the whole configuration and Python know. True if workers are to be forked from a process in Python
+/// that holds the app, hooks or loggers.
+fn finish(
+    config: &mut Config,
+    cfg: &str,
+    has_objects: bool,
+    evaluated: Option<&Evaluated>,
+    warnings: &mut Vec<String>,
+) -> bool {
+    let mut wants_host = false;
+    let by_app = config.logs.access_by_app;
+    for pool in &mut config.pools {
+        let Program::Wsgi(wsgi) = &mut pool.program else {
+            if let Some(evaluated) = evaluated.filter(|_| has_objects) {
+                warnings.push(format!("{}: hooks and loggers are for WSGI apps only", evaluated.shown));
+            }
+            continue;
+        };
+        cfg.clone_into(&mut wsgi.cfg);
+        // Each directory is put before those that stand here before it.
+        let found = evaluated.iter().flat_map(|evaluated| evaluated.sys_path.iter().rev());
+        let mut directories: Vec<PathBuf> = found.map(PathBuf::from).collect();
+        directories.append(&mut wsgi.pythonpath);
+        wsgi.pythonpath = directories;
+        wants_host |= has_objects || wsgi.preload || by_app;
+    }
+    wants_host
+}
+
+fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
     for pool in &config.pools {
         if pool.max_requests == 0 && pool.max_requests_jitter > 0 {
             warnings.push("max_requests_jitter does nothing while max_requests is 0".to_owned());
         }
+        let app = match &pool.program {
+            Program::Wsgi(wsgi) => wsgi.app.as_str(),
+            _ => {
+                if config.process.reload.is_some() {
+                    warnings.push("reload does nothing without a WSGI app".to_owned());
+                }
+                continue;
+            }
+        };
+        if config.process.reload.is_some() {
+            warnings.push("Reloader is on. Use in development only!".to_owned());
+        }
+        if let Some(module) = app.strip_suffix(".py") {
+            let module = module.strip_prefix("./").unwrap_or(module).replace('/', ".");
+            warnings.push(format!(
+                "{app} is a file, but a module is needed; did you mean {module}:application?"
+            ));
+        }
     }
-    warnings
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::kind::{Kind, Raw};
-    use super::super::layers::Entry;
+    use super::super::kind::Kind;
     use super::super::settings::Setting;
     use super::*;
     use proptest::prelude::*;
@@ -185,11 +338,7 @@ mod tests {
             look: false,
             beside: &[],
         };
-        let said = Said {
-            problems: &mut problems,
-            warnings: &mut Vec::new(),
-        };
-        let config = resolve(&mut values, around, said);
+        let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
         problems.into_result()?;
         Ok((config, values.render()))
     }
@@ -199,6 +348,11 @@ mod tests {
             .iter()
             .map(|(name, raw)| (*name, Entry::new(raw.clone(), super::layers::Origin::CommandLine)));
         entries.collect()
+    }
+
+    /// A WSGI app, with these settings.
+    fn wsgi(values: &[(&'static str, Raw)]) -> Layer {
+        layer(&[&[("wsgi_app", text("app"))], values].concat())
     }
 
     fn list(texts: &[&str]) -> Raw {
@@ -216,7 +370,12 @@ mod tests {
             ("connect", _) => list(&["tcp:127.0.0.1:9"]),
             ("exec", _) => list(&["./other", "argument"]),
             ("group" | "user", _) => text("1"),
-            ("forwarded_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => list(&["10.0.0.0/8"]),
+            ("worker_class", _) => text("gevent"),
+            ("statsd_host", _) => text("127.0.0.1"),
+            ("syslog_addr", _) => text("unix:///dev/log"),
+            ("syslog_facility", _) => text("local7"),
+            ("worker_connections", _) => Raw::Integer(100),
             ("pass_env" | "forwarder_headers", _) => list(&["HOME"]),
             // It needs room for a head.
             ("response_buffer", _) => Raw::Integer(5000),
@@ -242,6 +401,18 @@ mod tests {
             match setting.name {
                 "connect" => drop(base.remove("exec")),
                 "pass_env" => base.extend(layer(&[("clear_env", Raw::Flag(true))])),
+                "wsgi_app" => drop(base.remove("exec")),
+                "python" | "worker_class" | "pythonpath" | "preload_app" => base = wsgi(&[]),
+                "worker_connections" => base = wsgi(&[("worker_class", text("gevent"))]),
+                // Only a WSGI app has one without being asked.
+                "control_socket_disable" => base = wsgi(&[("control_socket", text("/run/x.ctl"))]),
+                "reload_engine" | "reload_extra_files" => base.extend(layer(&[("reload", Raw::Flag(true))])),
+                "statsd_prefix" | "dogstatsd_tags" | "enable_backlog_metric" => {
+                    base.extend(layer(&[("statsd_host", text("127.0.0.1:8125"))]));
+                }
+                "syslog_addr" | "syslog_prefix" | "syslog_facility" | "disable_redirect_access_to_syslog" => {
+                    base.extend(layer(&[("syslog", Raw::Flag(true))]));
+                }
                 _ => {}
             }
             let raw = sample(setting);
@@ -250,6 +421,10 @@ mod tests {
             let (config, printed) = resolved(&base).unwrap_or_else(|problems| panic!("{}: {problems}", setting.name));
             assert_ne!(before.as_ref(), Some(&config), "{} has no effect", setting.name);
             assert_eq!(from_text(&printed, &env()).unwrap(), config, "{}", setting.name);
+            if matches!(config.pools[0].program, Program::Wsgi(_)) {
+                let elsewhere = from_text(&printed, &[]).unwrap();
+                assert_eq!(elsewhere.process, config.process, "{}", setting.name);
+            }
         }
     }
 
@@ -262,6 +437,14 @@ mod tests {
         match (setting.name, setting.kind) {
             ("user" | "group", _) => Just(text("1")).boxed(),
             ("connect", _) => Just(list(&[])).boxed(),
+            ("wsgi_app", _) => Just(text("")).boxed(),
+            ("statsd_host", _) => "(127[.]0[.]0[.]1(:[1-9][0-9]{3})?|unix:///[a-z \"\\\\é]{0,9})"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_addr", _) => "(udp://127[.]0[.]0[.]1|tcp://\\[::1\\]:9|unix:///[a-z é]{0,9}(#dgram|#stream)?)"
+                .prop_map(Raw::Text)
+                .boxed(),
+            ("syslog_facility", _) => "(LOCAL[0-7]|daemon)".prop_map(Raw::Text).boxed(),
             ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
             ("bind", _) => prop::collection::btree_set(
                 prop_oneof![
@@ -276,7 +459,7 @@ mod tests {
             ("param" | "raw_env", _) => prop::collection::vec("[A-Z_]{1,5}=\\PC{0,8}", 0..4)
                 .prop_map(Raw::List)
                 .boxed(),
-            ("forwarded_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
+            ("forwarded_allow_ips" | "proxy_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
             ("forwarder_headers" | "pass_env", _) => Just(text("HOME, PATH")).boxed(),
             ("response_buffer", _) => number(4096..=1 << 40).boxed(),
             ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),
@@ -384,7 +567,10 @@ mod tests {
     fn what_hardly_was_meant_is_a_warning() {
         let warned = |values: &[(&'static str, Raw)]| {
             let exec = [("exec", text("/bin/true"))];
-            warnings(&resolved(&layer(&[values, &exec[..]].concat())).unwrap().0).len()
+            let (config, _) = resolved(&layer(&[values, &exec[..]].concat())).unwrap();
+            let mut warnings = Vec::new();
+            add_warnings(&config, &mut warnings);
+            warnings.len()
         };
         assert_eq!(warned(&[("max_requests_jitter", Raw::Integer(5))]), 1);
         assert_eq!(

@@ -6,7 +6,10 @@
 //! Never here: running Python, binding, spawning.
 
 mod address;
+mod cfg;
+mod conf;
 pub mod file;
+pub mod gunicorn;
 mod identity;
 pub mod kind;
 pub mod layers;
@@ -21,7 +24,10 @@ mod table;
 mod wsgi;
 
 pub use crate::base::level::Level;
+pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
+pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
+pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
 
 use std::net::{IpAddr, SocketAddr};
@@ -155,63 +161,6 @@ pub enum ProxyProtocol {
     V2,
     /// Either.
     Auto,
-}
-
-/// Where metrics go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statsd {
-    /// The daemon.
-    pub host: StatsdHost,
-    /// Text before every name, empty or ending in a dot.
-    pub prefix: String,
-    /// DogStatsD tags, comma-separated; empty = none.
-    pub tags: String,
-    /// Report the backlog of listeners.
-    pub backlog_metric: bool,
-}
-
-/// Where a statsd daemon listens for datagrams.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StatsdHost {
-    /// `HOST:PORT`
-    Udp(SocketAddr),
-    /// `unix://PATH`
-    Unix(PathBuf),
-}
-
-/// Where logs go besides the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Syslog {
-    /// The daemon.
-    pub address: SyslogAddress,
-    /// What stands between `gunicorn.` and `.error` in a tag.
-    pub prefix: String,
-    /// The number of the facility, 0 to 23.
-    pub facility: u8,
-    /// Access lines stay out of it.
-    pub no_access: bool,
-}
-
-/// Where a syslog daemon listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SyslogAddress {
-    /// `udp://HOST:PORT`
-    Udp(SocketAddr),
-    /// `tcp://HOST:PORT`
-    Tcp(SocketAddr),
-    /// `unix://PATH`, `unix://PATH#dgram`, `unix://PATH#stream`
-    Unix(PathBuf, SyslogSocket),
-}
-
-/// The type of a syslog daemon's unix socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyslogSocket {
-    /// Datagrams.
-    Datagram,
-    /// A stream.
-    Stream,
-    /// Datagrams if the socket takes them, else a stream.
-    Either,
 }
 
 /// Workers are replaced when source files change.

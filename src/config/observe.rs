@@ -3,6 +3,7 @@
 use super::address;
 use super::kind::{Value, shown_text};
 use super::resolve::{Resolver, join};
+use super::wsgi::LOGGER_CLASS;
 use super::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
 use std::path::PathBuf;
 
@@ -37,6 +38,10 @@ const FACILITIES: &[(&str, u8)] = &[
 impl Resolver<'_> {
     /// True if workers write the access log: a logger of the app's own is set.
     pub(super) fn access_by_app(&mut self) -> bool {
+        let logger = self.values.text("logger_class").trim();
+        if [LOGGER_CLASS, "gunicorn.instrument.statsd.Statsd"].contains(&logger) {
+            self.values.replace("logger_class", Value::Text(String::new()));
+        }
         let set = |name: &str| !self.values.text(name).is_empty();
         let loggers = ["logger_class", "logconfig", "logconfig_json"];
         let by_app = self.values.flag("access_by_app") || loggers.into_iter().any(set);
@@ -51,7 +56,7 @@ impl Resolver<'_> {
         }
         let host = match text.strip_prefix("unix://") {
             Some(path) => {
-                let path = join(self.around.start, path);
+                let path = join(&self.base, path);
                 self.values
                     .replace("statsd_host", Value::Text(format!("unix://{}", path.display())));
                 StatsdHost::Unix(path)
@@ -60,6 +65,10 @@ impl Resolver<'_> {
                 Ok(address) => {
                     self.values.replace("statsd_host", Value::Text(address.to_string()));
                     StatsdHost::Udp(address)
+                }
+                Err((why, advice)) if !address::is_address(&text) => {
+                    self.refuse("statsd_host", 0, &why, advice);
+                    return None;
                 }
                 Err((why, _)) => {
                     // Metrics must not keep an app from starting; Gunicorn says nothing here.
@@ -117,7 +126,7 @@ impl Resolver<'_> {
                 Some((path, _)) => (path, SyslogSocket::Either),
                 None => (rest, SyslogSocket::Either),
             };
-            Ok(SyslogAddress::Unix(join(self.around.start, path), socket))
+            Ok(SyslogAddress::Unix(join(&self.base, path), socket))
         } else if let Some(rest) = text.strip_prefix("udp://") {
             inet(rest).map(SyslogAddress::Udp)
         } else if let Some(rest) = text.strip_prefix("tcp://") {
@@ -145,7 +154,7 @@ impl Resolver<'_> {
         } else if !self.values.text("control_socket").is_empty() {
             self.path("control_socket")
         } else if self.names_program("wsgi_app") {
-            self.usual_control_socket()
+            usual_control_socket(self.around.env)
         } else {
             None
         };
@@ -153,20 +162,18 @@ impl Resolver<'_> {
         self.values.replace("control_socket", Value::Text(text));
         path
     }
+}
 
-    fn usual_control_socket(&self) -> Option<PathBuf> {
-        let variable = |name: &str| {
-            let found = self
-                .around
-                .env
-                .iter()
-                .find(|(key, value)| key == name && !value.is_empty());
-            found.map(|(_, value)| PathBuf::from(value))
-        };
-        let runtime = variable("XDG_RUNTIME_DIR").filter(|directory| self.around.look && directory.is_dir());
-        let at_home = || variable("HOME").map(|home| home.join(".gunicorn/gunicorn.ctl"));
-        runtime.map(|directory| directory.join("gunicorn.ctl")).or_else(at_home)
-    }
+/// Where Gunicorn has its control socket: beside the user's other sockets, or at home.
+#[must_use]
+pub fn usual_control_socket(env: &[(String, String)]) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        let found = env.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    let runtime = variable("XDG_RUNTIME_DIR").filter(|directory| directory.is_dir());
+    let at_home = || variable("HOME").map(|home| home.join(".gunicorn/gunicorn.ctl"));
+    runtime.map(|directory| directory.join("gunicorn.ctl")).or_else(at_home)
 }
 
 impl SyslogAddress {

@@ -71,6 +71,11 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// Adds those of another list.
+    pub fn append(&mut self, mut others: Self) {
+        self.list.append(&mut others.list);
+    }
+
     /// Adds one.
     pub fn push(&mut self, problem: Problem) {
         self.list.push(problem);

@@ -1,5 +1,7 @@
-//! Renders what is generated from the table of settings: `docs/settings.md` and `conf/rgunicorn.toml`.
+//! Renders what is generated from the tables of settings: `docs/settings.md`, `docs/gunicorn-settings.md` and
+//! `conf/rgunicorn.toml`.
 
+use super::gunicorn::{FOREIGN, Foreign, HOOKS, Hook, Status};
 use super::kind::{Kind, Value};
 use super::layers;
 use super::settings::{Effect, Gunicorn, Section, Setting};
@@ -24,11 +26,13 @@ pub fn default_text(setting: &Setting) -> String {
 pub fn page() -> String {
     let mut page = "# Settings\n\n\
         This page is generated from the table in `src/config/table.rs`; `scripts/bless` renews it.\n\n\
-        A setting is taken from the command line, else from the file named with `-c`, else from the environment, else it has its default.\n\
+        A setting is taken from the command line, else from the environment variable `GUNICORN_CMD_ARGS`, else from the one file, else from the variable named with it, else it has its default.\n\
+        The file is the one named with `-c`, in TOML or, as for Gunicorn, in Python; for a WSGI app it is else `gunicorn.conf.py` in the directory of the start, if there is one.\n\
+        What a file in Python may set, and how, is in [gunicorn-settings.md](gunicorn-settings.md).\n\
         A list given in one place replaces the list of another; it does not extend it.\n\
         Times are seconds, or carry a unit: `250ms`, `30s`, `1m`, `2h`.\n\
         Sizes are bytes, or carry a unit of 1024: `64k`, `1m`, `1g`.\n\
-        Relative paths start from the directory the program was started in.\n\
+        Relative paths start from the directory the program was started in; those of files and sockets for a WSGI app from `chdir`, as in Gunicorn.\n\
         `rgunicorn --print-config` shows every value and where it was set; `rgunicorn --check-config` says what is wrong.\n"
         .to_owned();
     for section in Section::ALL {
@@ -119,4 +123,77 @@ pub fn example_file() -> String {
         }
     }
     text
+}
+
+/// The page `docs/gunicorn-settings.md`: every setting of Gunicorn, and what becomes of it.
+#[must_use]
+pub fn gunicorn_page() -> String {
+    let mut page = "# Gunicorn's settings\n\n\
+        This page is generated from the tables in `src/config/table.rs` and `src/config/gunicorn.rs`; `scripts/bless` renews it.\n\n\
+        Every setting of Gunicorn 26 and 27 is known, on the command line and in `gunicorn.conf.py`.\n\n\
+        - **same**: it does what it does in Gunicorn.\n\
+        - **differs**: it works, with the difference that is named.\n\
+        - **no-op**: it is accepted, and there is nothing to do for it.\n\
+        - **ignored**: it is accepted and has no effect, and the log says so.\n\
+        - **not supported**: a value other than Gunicorn's default is an error, which says what to do instead.\n\n\
+        | setting | command line | status | difference |\n|---|---|---|---|\n"
+        .to_owned();
+    for row in gunicorn_rows() {
+        let flags: Vec<String> = row.flags.iter().map(|flag| format!("`{flag}`")).collect();
+        let (name, status, note) = (row.name, row.status, row.note);
+        page.push_str(&format!("| `{name}` | {} | {status} | {note} |\n", flags.join(" ")));
+    }
+    page
+}
+
+/// One setting of Gunicorn, as it is documented.
+#[derive(Clone, Copy, Debug)]
+pub struct GunicornRow {
+    /// Its name.
+    pub name: &'static str,
+    /// Its flags.
+    pub flags: &'static [&'static str],
+    /// What becomes of it, in one or two words.
+    pub status: &'static str,
+    /// How it differs, why it does nothing, or what to do instead.
+    pub note: &'static str,
+}
+
+/// All settings of Gunicorn, by name.
+#[must_use]
+pub fn gunicorn_rows() -> Vec<GunicornRow> {
+    let row = |name, flags, (status, note)| GunicornRow {
+        name,
+        flags,
+        status,
+        note,
+    };
+    let works = |note: &'static str| (if note.is_empty() { "same" } else { "differs" }, note);
+    let mut rows = Vec::new();
+    for setting in Setting::all() {
+        match setting.gunicorn {
+            Gunicorn::New => {}
+            Gunicorn::Same => rows.push(row(setting.name, setting.flags, works(""))),
+            Gunicorn::Differs(how) => rows.push(row(setting.name, setting.flags, works(how))),
+        }
+    }
+    for Foreign { setting, status } in FOREIGN {
+        let judged = match *status {
+            Status::Works(how) => works(how),
+            Status::NoOp(why) => ("no-op", why),
+            Status::Ignored(why) => ("ignored", why),
+            Status::Refused(instead) => ("not supported", instead),
+        };
+        rows.push(row(setting.name, setting.flags, judged));
+    }
+    for (name, hook) in HOOKS {
+        let judged = match *hook {
+            Hook::Runs(how) => works(how),
+            Hook::Ignored(why) => ("ignored", why),
+            Hook::Refused(instead) => ("not supported", instead),
+        };
+        rows.push(row(name, &[], judged));
+    }
+    rows.sort_by_key(|row| row.name);
+    rows
 }

@@ -45,26 +45,31 @@ pub(super) struct Surroundings<'a> {
     pub beside: &'a [PathBuf],
 }
 
-/// What resolving has to say besides the configuration.
-pub(super) struct Said<'a> {
-    pub problems: &'a mut Problems,
-    pub warnings: &'a mut Vec<String>,
-}
-
 /// Gives values their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
-pub(super) fn resolve(values: &mut Values, around: Surroundings<'_>, said: Said<'_>) -> Config {
+pub(super) fn resolve(
+    values: &mut Values,
+    around: Surroundings<'_>,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) -> Config {
     let mut resolver = Resolver {
         values,
         around,
-        problems: said.problems,
-        warnings: said.warnings,
+        problems,
+        warnings,
+        base: around.start.to_owned(),
     };
     resolver.choose_program();
     resolver.adopt_gunicorns_defaults();
+    let chdir = resolver.directory("chdir", around.start, false);
+    if resolver.names_program("wsgi_app") {
+        // Gunicorn is in the app's directory when it opens files and sockets.
+        resolver.base.clone_from(&chdir);
+    }
     let bind = resolver.bind();
     let process = resolver.process();
     let mut http = resolver.http();
-    let pool = resolver.pool();
+    let pool = resolver.pool(chdir);
     let proc_name = resolver.proc_name(&pool.program);
     let logs = resolver.logs(&proc_name);
     http.script_name = resolver.script_name(&pool);
@@ -84,6 +89,8 @@ pub(super) struct Resolver<'a> {
     pub(super) around: Surroundings<'a>,
     pub(super) problems: &'a mut Problems,
     pub(super) warnings: &'a mut Vec<String>,
+    /// Where relative paths start from.
+    pub(super) base: PathBuf,
 }
 
 impl Resolver<'_> {
@@ -124,7 +131,7 @@ impl Resolver<'_> {
             self.refuse(name, 0, "must not contain NUL", "");
             return None;
         }
-        let path = join(self.around.start, text);
+        let path = join(&self.base, text);
         self.values.replace(name, Value::Text(path.display().to_string()));
         Some(path)
     }
@@ -194,7 +201,7 @@ impl Resolver<'_> {
     fn bind(&mut self) -> Vec<Bind> {
         let mut found: Vec<Bind> = Vec::new();
         for (place, text) in self.values.list("bind").to_vec().iter().enumerate() {
-            match Bind::parse(text, self.around.start) {
+            match Bind::parse(text, &self.base) {
                 Ok(bind) if found.contains(&bind) && !text.ends_with(":0") => {
                     self.refuse("bind", place, &format!("names {} twice", bind.text()), "leave one out");
                 }
@@ -408,9 +415,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn pool(&mut self) -> Pool {
-        let start = self.around.start.to_owned();
-        let chdir = self.directory("chdir", &start, false);
+    fn pool(&mut self, chdir: PathBuf) -> Pool {
         let raw_env = self.pairs("raw_env");
         let mut env = self.env(&raw_env);
         let program = self.program(&chdir, &env);

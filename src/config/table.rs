@@ -7,7 +7,7 @@ const OFF: Kind = Kind::Duration { zero: "off" };
 const UNLIMITED: Kind = Kind::Size { zero: "unlimited" };
 
 /// A row with the commonest properties; the methods below change them.
-const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
+pub(super) const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
     Setting {
         name,
         section,
@@ -25,7 +25,7 @@ const fn row(section: Section, name: &'static str, kind: Kind, default: &'static
 }
 
 impl Setting {
-    const fn flags(mut self, flags: &'static [&'static str]) -> Self {
+    pub(super) const fn flags(mut self, flags: &'static [&'static str]) -> Self {
         self.flags = flags;
         self
     }
@@ -91,13 +91,15 @@ const fn comma_list(of: &'static str) -> Kind {
 #[rustfmt::skip] // One property per line reads like a table; rustfmt would break short rows differently from long ones.
 pub(super) const SETTINGS: &[Setting] = &[
     // ---- Configuration
-    row(Section::Config, "config", path("a TOML file"), r#""""#)
+    row(Section::Config, "config", path("a file, or python:MODULE"), r#""""#)
         .flags(&["--config", "-c"])
-        .differs("a TOML file; nothing is loaded unless it is named")
-        .because("nothing is loaded that was not named")
-        .doc("File with settings, in TOML",
-             "Its keys are the names of these settings.\n\
-              The command line wins over the file, the file over the environment.\n\
+        .differs("a file named *.toml is read as TOML; `python:MODULE` is imported again by a reload")
+        .because("with a WSGI app, gunicorn.conf.py is read if there is one, as by Gunicorn")
+        .doc("File with settings, in TOML or in Python",
+             "A name that ends in .toml is TOML; its keys are the names of these settings.\n\
+              Everything else is a configuration file of Gunicorn, and `python:MODULE` is one that is imported.\n\
+              Without it, `gunicorn.conf.py` in the directory of the start is read for a WSGI app.\n\
+              The command line wins over GUNICORN_CMD_ARGS, that over the file, the file over other variables.\n\
               A list given on the command line replaces the file's list.\n\
               The file is read again on reload; if it is wrong then, the old configuration keeps serving."),
 
@@ -152,7 +154,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--reload"])
         .same()
         .doc("Replace workers when source files change",
-             "For development."),
+             "For development, with a WSGI app."),
     row(Section::App, "reload_engine", Kind::Choice(&["auto", "poll", "inotify"]), r#""auto""#)
         .flags(&["--reload-engine"])
         .differs("inotify needs no package")
@@ -229,7 +231,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .same()
         .doc("Worker processes",
              "With `connect`: connections to each server."),
-    row(Section::Workers, "threads", number("requests at once", 1, 256), "1")
+    row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
@@ -372,6 +374,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Http, "sendfile", Kind::Flag, "true")
         .flags(&["--no-sendfile"])
         .differs("true in a file turns it on")
+        .variable("SENDFILE", "{} in y, yes, 1, true")
         .doc("Send files of WSGI apps with sendfile(2)", ""),
     row(Section::Http, "script_name", text("a path; empty = SCRIPT_NAME of the workers' environment"), r#""""#)
         .flags(&["--script-name"])
@@ -444,7 +447,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Error log file", ""),
     row(Section::Logging, "loglevel", Kind::Choice(&["debug", "info", "warning", "error", "critical"]), r#""info""#)
         .flags(&["--log-level"])
-        .differs("an unknown word is an error")
+        .differs("an unknown word means info, as in Gunicorn, and the log says so")
         .doc("Least severity that is logged", ""),
     row(Section::Logging, "accesslog", path("a file, - for standard output, empty = off"), r#""""#)
         .flags(&["--access-logfile"])

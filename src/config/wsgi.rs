@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Most requests at once in one worker: as many as the pipe protocol lets it say.
 const SLOTS_LIMIT: u64 = 511;
 
+/// Gunicorn's own logger, which ours stands in for.
+pub(super) const LOGGER_CLASS: &str = "gunicorn.glogging.Logger";
+
 /// Names of worker classes that are served, in all of Gunicorn's spellings.
 const WORKER_CLASSES: &[(&str, WorkerClass)] = &[
     ("sync", WorkerClass::Sync),
@@ -48,7 +51,7 @@ impl Resolver<'_> {
         let worker_class = self.worker_class();
         let mut pythonpath = Vec::new();
         for directory in self.values.list("pythonpath") {
-            pythonpath.push(join(self.around.start, directory));
+            pythonpath.push(join(&self.base, directory));
         }
         let texts = pythonpath.iter().map(|path| path.display().to_string()).collect();
         self.values.replace("pythonpath", Value::List(texts));
@@ -136,8 +139,13 @@ impl Resolver<'_> {
 
     pub(super) fn reload(&mut self) -> Option<Reload> {
         let mut extra_files = Vec::new();
-        for file in self.values.list("reload_extra_files") {
-            extra_files.push(join(self.around.start, file));
+        for (place, file) in self.values.list("reload_extra_files").to_vec().iter().enumerate() {
+            let path = join(self.around.start, file);
+            if self.around.look && !file.contains(['*', '?', '[']) && !path.exists() {
+                let why = format!("names {}, but there is no such file", path.display());
+                self.refuse("reload_extra_files", place, &why, "");
+            }
+            extra_files.push(path);
         }
         let texts = extra_files.iter().map(|path| path.display().to_string()).collect();
         self.values.replace("reload_extra_files", Value::List(texts));

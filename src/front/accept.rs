@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Listener {
     Tcp {
         socket: TcpListener,
-        /// Our address, unless it listens on all.
+        /// Our address, unless it listens on all and the client's side of it is wanted.
         local: Option<SocketAddr>,
     },
     Unix(UnixListener),
@@ -38,6 +38,7 @@ impl Front {
     /// Takes a listening socket from the arbiter; nothing is accepted before `serve`.
     pub(super) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<()> {
         crate::sys::fd::set_nonblocking(&socket, true)?;
+        let is_wsgi = self.pools.first().is_some_and(|pool| pool.is_wsgi);
         let listener = match socket::local_address(&socket)? {
             None => Listener::Unix(UnixListener::from_std(socket.into())),
             Some(address) => {
@@ -45,7 +46,8 @@ impl Front {
                 socket::set_nodelay(&socket)?;
                 Listener::Tcp {
                     socket: TcpListener::from_std(socket.into()),
-                    local: (!address.ip().is_unspecified()).then_some(address),
+                    // WSGI apps see the address as it was bound.
+                    local: (is_wsgi || !address.ip().is_unspecified()).then_some(address),
                 }
             }
         };
@@ -133,6 +135,7 @@ impl Front {
                     address: Some(address),
                     local: local.map(unmapped),
                     trusted: self.config.http.forwarded_allow_ips.contains(address.ip()),
+                    proxied: None,
                 };
                 Ok((Stream::Tcp(stream), peer))
             }
@@ -149,14 +152,12 @@ impl Front {
     }
 
     fn welcome(&mut self, mut stream: Stream, peer: Peer) {
-        let http = &self.config.http;
-        let crowded = self.clients.len() >= http.max_connections;
-        let known = peer
-            .address
-            .and_then(|address| self.per_address.get(&address.ip()))
-            .copied()
-            .unwrap_or(0);
-        let greedy = known as usize >= http.max_connections_per_address;
+        let crowded = self.clients.len() >= self.config.http.max_connections;
+        // A connection that may begin with a PROXY header is counted when it is known whose it is.
+        let awaits_proxy = self.proxy.is_some();
+        let is_proxy = awaits_proxy && self.may_proxy(peer);
+        let counted = peer.address.map(|address| address.ip()).filter(|_| !is_proxy);
+        let greedy = counted.is_some_and(|address| self.is_greedy(address));
         if crowded || greedy {
             let limit = if crowded {
                 "max_connections"
@@ -167,10 +168,12 @@ impl Front {
             self.turn_away(stream, peer);
             return;
         }
-        if let Some(address) = peer.address {
-            self.count_address(address.ip(), true);
+        if let Some(address) = counted {
+            self.count_address(address, true);
         }
-        let client = Client::new(stream, peer);
+        let mut client = Client::new(stream, peer);
+        client.awaits_proxy = awaits_proxy;
+        client.counted = counted;
         let key = self.clients.insert(Box::new(client));
         let Some(mut client) = self.clients.take(key) else {
             return;
@@ -191,8 +194,8 @@ impl Front {
             }
         };
         drop(stream);
-        if let Some(address) = peer.address {
-            self.count_address(address.ip(), false);
+        if let Some(address) = counted {
+            self.count_address(address, false);
         }
     }
 
@@ -226,6 +229,12 @@ impl Front {
         stream.shutdown_write();
         let _ = stream.read(&mut self.scratch);
         self.log_access(peer, &exchange, 503, conn.body_sent());
+    }
+
+    /// True if so many connections from this address are open that there may not be another.
+    pub(super) fn is_greedy(&self, address: IpAddr) -> bool {
+        let known = self.per_address.get(&address).copied().unwrap_or(0);
+        known as usize >= self.config.http.max_connections_per_address
     }
 
     /// Counts connections per client address, if there is a limit.

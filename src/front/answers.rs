@@ -157,6 +157,7 @@ impl Front {
                 }
                 pipe::Event::Head { id, .. }
                 | pipe::Event::Data { id, .. }
+                | pipe::Event::Note { id, .. }
                 | pipe::Event::File { id, .. }
                 | pipe::Event::End { id }
                 | pipe::Event::Aborted { id }
@@ -181,6 +182,7 @@ impl Front {
                         self.dirty_links.push(key);
                     }
                 }
+                pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
                 pipe::Event::File { id, offset, length } => match link.fds.pop_front() {
                     Some(Some(file)) => {
                         if !copy::is_readable_file(&file).unwrap_or(false) {
@@ -276,6 +278,16 @@ impl Front {
         self.exchanges.put(exchange_key, exchange);
         touch(touched, exchange_key);
         credit
+    }
+
+    /// Keeps variables for the access log, as far as they are bearable.
+    fn pipe_note(&mut self, worker: Key, id: u16, pairs: &[u8]) {
+        let exchange = self.by_wire(worker, id).and_then(|key| self.exchanges.get_mut(key));
+        if let Some(exchange) = exchange
+            && exchange.notes.len() + pairs.len() <= frame::NOTE_LIMIT
+        {
+            exchange.notes.extend_from_slice(pairs);
+        }
     }
 
     /// A part of the body is in a file; `None` if its descriptor was lost on the way, for want of a free number.

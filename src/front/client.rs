@@ -9,7 +9,7 @@ use crate::http1::{self, conn::Event};
 use crate::sys::socket;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -103,6 +103,10 @@ pub(super) struct Client {
     /// After `out`, the first part of the exchange's spool goes out.
     pub(super) sends_part: bool,
     pub(super) peer: Peer,
+    /// The first bytes may be a PROXY header.
+    pub(super) awaits_proxy: bool,
+    /// The address this connection is counted under.
+    pub(super) counted: Option<IpAddr>,
     pub(super) exchange: Option<Key>,
     pub(super) phase: Phase,
     readable: bool,
@@ -129,6 +133,8 @@ impl Client {
             out: OutBuffer::default(),
             sends_part: false,
             peer,
+            awaits_proxy: false,
+            counted: None,
             exchange: None,
             phase: Phase::Idle,
             readable: true,
@@ -311,6 +317,13 @@ impl Front {
     /// Feeds the conversation until it needs more bytes or a request is complete.
     fn advance(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> (usize, Next) {
         let mut used = 0;
+        if client.awaits_proxy {
+            match self.read_proxy(key, client, bytes) {
+                Ok(Some(length)) => used = length,
+                Ok(None) => return (0, Next::Keep),
+                Err(next) => return (bytes.len(), next),
+            }
+        }
         if client.phase == Phase::Idle && client.conn.head().bytes.capacity() == 0 {
             *client.conn.head_mut() = self.spare_heads.pop().unwrap_or_default();
         }
@@ -349,7 +362,7 @@ impl Front {
     }
 
     /// Sets the deadline for what the client owes next.
-    fn awaits_more(&mut self, key: Key, client: &mut Client, partial: bool) {
+    pub(super) fn awaits_more(&mut self, key: Key, client: &mut Client, partial: bool) {
         let http = &self.config.http;
         let limit = match client.phase {
             Phase::Idle | Phase::Head if client.conn.at_request_start() && !partial => {
@@ -463,8 +476,8 @@ impl Front {
         let _ = self.poll.registry().deregister(client.stream.source());
         self.client_timers.set(key.place(), None);
         self.clients.free(key);
-        if let Some(address) = client.peer.address {
-            self.count_address(address.ip(), false);
+        if let Some(address) = client.counted {
+            self.count_address(address, false);
         }
         let Some(exchange_key) = client.exchange else { return };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {

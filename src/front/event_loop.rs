@@ -22,6 +22,7 @@ use crate::http1::{self, forwarded};
 use crate::logging::{Logger, access};
 use crate::plan::dispatch::Verdict;
 use crate::plan::timers::Timers;
+use crate::proxy;
 use crate::sys::{clock, process, signals};
 use mio::{Events, Poll};
 use std::collections::HashMap;
@@ -59,6 +60,8 @@ pub(super) struct Front {
     pub(super) config: Config,
     pub(super) policy: http1::policy::Policy,
     pub(super) forward: forwarded::ForwardPolicy,
+    /// Reads PROXY headers, if connections may begin with them.
+    pub(super) proxy: Option<proxy::Reader>,
     pub(super) control: Control,
     pub(super) listeners: Vec<Listener>,
     pub(super) accepting: bool,
@@ -104,6 +107,7 @@ pub(super) struct Front {
     pub(super) log: Logger,
     pub(super) access: Option<access::AccessWriter>,
     pub(super) pressure: Pressure,
+    pub(super) hints: Pressure,
     pub(super) drain: Option<Drain>,
     pub(super) random: fastrand::Rng,
     next_heartbeat: Instant,
@@ -127,6 +131,7 @@ impl Front {
             date_second: 0,
             policy: policy(&config.http),
             forward: forward_policy(&config.http),
+            proxy: super::proxied::reader(config.http.proxy_protocol),
             config,
             control,
             listeners: Vec::new(),
@@ -164,6 +169,7 @@ impl Front {
             log,
             access,
             pressure: Pressure::default(),
+            hints: Pressure::default(),
             drain: None,
             random: fastrand::Rng::new(),
             next_heartbeat: now,
@@ -476,5 +482,6 @@ fn forward_policy(http: &config::Http) -> forwarded::ForwardPolicy {
         },
         forwarder_headers: http.forwarder_headers.clone(),
         secure_scheme_headers: http.secure_scheme_headers.clone(),
+        script_name: http.script_name.clone(),
     }
 }

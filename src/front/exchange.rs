@@ -105,6 +105,8 @@ pub(super) struct Exchange {
     pub(super) held_for: Duration,
     /// The response is complete.
     pub(super) ended: bool,
+    /// And it is the worker's, not one of ours.
+    pub(super) answered: bool,
     /// The final chunk was encoded.
     pub(super) end_sent: bool,
     /// The client must see that the response is incomplete: cut the connection.
@@ -113,6 +115,8 @@ pub(super) struct Exchange {
     pub(super) credit: u32,
     /// Body bytes the worker still takes (workers with flow control).
     pub(super) window: u64,
+    /// Variables as the app left them, `NAME\0VALUE\0`, for the access log.
+    pub(super) notes: Vec<u8>,
     /// Process that served it, for the access log.
     pub(super) pid: i32,
 }
@@ -155,10 +159,12 @@ impl Exchange {
             held_since: None,
             held_for: Duration::ZERO,
             ended: false,
+            answered: false,
             end_sent: false,
             cut: false,
             credit: 0,
             window: 0,
+            notes: Vec::new(),
             pid: 0,
         }
     }
@@ -195,6 +201,7 @@ impl Exchange {
         self.response.clear();
         self.held.clear();
         self.length = None;
+        self.notes.clear();
         self.spool = Spool::default();
         self.stage = Stage::Awaiting;
         self.redirect = false;
@@ -283,12 +290,14 @@ impl Front {
             self.commit(exchange, length);
         }
         exchange.ended = true;
+        exchange.answered = true;
         self.dirty_clients.extend(exchange.client);
     }
 
     /// Sends the response head; `otherwise` is the body's length unless the app or its protocol has named one.
     pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
         exchange.stage = Stage::Committed;
+        let is_given = self.given_id(exchange).is_some();
         let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
             exchange.held.clear();
             return;
@@ -304,7 +313,7 @@ impl Front {
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: Some(exchange.id.as_bytes()),
+            request_id: (!is_given).then_some(exchange.id.as_bytes()),
         };
         client
             .conn
@@ -314,6 +323,12 @@ impl Front {
             client.conn.send_data(&exchange.held, &mut client.out.bytes);
             exchange.held.clear();
         }
+    }
+
+    /// The identifier that the app gave its response. Only WSGI apps may go on doing so; for others it is replaced.
+    pub(super) fn given_id<'e>(&self, exchange: &'e Exchange) -> Option<&'e [u8]> {
+        let pool = self.pools.get(exchange.pool).filter(|pool| pool.is_wsgi);
+        pool.and_then(|_| exchange.response.field("x-request-id"))
     }
 
     /// Ends an exchange with an error of ours: a page if nothing was sent yet, otherwise a cut connection.

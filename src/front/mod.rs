@@ -14,6 +14,7 @@ mod link;
 mod output;
 mod peer;
 mod probe;
+mod proxied;
 mod pull;
 mod redirect;
 mod report;
@@ -26,6 +27,7 @@ mod workers;
 use crate::base::exit::Exit;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
+use crate::logging::relay::Relay;
 use crate::logging::{Flush, Logger, access};
 use crate::sys::{fd, process, signals, socket, title};
 use control::Control;
@@ -65,7 +67,7 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     // The end of the control channel says that the arbiter is gone; then the workers' groups are ended.
     process::outlive_parent()?;
     fd::raise_limit();
-    let (config, access) = match configure(&control) {
+    let (config, access) = match configure(&control, log) {
         Ok(configured) => configured,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
         Err(error) => {
@@ -74,7 +76,6 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
             return Err(error);
         }
     };
-    log.set_level(config.logs.loglevel);
     let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
     front.send_control(&ToArbiter::Configured);
     let result = front.run();
@@ -84,8 +85,8 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     result
 }
 
-/// Waits for the first message and reads the configuration out of it.
-fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWriter>)> {
+/// Waits for the first message, reads the configuration out of it, and sets up the logs.
+fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<access::AccessWriter>)> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
     let mut buffer = vec![0; socket::PACKET_LIMIT];
     let mut fds = Vec::new();
@@ -107,16 +108,21 @@ fn configure(control: &OwnedFd) -> io::Result<(Config, Option<access::AccessWrit
     }
     let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
     check_spool(&config.http.tmp_upload_dir)?;
-    let Some(file) = fds.next() else {
+    let logs = &config.logs;
+    log.set_level(logs.loglevel);
+    log.set_relay(Relay::new(logs.statsd.as_ref(), logs.syslog.as_ref()));
+    let file = fds.next();
+    let relay = Some(log.clone()).filter(|log| log.relays_access());
+    if file.is_none() && relay.is_none() {
         return Ok((config, None));
-    };
+    }
     let format = match &config.logs.access_log_format {
         config::AccessFormat::Json => access::AccessFormat::json(),
         config::AccessFormat::Text(text) => {
             access::AccessFormat::compile(text).map_err(|error| invalid(&error.to_string()))?
         }
     };
-    Ok((config, Some(access::AccessWriter::new(format, file))))
+    Ok((config, Some(access::AccessWriter::new(format, file, relay))))
 }
 
 /// Whether bodies can be spooled. The arbiter could not tell: it may have other rights than we.

@@ -14,11 +14,17 @@ const TURN: usize = 64 * 1024;
 /// A line longer than this is logged in parts.
 const LINE: usize = 8 * 1024;
 
+/// The same for lines that go to the log as they are. They come from Python, where a line may be a whole document, and
+/// a cut would break it.
+const RAW_LINE: usize = 64 * 1024;
+
 /// The read end of one worker's output.
 #[derive(Debug)]
 pub(super) struct Output {
     pipe: Receiver,
     worker: Key,
+    /// Its lines go to the log as they are, as under Gunicorn: tracebacks, `wsgi.errors`, lines that Python formatted.
+    is_raw: bool,
     /// The start of a line whose end has not come.
     partial: Vec<u8>,
 }
@@ -28,9 +34,12 @@ impl Front {
     pub(super) fn add_output(&mut self, worker: Key, pipe: OwnedFd) -> std::io::Result<()> {
         crate::sys::fd::set_nonblocking(&pipe, true)?;
         let pipe = Receiver::from(pipe);
+        let pool = self.workers.get(worker).and_then(|worker| self.pools.get(worker.pool));
+        let is_raw = pool.is_some_and(|pool| pool.is_wsgi);
         let key = self.outputs.insert(Box::new(Output {
             pipe,
             worker,
+            is_raw,
             partial: Vec::new(),
         }));
         if let Some(output) = self.outputs.get_mut(key) {
@@ -75,8 +84,7 @@ impl Front {
             self.outputs.put(key, output);
             return;
         }
-        let rest = std::mem::take(&mut output.partial);
-        self.output_line(output.worker, &rest);
+        self.output_end(&mut output);
         let _ = self.poll.registry().deregister(&mut output.pipe);
         self.outputs.free(key);
         if let Some(worker) = self.workers.get_mut(output.worker) {
@@ -100,8 +108,7 @@ impl Front {
         }
         let output = self.workers.get_mut(worker).and_then(|worker| worker.output.take());
         if let Some(mut output) = output.and_then(|key| self.outputs.free(key)) {
-            let rest = std::mem::take(&mut output.partial);
-            self.output_line(worker, &rest);
+            self.output_end(&mut output);
             let _ = self.poll.registry().deregister(&mut output.pipe);
         }
     }
@@ -111,26 +118,39 @@ impl Front {
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let line = rest.get(..end).unwrap_or_default();
             if output.partial.is_empty() {
-                self.output_line(output.worker, line);
+                self.output_line(output, line);
             } else {
                 output.partial.extend_from_slice(line);
                 let line = std::mem::take(&mut output.partial);
-                self.output_line(output.worker, &line);
+                self.output_line(output, &line);
             }
             rest = rest.get(end + 1..).unwrap_or_default();
         }
         output.partial.extend_from_slice(rest);
-        if output.partial.len() >= LINE {
-            let line = std::mem::take(&mut output.partial);
-            self.output_line(output.worker, &line);
+        if output.partial.len() >= if output.is_raw { RAW_LINE } else { LINE } {
+            self.output_end(output);
+        }
+    }
+
+    /// Logs what has come of a line.
+    fn output_end(&self, output: &mut Output) {
+        let line = std::mem::take(&mut output.partial);
+        if !line.is_empty() {
+            self.output_line(output, &line);
         }
     }
 
     /// Logs a line with the request the worker runs, if that is certain: it runs only one.
-    fn output_line(&self, worker_key: Key, line: &[u8]) {
+    fn output_line(&self, output: &Output, line: &[u8]) {
+        if output.is_raw {
+            let pid = self.workers.get(output.worker).map_or(0, |worker| worker.pid);
+            self.log.app_output(pid, line);
+            return;
+        }
         if line.is_empty() {
             return;
         }
+        let worker_key = output.worker;
         let Some(worker) = self.workers.get(worker_key) else {
             return;
         };

@@ -13,11 +13,27 @@ use std::time::{Duration, Instant};
 /// Lines about one kind of pressure are this far apart; what came between is counted.
 const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lines about a limit that is being reached, not one per refused request.
+/// Hints about what a proxy sends are this far apart: it sends the same with every request.
+const HINT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Lines about something that goes on, not one per request.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     last: Option<Instant>,
     held_back: u64,
+}
+
+impl Pressure {
+    /// True if a line is due; otherwise it is counted among those that were held back.
+    fn is_due(&mut self, now: Instant, pause: Duration) -> bool {
+        let due = self.last.is_none_or(|last| now - last >= pause);
+        if due {
+            self.last = Some(now);
+        } else {
+            self.held_back += 1;
+        }
+        due
+    }
 }
 
 impl Front {
@@ -117,14 +133,27 @@ impl Front {
         self.log.log(level, &crate::logging::NONE, message);
     }
 
-    /// A limit was reached: said at most once a second.
-    pub(super) fn pressed(&mut self, what: &str) {
-        let due = self.pressure.last.is_none_or(|last| self.now - last >= PRESSURE_PAUSE);
-        if !due {
-            self.pressure.held_back += 1;
+    /// A trusted peer sends a field that does not get through: said at most once a minute.
+    pub(super) fn hint_dropped(&mut self, peer: Peer, name: &[u8]) {
+        if !self.hints.is_due(self.now, HINT_PAUSE) {
             return;
         }
-        self.pressure.last = Some(self.now);
+        let mut text = AddressText::default();
+        let address = peer.address.map_or("unix", |address| text.of(address.ip()));
+        let name = escape::cut(name, 64);
+        // Any client of a careless proxy can bring this about, so it is no warning.
+        let message = format_args!(
+            "the field {name} of the trusted peer {address} is dropped, as its name has an underscore: \
+             let it send a hyphen, or name it in forwarder_headers"
+        );
+        self.log.log(Level::Info, &crate::logging::NONE, message);
+    }
+
+    /// A limit was reached: said at most once a second.
+    pub(super) fn pressed(&mut self, what: &str) {
+        if !self.pressure.is_due(self.now, PRESSURE_PAUSE) {
+            return;
+        }
         let held_back = std::mem::take(&mut self.pressure.held_back);
         if held_back == 0 {
             self.say(Level::Warning, None, format_args!("{what}"));
@@ -137,8 +166,21 @@ impl Front {
         }
     }
 
-    /// The access line of an exchange.
+    /// The end of an exchange: its access line, and the metrics.
     pub(super) fn log_access(&mut self, peer: Peer, exchange: &Exchange, status: u16, bytes: u64) {
+        if self.access.is_none() && !self.log.has_relay() {
+            return;
+        }
+        let elapsed = crate::sys::clock::now() - exchange.started;
+        self.log.count_response(status, elapsed);
+        // Python has written the line of a response that a worker has brought to its end.
+        if self.config.logs.access_by_app && exchange.answered {
+            return;
+        }
+        if self.access.is_none() {
+            return;
+        }
+        let response_id = self.given_id(exchange).unwrap_or_else(|| exchange.id.as_bytes());
         let Some(log) = &mut self.access else { return };
         let mut text = AddressText::default();
         // Nothing is said about a request line that was not understood: its version is a guess then.
@@ -149,11 +191,13 @@ impl Front {
             status,
             response: &exchange.response,
             bytes,
-            elapsed: crate::sys::clock::now() - exchange.started,
+            elapsed,
             time: crate::sys::clock::wall(),
             pid: exchange.pid,
             request_id: exchange.id.as_bytes(),
+            response_id,
             block: &exchange.block,
+            notes: &exchange.notes,
         };
         log.log(&record);
     }

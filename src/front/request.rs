@@ -9,7 +9,7 @@ use crate::base::SERVER_SOFTWARE;
 use crate::base::ids::RequestId;
 use crate::base::level::Level;
 use crate::base::message::{BodyLength, ResponseHead};
-use crate::cgi::vars;
+use crate::cgi::{environ, vars};
 use crate::http1;
 use crate::plan::dispatch::Verdict;
 
@@ -20,6 +20,9 @@ impl Front {
             Ok(forwarded) => forwarded,
             Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
         };
+        if let Some(name) = forwarded.dropped {
+            self.hint_dropped(client.peer, client.conn.head().text(name));
+        }
         let mut exchange = self
             .spare_exchanges
             .pop()
@@ -143,30 +146,46 @@ impl Front {
         peer: Peer,
         content_length: Option<u64>,
     ) -> Result<(), vars::PathError> {
-        let params = self
-            .pools
-            .get(exchange.pool)
-            .map_or(&[][..], |pool| &pool.config.params);
+        let pool = self.pools.get(exchange.pool);
+        let is_wsgi = pool.is_some_and(|pool| pool.is_wsgi);
+        let params = pool.map_or(&[][..], |pool| &pool.config.params);
         let (mut remote, mut server) = (AddressText::default(), AddressText::default());
+        let mut reached = AddressText::default();
         self.path.clear();
         // A local redirect may lead out of the place that the app is mounted at.
-        let place = if exchange.mounted {
-            http1::forwarded::mounted(&exchange.head).unwrap_or(0)
-        } else {
-            0
-        };
+        let place = http1::forwarded::mounted(&exchange.head, exchange.mounted, &self.forward).unwrap_or(0);
         let (place, rest) = exchange.head.path().split_at_checked(place).unwrap_or_default();
         vars::decode_path(place, &mut self.path)?;
         let split = self.path.len();
         vars::decode_path(rest, &mut self.path)?;
         let (script_name, path_info) = self.path.split_at_checked(split).unwrap_or_default();
+        let peer = vars::Peer {
+            remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
+            remote_port: peer.address.map(|address| address.port()),
+            server_addr: peer.local.map_or("", |address| server.of(address.ip())),
+            server_port: peer.local.map(|address| address.port()),
+            proxied: peer.proxied.map(|proxied| vars::Proxied {
+                protocol: proxied.kind.as_str(),
+                destination: proxied.destination.map(|to| (reached.of(to.ip()), to.port())),
+            }),
+        };
+        let request_id = exchange.id.as_bytes();
+        if is_wsgi {
+            let context = environ::Context {
+                peer,
+                https: exchange.https,
+                content_length,
+                script_name,
+                path_info,
+                request_id,
+                server_software: SERVER_SOFTWARE,
+                params,
+            };
+            environ::write_environ(&exchange.head, &context, &mut exchange.block);
+            return Ok(());
+        }
         let context = vars::Context {
-            peer: vars::Peer {
-                remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
-                remote_port: peer.address.map(|address| address.port()),
-                server_addr: peer.local.map_or("", |address| server.of(address.ip())),
-                server_port: peer.local.map(|address| address.port()),
-            },
+            peer,
             https: exchange.https,
             content_length,
             script: vars::Script {
@@ -175,7 +194,7 @@ impl Front {
                 ..vars::Script::default()
             },
             pass_auth: true,
-            request_id: exchange.id.as_bytes(),
+            request_id,
             server_software: SERVER_SOFTWARE,
             params,
         };
@@ -268,6 +287,11 @@ impl Front {
     /// Answers a malformed request and closes. Nothing of it reaches an app.
     pub(super) fn refuse(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
         self.log_invalid(client.peer, status, reason);
+        self.refuse_quietly(key, client, status, reason)
+    }
+
+    /// The same without a line in the error log.
+    pub(super) fn refuse_quietly(&mut self, key: Key, client: &mut Client, status: u16, reason: &str) -> Next {
         client.conn.close_after();
         if client.exchange.is_some() {
             return self.answer_error(key, client, status, reason);

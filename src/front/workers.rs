@@ -154,6 +154,8 @@ impl Worker {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) config: config::Pool,
+    /// It runs a WSGI app by our own shim: requests carry the environ of PEP 3333, and output goes to the log as it is.
+    pub(super) is_wsgi: bool,
     pub(super) dispatch: Dispatch,
     pub(super) queue: Option<Queue>,
     /// Exchanges by wire number, for the pipe protocol.
@@ -175,6 +177,7 @@ impl Pool {
             lookahead: config.lookahead,
         };
         Self {
+            is_wsgi: matches!(config.program, config::Program::Wsgi(_)),
             config,
             dispatch: Dispatch::new(policy),
             queue: None,

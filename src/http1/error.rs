@@ -100,13 +100,13 @@ pub enum Error {
     /// Two fields of a trusted peer that disagree about the scheme.
     #[error("contradictory scheme fields")]
     Scheme,
-    /// SCRIPT_NAME of a trusted peer, with a path that does not lie below it.
+    /// The path does not lie below SCRIPT_NAME, which a trusted peer or the configuration gave.
     #[error("path does not begin with SCRIPT_NAME")]
     ScriptName,
 }
 
 impl Error {
-    /// The status to answer with: 400, 413, 414, 417, 431, 501 or 505.
+    /// The status to answer with: 400, 413, 414, 417, 431, 500, 501 or 505.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -114,6 +114,8 @@ impl Error {
             Self::RequestLineTooLong => 414,
             Self::Expectation => 417,
             Self::TooManyFields | Self::FieldTooLarge => 431,
+            // As under Gunicorn: proxy and server disagree about a mount point, whatever the client asked for.
+            Self::ScriptName => 500,
             Self::MethodNotImplemented | Self::TransferEncodingUnsupported => 501,
             Self::VersionUnsupported => 505,
             Self::BareLineFeed
@@ -138,14 +140,17 @@ impl Error {
             | Self::ChunkEnd
             | Self::Trailer
             | Self::Underscore
-            | Self::Scheme
-            | Self::ScriptName => 400,
+            | Self::Scheme => 400,
         }
     }
 
-    /// Who is to blame: always the client.
+    /// Who is to blame: the client, or those who set up a mount point that does not fit.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        Fault::Client
+        if *self == Self::ScriptName {
+            Fault::Gateway
+        } else {
+            Fault::Client
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Never here: deciding whom to trust (the caller knows the peer).
 
 use super::error::Error;
-use crate::base::message::RequestHead;
+use crate::base::message::{RequestHead, Span};
 
 /// What happens to field names with `_`, which CGI-style variables cannot tell from names with `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct ForwardPolicy {
     pub forwarder_headers: Vec<String>,
     /// Field names in any case, each with the exact value that means https; any other value means http.
     pub secure_scheme_headers: Vec<(String, String)>,
+    /// The place the app is mounted at unless a trusted peer says otherwise; empty = the root.
+    pub script_name: String,
 }
 
 /// What a trusted peer said.
@@ -35,17 +37,27 @@ pub struct Forwarded {
     pub https: bool,
     /// The field SCRIPT_NAME counts: it names the place the app is mounted at ([`mounted`]).
     pub mounted: bool,
+    /// The name of a field of a trusted peer that was left out, which may be a surprise.
+    pub dropped: Option<Span>,
 }
 
 /// The field that says where the app is mounted.
 const SCRIPT_NAME: &str = "script_name";
 
 /// The bytes of the path, as sent, that name the place the app is mounted at; 0 without one. `None` if the path does
-/// not lie below that place. Only for heads whose field counts ([`Forwarded::mounted`]).
+/// not lie below that place. `by_field`: the head's own field counts ([`Forwarded::mounted`]).
 #[must_use]
-pub fn mounted(head: &RequestHead) -> Option<usize> {
-    let place = head.field(SCRIPT_NAME).unwrap_or_default();
+pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Option<usize> {
+    let place = if by_field {
+        head.field(SCRIPT_NAME).unwrap_or_default()
+    } else {
+        policy.script_name.as_bytes()
+    };
     let place = place.strip_suffix(b"/").unwrap_or(place);
+    // `OPTIONS *` asks about the whole server.
+    if place.is_empty() || head.path() == b"*" {
+        return Some(0);
+    }
     let rest = head.path().strip_prefix(place)?;
     matches!(rest.first(), None | Some(b'/')).then_some(place.len())
 }
@@ -54,10 +66,10 @@ pub fn mounted(head: &RequestHead) -> Option<usize> {
 ///
 /// # Errors
 /// [`Error::Underscore`] under [`HeaderMapKind::Refuse`]; [`Error::Scheme`] if two fields of a trusted peer disagree;
-/// [`Error::ScriptName`] if it names a place that the path does not lie below.
+/// [`Error::ScriptName`] if the path does not lie below the place that the app is mounted at.
 pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> Result<Forwarded, Error> {
     let RequestHead { bytes, fields, .. } = head;
-    let (mut refused, mut has_place) = (false, false);
+    let (mut refused, mut has_place, mut dropped) = (false, false, None);
     fields.retain(|field| {
         let name = field.name.of(bytes);
         if memchr::memchr(b'_', name).is_none() {
@@ -67,19 +79,29 @@ pub fn apply(head: &mut RequestHead, trusted: bool, policy: &ForwardPolicy) -> R
             has_place |= name.eq_ignore_ascii_case(SCRIPT_NAME.as_bytes());
             return true;
         }
-        refused |= policy.header_map == HeaderMapKind::Refuse;
-        policy.header_map == HeaderMapKind::Dangerous
+        match policy.header_map {
+            HeaderMapKind::Drop => {
+                dropped = dropped.or(trusted.then_some(field.name));
+                false
+            }
+            HeaderMapKind::Refuse => {
+                refused = true;
+                false
+            }
+            HeaderMapKind::Dangerous => true,
+        }
     });
     if refused {
         return Err(Error::Underscore);
     }
     let https = if trusted { policy.scheme(head)? } else { None };
-    if has_place && mounted(head).is_none() {
+    if mounted(head, has_place, policy).is_none() {
         return Err(Error::ScriptName);
     }
     Ok(Forwarded {
         https: https.unwrap_or(false),
         mounted: has_place,
+        dropped,
     })
 }
 
@@ -110,7 +132,7 @@ impl ForwardPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::message::{Field, Span};
+    use crate::base::message::Field;
 
     fn head(fields: &[(&str, &str)]) -> RequestHead {
         let mut head = RequestHead::default();
@@ -142,6 +164,7 @@ mod tests {
                 pair("X-FORWARDED-PROTO", "https"),
                 pair("X-FORWARDED-SSL", "on"),
             ],
+            script_name: String::new(),
         }
     }
 
@@ -163,6 +186,13 @@ mod tests {
             let mut head = head(&sent);
             head.path = head.fields.get(1).unwrap().value;
             let result = apply(&mut head, trusted, &policy(kind, allowed));
+            let dropped = result.ok().and_then(|forwarded| forwarded.dropped);
+            let surprise = (kind == Drop && trusted && allowed == listed).then_some(&b"X_A"[..]);
+            assert_eq!(
+                dropped.map(|name| head.text(name)),
+                surprise,
+                "{kind:?} trusted={trusted}"
+            );
             let names: Vec<_> = head.fields().map(|(name, _)| String::from_utf8_lossy(name)).collect();
             let read = result.map(|_| names.join(" "));
             let expected = left.map(str::to_owned).ok_or(Error::Underscore);
@@ -183,12 +213,15 @@ mod tests {
             ("/apple", "/app", None),
             ("/", "/app", None),
             ("/%61pp/page", "/app", None),
-            ("*", "", None),
+            ("*", "", Some(0)),
+            ("*", "/app", Some(0)),
+            ("app", "app", Some(3)),
         ] {
             let mut head = head(&[(path, "x"), ("Script_Name", place)]);
             head.path = head.fields.first().unwrap().name;
-            assert_eq!(mounted(&head), expected, "{path} {place}");
-            let policy = policy(HeaderMapKind::Dangerous, &["SCRIPT_NAME"]);
+            let mut policy = policy(HeaderMapKind::Dangerous, &["SCRIPT_NAME"]);
+            assert_eq!(mounted(&head, true, &policy), expected, "{path} {place}");
+            assert_eq!(mounted(&head, false, &policy), Some(0), "{path} {place}");
             let counts = expected.map(|_| true).ok_or(Error::ScriptName);
             let trusted = apply(&mut head, true, &policy);
             assert_eq!(trusted.map(|forwarded| forwarded.mounted), counts, "{path} {place}");
@@ -198,6 +231,13 @@ mod tests {
                 Ok(false),
                 "{path} {place}"
             );
+            // The place of the whole process, which a field overrides.
+            policy.script_name = place.to_owned();
+            let strangers = apply(&mut head.clone(), false, &policy);
+            assert_eq!(strangers.is_ok(), expected.is_some(), "{path} {place}");
+            policy.script_name = "/elsewhere".to_owned();
+            let trusted = apply(&mut head, true, &policy);
+            assert_eq!(trusted.is_ok(), expected.is_some(), "{path} {place}");
         }
     }
 

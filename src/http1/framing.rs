@@ -93,11 +93,11 @@ pub(super) fn response(
     body: BodyLength,
     announced: Option<u64>,
 ) -> Framing {
-    // Rule 1. RFC 9110 §8.6: 1xx and 204 carry no Content-Length; with HEAD and 304 it is what GET would have got,
-    // so that an empty body says nothing about it.
+    // Rule 1. RFC 9110 §8.6: 1xx and 204 carry no Content-Length; with HEAD it is what GET would have got, and with 304
+    // what 200 would have, so that an empty body, or any body of a 304, says nothing about it.
     if is_bodiless(status) || is_head {
         let would_be = match body {
-            BodyLength::Known(length) if length > 0 => Some(length),
+            BodyLength::Known(length) if length > 0 && status != 304 => Some(length),
             BodyLength::Known(_) | BodyLength::None | BodyLength::Chunked | BodyLength::Close => None,
         };
         let may_say = status >= 200 && status != 204;

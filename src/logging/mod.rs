@@ -3,6 +3,7 @@
 //! - [`Logger`]: the error log, lines in Gunicorn's form, always on descriptor 2
 //! - [`access`]: the access log
 //! - [`escape`]: outside bytes made printable
+//! - [`relay`]: syslog and statsd, which are told of both
 //!
 //! Never here: what is worth logging.
 
@@ -10,19 +11,25 @@ pub mod access;
 mod basic;
 pub mod escape;
 mod json;
+mod outlet;
 mod percent;
+pub mod relay;
 pub mod sink;
+pub mod statsd;
+mod syslog;
 pub mod time;
 
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
 use crate::sys::{clock, output};
+use relay::Relay;
 use sink::Sink;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Bytes of error log lines that may wait for a slow reader.
 const BUFFER_LIMIT: usize = 256 * 1024;
@@ -103,6 +110,7 @@ struct Shared {
     pid: u32,
     flush: Flush,
     sink: RefCell<Sink>,
+    relay: RefCell<Option<Relay>>,
 }
 
 impl Logger {
@@ -115,6 +123,7 @@ impl Logger {
                 pid: std::process::id(),
                 flush,
                 sink: RefCell::new(Sink::new(BUFFER_LIMIT)),
+                relay: RefCell::new(None),
             }),
         }
     }
@@ -122,6 +131,53 @@ impl Logger {
     /// Changes the threshold, after a reload.
     pub fn set_level(&self, level: Level) {
         self.shared.level.set(level);
+    }
+
+    /// Tells these daemons, too, from now on; what waits for earlier ones is sent as far as they take it.
+    pub fn set_relay(&self, relay: Option<Relay>) {
+        self.flush();
+        *self.shared.relay.borrow_mut() = relay;
+    }
+
+    /// Does something with the daemons, if there are any.
+    fn relay(&self, act: impl FnOnce(&mut Relay)) {
+        if let Some(relay) = self.shared.relay.borrow_mut().as_mut() {
+            act(relay);
+        }
+    }
+
+    /// True if there are daemons.
+    #[must_use]
+    pub fn has_relay(&self) -> bool {
+        self.shared.relay.borrow().is_some()
+    }
+
+    /// True if syslog is told of access lines.
+    #[must_use]
+    pub fn relays_access(&self) -> bool {
+        self.shared.relay.borrow().as_ref().is_some_and(Relay::takes_access)
+    }
+
+    /// An access line, without its end, of process `pid`, for syslog.
+    pub fn relay_access(&self, pid: i32, line: &[u8]) {
+        let own = i32::try_from(self.shared.pid).unwrap_or(0);
+        let pid = if pid == 0 { own } else { pid };
+        self.relay(|relay| relay.access_line(pid, line));
+    }
+
+    /// A response has ended: the metrics of requests.
+    pub fn count_response(&self, status: u16, elapsed: Duration) {
+        self.relay(|relay| relay.response(status, elapsed));
+    }
+
+    /// The value of a metric now: one of the names in [`statsd`].
+    pub fn gauge(&self, name: &str, value: u64) {
+        self.relay(|relay| relay.gauge(name, value));
+    }
+
+    /// One of many values of a metric: one of the names in [`statsd`].
+    pub fn histogram(&self, name: &str, value: u64) {
+        self.relay(|relay| relay.histogram(name, value));
     }
 
     /// True if lines of this level are kept; for callers whose message costs something to prepare.
@@ -157,7 +213,11 @@ impl Logger {
 
     /// One line of this level. Outside bytes in the message must have gone through [`escape::cut`].
     pub fn log(&self, level: Level, context: &Context<'_>, message: fmt::Arguments<'_>) {
-        if !self.keeps(level) {
+        let kept = self.keeps(level);
+        self.relay(|relay| {
+            relay.line(level, kept, self.shared.pid, |out| push_message(context, message, out));
+        });
+        if !kept {
             return;
         }
         let time = clock::local(clock::wall());
@@ -169,8 +229,9 @@ impl Logger {
         }
     }
 
-    /// What an app wrote to its standard error or output, as it is; a missing line end is added.
-    pub fn app_output(&self, bytes: &[u8]) {
+    /// A line that process `pid` of an app wrote to its standard error or output, as it is; a missing line end is added.
+    pub fn app_output(&self, pid: i32, bytes: &[u8]) {
+        self.relay(|relay| relay.app_line(pid, bytes));
         self.shared.sink.borrow_mut().push(|out| {
             out.extend_from_slice(bytes);
             if !bytes.ends_with(b"\n") {
@@ -182,8 +243,10 @@ impl Logger {
         }
     }
 
-    /// Writes what descriptor 2 takes without waiting. Call it once per turn of an event loop, and before exit.
+    /// Writes what descriptor 2 and the daemons take without waiting. Call it once per turn of an event loop, and before
+    /// exit.
     pub fn flush(&self) {
+        self.flush_relay();
         let stderr = io::stderr();
         let mut sink = self.shared.sink.borrow_mut();
         sink.write_to(stderr.as_fd());
@@ -197,6 +260,27 @@ impl Logger {
             sink.push(|out| render(time, self.shared.pid, Level::Warning, &NONE, message, out));
             sink.write_to(stderr.as_fd());
         }
+    }
+
+    fn flush_relay(&self) {
+        self.relay(|relay| {
+            let now = clock::now();
+            relay.flush(now);
+            if let Some(complaint) = relay.complaint(now) {
+                let time = clock::local(clock::wall());
+                let push = |out: &mut Vec<u8>| {
+                    render(
+                        time,
+                        self.shared.pid,
+                        Level::Warning,
+                        &NONE,
+                        format_args!("{complaint}"),
+                        out,
+                    );
+                };
+                self.shared.sink.borrow_mut().push(push);
+            }
+        });
     }
 
     /// True if lines still wait, so that an idle loop knows to come back.
@@ -225,10 +309,17 @@ pub fn render(
     out: &mut Vec<u8>,
 ) {
     time::push_log_time(time, out);
-    let start = out.len();
     // Writing to a vector does not fail.
-    let _ = write!(out, " [{pid}] [{}] {message}", level.as_str());
-    while out.last() == Some(&b'\n') {
+    let _ = write!(out, " [{pid}] [{}] ", level.as_str());
+    push_message(context, message, out);
+    out.push(b'\n');
+}
+
+/// A message with its context, made safe.
+fn push_message(context: &Context<'_>, message: fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let _ = write!(out, "{message}");
+    while out.len() > start && out.ends_with(b"\n") {
         out.pop();
     }
     for byte in out.iter_mut().skip(start) {
@@ -242,7 +333,6 @@ pub fn render(
         out.extend_from_slice(b"\n  ");
         out.extend_from_slice(line);
     }
-    out.push(b'\n');
 }
 
 #[cfg(test)]

@@ -98,6 +98,14 @@ pub enum Event<'b> {
         /// As sent: not checked for control characters or UTF-8.
         text: &'b [u8],
     },
+    /// A part of the variables, `NAME\0VALUE\0...`, that the access log is to show for a request. As it arrived: a name
+    /// or value may go on in the next part.
+    Note {
+        /// The request they are about.
+        id: u16,
+        /// Never empty.
+        pairs: &'b [u8],
+    },
     /// The worker did not run this request: it is safe to send it elsewhere.
     Refused {
         /// The request refused.
@@ -123,6 +131,8 @@ enum State {
     Data { id: u16, end: bool, left: usize },
     /// In the text of a LOG frame.
     Log { id: u16, level: u8, left: usize },
+    /// In the variables of a NOTE frame.
+    Note { id: u16, left: usize },
     /// In bytes to be ignored.
     Skip { left: usize },
 }
@@ -247,6 +257,7 @@ impl FrontConn {
                 State::Place { id, kind, end } => self.step_place(rest, id, kind, end)?,
                 State::Data { id, end, left } => self.step_data(rest, id, end, left),
                 State::Log { id, level, left } => self.step_log(rest, id, level, left),
+                State::Note { id, left } => self.step_note(rest, id, left),
                 State::Skip { left } => self.step_skip(rest, left),
             };
             used += count;
@@ -302,6 +313,10 @@ impl FrontConn {
                 };
                 return Ok((HEADER + 1, None));
             }
+            Kind::Note => {
+                self.state = State::Note { id, left: length };
+                return Ok((HEADER, None));
+            }
             Kind::Window => {
                 let Some(bytes) = leading_u32(payload) else {
                     return Ok((0, Some(Event::NeedData)));
@@ -339,7 +354,7 @@ impl FrontConn {
         let (about_request, needed) = match kind {
             Kind::Request | Kind::Drain => return Err(Error::unexpected("a frame that workers send", kind, id)),
             Kind::Response | Kind::Window => (true, 4),
-            Kind::Body | Kind::Abort | Kind::Refused => (true, 0),
+            Kind::Body | Kind::Note | Kind::Abort | Kind::Refused => (true, 0),
             Kind::Log => (false, 1),
             Kind::Ready => (false, 2),
             Kind::Heartbeat | Kind::Ignorable => (false, 0),
@@ -487,6 +502,22 @@ impl FrontConn {
             State::Log { id, level, left }
         };
         (text.len(), Some(Event::Log { id, level, text }))
+    }
+
+    fn step_note<'b>(&mut self, input: &'b [u8], id: u16, left: usize) -> (usize, Option<Event<'b>>) {
+        if left == 0 {
+            self.state = State::Header;
+            return (0, None);
+        }
+        let pairs = input.get(..left).unwrap_or(input);
+        if pairs.is_empty() {
+            return (0, Some(Event::NeedData));
+        }
+        self.state = State::Note {
+            id,
+            left: left - pairs.len(),
+        };
+        (pairs.len(), Some(Event::Note { id, pairs }))
     }
 
     fn step_skip<'b>(&mut self, input: &'b [u8], left: usize) -> (usize, Option<Event<'b>>) {

@@ -13,6 +13,9 @@ pub const PAYLOAD_LIMIT: usize = 256 * 1024 * 1024;
 /// Bytes of the payload of a frame of unknown, ignorable type at most.
 pub const IGNORABLE_LIMIT: usize = 64 * 1024;
 
+/// Bytes of the payload of a NOTE frame at most.
+pub const NOTE_LIMIT: usize = 64 * 1024;
+
 /// Bytes of a message on the pull queue at most, its header included.
 pub const MESSAGE_LIMIT: usize = 128 * 1024;
 
@@ -75,6 +78,8 @@ pub enum Kind {
     Refused,
     /// Worker to front: a line for the error log.
     Log,
+    /// Worker to front: variables as the app left them, for the access log.
+    Note,
     /// Worker to front: it takes requests from now on.
     Ready,
     /// Worker to front: its loop turns.
@@ -97,6 +102,7 @@ impl Kind {
             Self::Window => 0x05,
             Self::Refused => 0x06,
             Self::Log => 0x07,
+            Self::Note => 0x08,
             Self::Ready => 0x10,
             Self::Heartbeat => 0x11,
             Self::Drain => 0x12,
@@ -115,6 +121,7 @@ impl Kind {
             0x05 => Self::Window,
             0x06 => Self::Refused,
             0x07 => Self::Log,
+            0x08 => Self::Note,
             0x10 => Self::Ready,
             0x11 => Self::Heartbeat,
             0x12 => Self::Drain,
@@ -134,6 +141,7 @@ impl Kind {
             Self::Window => "WINDOW",
             Self::Refused => "REFUSED",
             Self::Log => "LOG",
+            Self::Note => "NOTE",
             Self::Ready => "READY",
             Self::Heartbeat => "HEARTBEAT",
             Self::Drain => "DRAIN",
@@ -159,7 +167,7 @@ impl Header {
     /// Reads the header at the start of `input`; `None` if it is not whole yet.
     ///
     /// Fails on a type that must not occur and on a payload over `limit` bytes (or the smaller limit of ignorable
-    /// frames), even before the whole header is there if its first byte shows that no frame begins here.
+    /// frames and notes), even before the whole header is there if its first byte shows that no frame begins here.
     pub fn decode(input: &[u8], limit: usize) -> Result<Option<Self>, Error> {
         let Some(&code) = input.first() else { return Ok(None) };
         let Some(kind) = Kind::from_code(code) else {
@@ -171,6 +179,8 @@ impl Header {
         let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
         let limit = if kind == Kind::Ignorable {
             limit.min(IGNORABLE_LIMIT)
+        } else if kind == Kind::Note {
+            limit.min(NOTE_LIMIT)
         } else {
             limit.min(PAYLOAD_LIMIT)
         };

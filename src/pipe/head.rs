@@ -97,10 +97,10 @@ impl<'b> Iterator for Items<'b> {
 }
 
 fn parse_status(text: &[u8]) -> Result<u16, Error> {
-    let bad = || Error::head("a status of three digits from 100 to 599", text);
+    let bad = || Error::head("a status of three digits from 100 to 999", text);
     let (&[a, b, c], rest) = text.split_first_chunk::<3>().ok_or_else(bad)?;
     let digits = [a, b, c].iter().all(u8::is_ascii_digit);
-    if !digits || !matches!(rest.first(), None | Some(b' ')) || !(b'1'..=b'5').contains(&a) {
+    if !digits || !matches!(rest.first(), None | Some(b' ')) || a == b'0' {
         return Err(bad());
     }
     let value = |digit: u8| u16::from(digit - b'0');

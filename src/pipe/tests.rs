@@ -21,6 +21,7 @@ enum Seen {
     Aborted(u16),
     Window(u16, u32),
     Log(u16, u8, Vec<u8>),
+    Note(u16, Vec<u8>),
     Refused(u16),
 }
 
@@ -42,6 +43,7 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
         Event::Aborted { id } => Seen::Aborted(id),
         Event::Window { id, bytes } => Seen::Window(id, bytes),
         Event::Log { id, level, text } => Seen::Log(id, level, text.to_vec()),
+        Event::Note { id, pairs } => Seen::Note(id, pairs.to_vec()),
         Event::Refused { id } => Seen::Refused(id),
     })
 }
@@ -49,6 +51,7 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
 fn push(seen: &mut Vec<Seen>, new: Seen) {
     match (seen.last_mut(), new) {
         (Some(Seen::Data(id, before)), Seen::Data(new_id, data)) if *id == new_id => before.extend(data),
+        (Some(Seen::Note(id, before)), Seen::Note(new_id, pairs)) if *id == new_id => before.extend(pairs),
         (_, new) => seen.push(new),
     }
 }
@@ -174,6 +177,43 @@ fn limits_hold_at_the_byte() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn notes_hold_whole_variables_within_their_limit() {
+    let long = vec![b'x'; frame::NOTE_LIMIT - 6];
+    let given: [(&[u8], &[u8]); 5] = [
+        (b"A", b"1"),
+        (b"LONG", &long),
+        (b"N\0UL", b"2"),
+        (b"B", b"2\x003"),
+        (b"C", b""),
+    ];
+    let mut out = Vec::new();
+    WorkerConn::ready(1, 0, &mut out);
+    WorkerConn::note(3, given.into_iter(), &mut out);
+    WorkerConn::note(3, given.into_iter().take(0), &mut out);
+    WorkerConn::heartbeat(&mut out);
+    let expected = [
+        Seen::Ready(1, 0),
+        Seen::Note(3, b"A\x001\0C\0\0".to_vec()),
+        Seen::Heartbeat,
+    ];
+    assert_eq!(front_sees(&out, &[3]), (expected.to_vec(), Ok(true)));
+
+    let mut fits = Vec::new();
+    WorkerConn::ready(1, 0, &mut fits);
+    WorkerConn::note(3, [(&b"LONG"[..], long.as_slice())].into_iter(), &mut fits);
+    assert_eq!(fits.len(), HEADER + 2 + HEADER + frame::NOTE_LIMIT);
+    let (seen, result) = front_sees(&fits, &[1000]);
+    assert!(result.is_ok() && matches!(seen.last(), Some(Seen::Note(3, pairs)) if pairs.len() == frame::NOTE_LIMIT));
+    // One byte more is a breach that the header shows.
+    let header = fits.len() - frame::NOTE_LIMIT - 1;
+    fits[header] = 1;
+    assert!(matches!(
+        front_sees(&fits, &[1000]).1,
+        Err(Error::FrameTooLong { kind: "NOTE", .. })
+    ));
 }
 
 #[test]
@@ -364,10 +404,12 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
             push(&mut seen, Seen::Data(id, part.clone()));
             if answer.ending == 2 {
                 WorkerConn::log(id, frame::level::WARNING, part, &mut out);
+                WorkerConn::note(id, [(&b"NAME"[..], &b"value"[..])].into_iter(), &mut out);
                 WorkerConn::window(id, 70_000, &mut out);
                 WorkerConn::heartbeat(&mut out);
                 seen.extend([
                     Seen::Log(id, 2, part.clone()),
+                    Seen::Note(id, b"NAME\0value\0".to_vec()),
                     Seen::Window(id, 70_000),
                     Seen::Heartbeat,
                 ]);

@@ -170,6 +170,30 @@ impl WorkerConn {
         out.extend_from_slice(text);
     }
 
+    /// Appends a NOTE frame: variables as the app left them, for the access log. Those beyond the limit of a frame are
+    /// left out.
+    pub fn note<'v>(id: u16, variables: impl Iterator<Item = (&'v [u8], &'v [u8])>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + HEADER, 0);
+        for (name, value) in variables {
+            let length = out.len() - start - HEADER + name.len() + value.len() + 2;
+            let is_whole = !name.contains(&0) && !value.contains(&0);
+            if is_whole && length <= frame::NOTE_LIMIT {
+                out.extend_from_slice(name);
+                out.push(0);
+                out.extend_from_slice(value);
+                out.push(0);
+            }
+        }
+        let header = Header {
+            kind: Kind::Note,
+            flags: 0,
+            id,
+            length: out.len() - start - HEADER,
+        };
+        out.splice(start..start + HEADER, header.encode());
+    }
+
     /// Appends a WINDOW frame: `n` more bytes of this request's body may come.
     pub fn window(id: u16, n: u32, out: &mut Vec<u8>) {
         frame::put_window(id, n, out);
@@ -236,7 +260,13 @@ impl WorkerConn {
                 Some(WorkerEvent::Abort { id })
             }
             Kind::Drain => Some(WorkerEvent::Drain),
-            Kind::Ignorable | Kind::Response | Kind::Refused | Kind::Log | Kind::Ready | Kind::Heartbeat => None,
+            Kind::Ignorable
+            | Kind::Response
+            | Kind::Refused
+            | Kind::Log
+            | Kind::Note
+            | Kind::Ready
+            | Kind::Heartbeat => None,
         };
         self.skip(length);
         Ok((HEADER, event))
@@ -254,7 +284,7 @@ impl WorkerConn {
             Kind::Request | Kind::Window => (true, 4),
             Kind::Body | Kind::Abort => (true, 0),
             Kind::Drain | Kind::Ignorable => (false, 0),
-            Kind::Response | Kind::Refused | Kind::Log | Kind::Ready | Kind::Heartbeat => {
+            Kind::Response | Kind::Refused | Kind::Log | Kind::Note | Kind::Ready | Kind::Heartbeat => {
                 return Err(Error::unexpected("a frame that fronts send", kind, id));
             }
         };

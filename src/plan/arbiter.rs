@@ -8,6 +8,7 @@ mod settle;
 mod tests;
 
 use super::generation::{FrontId, Generation, GenerationId, Terms};
+use super::pool::Pool;
 use super::worker::{Event, KILL_AFTER, State, Step, Why};
 use crate::base::ids::{PoolId, WorkerId};
 use std::collections::BTreeMap;
@@ -86,6 +87,8 @@ pub enum Input {
     WorkerFaulty(WorkerId),
     /// A worker served its share.
     WorkerSpent(WorkerId),
+    /// Somebody asked for a worker to be replaced.
+    WorkerDismissed(WorkerId),
     /// A worker was reaped, or could not be started.
     WorkerGone {
         /// The worker.
@@ -233,6 +236,19 @@ pub enum Note {
     },
 }
 
+/// What happened so far, for those who ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Workers wanted now.
+    pub wanted: usize,
+    /// Workers spawned.
+    pub spawned: u32,
+    /// Workers that were made to leave.
+    pub dismissed: u64,
+    /// Reloads whose configuration was good.
+    pub reloads: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     code: u8,
@@ -257,6 +273,8 @@ pub struct Plan {
     last_generation: u32,
     last_front: u32,
     last_worker: u32,
+    /// Workers that were made to leave so far.
+    dismissed: u64,
     seed: u64,
     has_served: bool,
     is_loading: bool,
@@ -280,6 +298,7 @@ impl Plan {
             last_generation: 0,
             last_front: 0,
             last_worker: 0,
+            dismissed: 0,
             seed,
             has_served: false,
             is_loading: false,
@@ -321,9 +340,23 @@ impl Plan {
                     pool.spent(worker);
                 }
             }
+            Input::WorkerDismissed(worker) => self.retire(now, worker, Why::Dismissed, out),
             Input::WorkerGone { worker, death } => self.worker_gone(now, worker, death, out),
         }
         self.settle(now, out);
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let newest = self.generations.iter().rev().find(|generation| generation.is_staying());
+        let wanted = |generation: &Generation| generation.pools.iter().map(Pool::wanted).sum();
+        Counts {
+            wanted: newest.map_or(0, wanted),
+            spawned: self.last_worker,
+            dismissed: self.dismissed,
+            reloads: self.last_generation.saturating_sub(1),
+        }
     }
 
     /// When `handle` must be called with `Input::Tick` at the latest.

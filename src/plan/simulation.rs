@@ -130,7 +130,8 @@ impl World {
             | Input::WorkerFaulty(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
             Input::FrontConfigured(front) | Input::FrontHeard(front) => self.fronts.contains_key(front),
-            Input::Tick | Input::Asked(_) | Input::Loaded(_) | Input::LoadRefused => true,
+            Input::WorkerDismissed(_) | Input::Tick => true,
+            Input::Asked(_) | Input::Loaded(_) | Input::LoadRefused => true,
         }
     }
 
@@ -288,7 +289,7 @@ impl World {
             Some(ids[usize::try_from(self.random.below(count)).unwrap()])
         };
         let front = self.fronts.keys().next().copied();
-        let input = match (self.random.below(12), worker, front) {
+        let input = match (self.random.below(13), worker, front) {
             (0, Some(worker), _) => Input::WorkerGone {
                 worker,
                 death: Death::Signal,
@@ -308,6 +309,7 @@ impl World {
             }
             (7, ..) => Input::Asked(Asked::MoreWorkers),
             (8, ..) => Input::Asked(Asked::FewerWorkers),
+            (12, Some(worker), _) => Input::WorkerDismissed(worker),
             (9, ..) if self.random.chance(10) => Input::Asked(Asked::Park),
             (_, Some(worker), _) if self.random.chance(30) => Input::WorkerDrained(worker),
             _ => Input::Asked(Asked::Reload),

@@ -14,6 +14,8 @@ pub const KILL_AFTER: Duration = Duration::from_secs(2);
 pub enum Why {
     /// It served its share of requests.
     Spent,
+    /// Somebody asked for its replacement.
+    Dismissed,
     /// Fewer workers are wanted.
     Scaled,
     /// A newer generation serves instead.
@@ -42,6 +44,7 @@ impl Why {
     pub fn words(self) -> &'static str {
         match self {
             Self::Spent => "served its share of requests",
+            Self::Dismissed => "asked for by a command",
             Self::Scaled => "fewer workers wanted",
             Self::Replaced => "replaced by a reload",
             Self::Shutdown => "shutting down",
@@ -150,7 +153,7 @@ impl State {
             // It has no request, so there is nothing to drain.
             (Self::Booting { .. }, Event::Retire { .. }) => stop(soon),
             (Self::Booting { .. }, Event::Stop { until }) => stop(until),
-            (Self::Booting { until }, Event::Tick) if until.is_some_and(|until| until <= now) => kill,
+            (Self::Booting { until }, Event::Tick) if until.is_some_and(|until| until <= now) => abort(soon),
 
             (Self::Ready { .. }, Event::Retire { until }) => (Self::Retiring { until }, Some(Step::TellRetire)),
             (Self::Ready { .. }, Event::Stop { until }) => stop(until),
@@ -253,10 +256,12 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_boot_in_time_is_killed() {
+    fn a_worker_that_does_not_boot_in_time_is_aborted_first() {
         let start = origin();
         let state = State::Booting { until: Some(start) };
-        assert_eq!(state.next(Event::Tick, start), (State::Killed, Some(Step::SendKill)));
+        let until = start + KILL_AFTER;
+        let aborting = State::Aborting { until };
+        assert_eq!(state.next(Event::Tick, start), (aborting, Some(Step::SendAbort)));
         let endless = State::Booting { until: None };
         assert_eq!(endless.next(Event::Tick, start), (endless, None));
     }

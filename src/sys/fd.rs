@@ -49,6 +49,19 @@ pub fn memory_file(name: &str) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
+/// An anonymous file in memory that [`seal`] can make unchangeable.
+pub fn sealable_memory_file(name: &str) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?)
+}
+
+/// Makes the content of a file in memory final, for everybody who has a descriptor of it.
+pub fn seal(fd: impl AsFd) -> io::Result<()> {
+    use nix::fcntl::SealFlag;
+    let all = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(fd.as_fd(), FcntlArg::F_ADD_SEALS(all))?;
+    Ok(())
+}
+
 /// A pipe, close-on-exec on both ends: (read, write).
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)

@@ -25,7 +25,7 @@ pub struct Launch<'a> {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory, entered as the child's user.
     pub directory: PathBuf,
-    /// Descriptor numbers below `RESERVED` and what they refer to; list 0, 1 and 2 always. All others are closed.
+    /// Descriptor numbers and what they refer to; list 0, 1 and 2 always. All others are closed.
     pub descriptors: Vec<(RawFd, BorrowedFd<'a>)>,
     /// Who it becomes; `None` = who we are.
     pub identity: Option<&'a Identity>,
@@ -37,7 +37,7 @@ pub struct Launch<'a> {
     pub many_descriptors: bool,
 }
 
-/// Descriptor numbers a child may be given lie below this.
+/// The numbers a child is usually given lie below this; what is kept for it meanwhile lies above what it is given.
 const RESERVED: RawFd = 32;
 
 /// Where PATH is not set.
@@ -98,20 +98,37 @@ impl LaunchError {
 
 /// Starts a child in a process group of its own, with an empty signal mask, default dispositions and SIGKILL as its
 /// parent-death signal. Returns once the program is being executed, or says why it is not.
-pub fn launch(launch: &Launch<'_>) -> Result<i32, LaunchError> {
+pub fn launch(order: &Launch<'_>) -> Result<i32, LaunchError> {
+    start(order, None)
+}
+
+/// Starts a child that is to take our place: it stays in our process group and outlives us.
+///
+/// `pid_variable` = the name of a variable of its environment that holds its own pid.
+pub fn launch_successor(order: &Launch<'_>, pid_variable: Option<&str>) -> Result<i32, LaunchError> {
+    start(order, Some(Succession { pid_variable }))
+}
+
+/// What is different for a child that takes our place.
+#[derive(Clone, Copy)]
+struct Succession<'a> {
+    pid_variable: Option<&'a str>,
+}
+
+fn start(launch: &Launch<'_>, succession: Option<Succession<'_>>) -> Result<i32, LaunchError> {
     let prepare = |source| LaunchError {
         stage: Stage::Prepare,
         subject: PathBuf::new(),
         source,
     };
-    let ready = Prepared::new(launch).map_err(prepare)?;
+    let mut ready = Prepared::new(launch, succession).map_err(prepare)?;
     let (read, write) = super::fd::pipe().map_err(prepare)?;
-    let report = raise(&write).map_err(prepare)?;
+    let report = raise(&write, ready.reserved).map_err(prepare)?;
     drop(write);
     let parent = nix::unistd::getpid();
     let child = match fork() {
         Ok(ForkResult::Parent { child }) => child,
-        Ok(ForkResult::Child) => run_child(launch, &ready, parent, &report),
+        Ok(ForkResult::Child) => run_child(launch, &mut ready, parent, &report),
         Err(error) => {
             return Err(LaunchError {
                 stage: Stage::Fork,
@@ -146,7 +163,18 @@ struct Prepared {
     env: Pointers,
     directory: CString,
     descriptors: Vec<(RawFd, OwnedFd)>,
+    /// The numbers of the child's descriptors lie below this, all copies of them from here on.
+    reserved: RawFd,
+    /// It takes our place.
+    is_successor: bool,
+    /// The text of the variable with its own pid: name, `=`, room for the digits, NUL. The environment points to it.
+    own_pid: Vec<u8>,
+    /// Where the digits begin.
+    digits: usize,
 }
+
+/// Room for the decimal digits of a pid.
+const PID_ROOM: usize = 10;
 
 /// A NULL-terminated array of C strings for execve(2).
 struct Pointers {
@@ -165,21 +193,55 @@ impl Pointers {
 }
 
 impl Prepared {
-    fn new(launch: &Launch<'_>) -> io::Result<Self> {
+    fn new(launch: &Launch<'_>, succession: Option<Succession<'_>>) -> io::Result<Self> {
         let args: Result<_, _> = launch.args.iter().map(|arg| CString::new(arg.as_bytes())).collect();
         let env: Result<_, _> = launch.env.iter().map(|(name, value)| variable(name, value)).collect();
+        let highest = launch.descriptors.iter().map(|(number, _)| *number).max();
+        let reserved = RESERVED.max(highest.unwrap_or(0) + 1);
         let descriptors: io::Result<_> = launch
             .descriptors
             .iter()
-            .map(|(number, source)| Ok((*number, raise(source)?)))
+            .map(|(number, source)| Ok((*number, raise(source, reserved)?)))
             .collect();
+        let mut env = Pointers::new(env?);
+        let (mut own_pid, mut digits) = (Vec::new(), 0);
+        if let Some(name) = succession.and_then(|succession| succession.pid_variable) {
+            own_pid = [name.as_bytes(), b"=", &[0; PID_ROOM + 1]].concat();
+            digits = name.len() + 1;
+            // Its place; `note_own_pid` points it to the finished text.
+            env.array.insert(0, own_pid.as_ptr().cast());
+        }
         Ok(Self {
             candidates: candidates(launch)?,
             args: Pointers::new(args?),
-            env: Pointers::new(env?),
+            env,
             directory: CString::new(launch.directory.as_os_str().as_bytes())?,
             descriptors: descriptors?,
+            reserved,
+            is_successor: succession.is_some(),
+            own_pid,
+            digits,
         })
+    }
+
+    /// Completes the variable that holds this process's own pid.
+    fn note_own_pid(&mut self) {
+        let Some(room) = self.own_pid.get_mut(self.digits..self.digits + PID_ROOM) else {
+            return;
+        };
+        let mut rest = nix::unistd::getpid().as_raw().unsigned_abs();
+        let mut count = 0;
+        for place in room.iter_mut() {
+            *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            (rest, count) = (rest / 10, count + 1);
+            if rest == 0 {
+                break;
+            }
+        }
+        room[..count].reverse();
+        if let Some(first) = self.env.array.first_mut() {
+            *first = self.own_pid.as_ptr().cast();
+        }
     }
 }
 
@@ -203,11 +265,11 @@ fn candidates(launch: &Launch<'_>) -> io::Result<Vec<CString>> {
     places.map(|place| Ok(CString::new(place)?)).collect()
 }
 
-/// A copy of a descriptor with a number that no child is given, close-on-exec.
+/// A copy of a descriptor with a number from `reserved` on, which the child is not given; close-on-exec.
 #[allow(unsafe_code)]
-fn raise(fd: impl std::os::fd::AsFd) -> io::Result<OwnedFd> {
+fn raise(fd: impl std::os::fd::AsFd, reserved: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
-    let number = fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(RESERVED))?;
+    let number = fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(reserved))?;
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -219,7 +281,7 @@ fn fork() -> nix::Result<ForkResult> {
 }
 
 /// The child's life until execve(2). Everything it calls is async-signal-safe.
-fn run_child(launch: &Launch<'_>, ready: &Prepared, parent: Pid, report: &OwnedFd) -> ! {
+fn run_child(launch: &Launch<'_>, ready: &mut Prepared, parent: Pid, report: &OwnedFd) -> ! {
     let (stage, error) = match prepare_and_execute(launch, ready, parent) {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -232,12 +294,15 @@ fn run_child(launch: &Launch<'_>, ready: &Prepared, parent: Pid, report: &OwnedF
 
 fn prepare_and_execute(
     launch: &Launch<'_>,
-    ready: &Prepared,
+    ready: &mut Prepared,
     parent: Pid,
 ) -> Result<std::convert::Infallible, (Stage, Errno)> {
     let at = |stage: Stage| move |error: Errno| (stage, error);
     reset_signals().map_err(at(Stage::Setup))?;
-    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Stage::Setup))?;
+    if !ready.is_successor {
+        nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Stage::Setup))?;
+    }
+    ready.note_own_pid();
     place_descriptors(&ready.descriptors).map_err(at(Stage::Setup))?;
     if let Some(mask) = launch.umask {
         nix::sys::stat::umask(Mode::from_bits_truncate(mask));
@@ -254,9 +319,11 @@ fn prepare_and_execute(
     }
     // A change of user clears the parent-death signal, so it comes after; and a parent that died before it was set
     // sends nothing, hence the second look.
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Stage::Setup))?;
-    if nix::unistd::getppid() != parent {
-        super::process::end_at_once(127);
+    if !ready.is_successor {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Stage::Setup))?;
+        if nix::unistd::getppid() != parent {
+            super::process::end_at_once(127);
+        }
     }
     nix::unistd::chdir(ready.directory.as_c_str()).map_err(at(Stage::Directory))?;
     Err((Stage::Execute, execute(ready)))
@@ -282,14 +349,13 @@ fn reset_signals() -> nix::Result<()> {
 fn place_descriptors(descriptors: &[(RawFd, OwnedFd)]) -> nix::Result<()> {
     let mut highest = 2;
     for (number, source) in descriptors {
-        // SAFETY: sources have numbers from RESERVED on, so no target replaces one that is still needed; the numbers
+        // SAFETY: sources have numbers above all targets, so no target replaces one that is still needed; the numbers
         // below belong to nobody in this child, which is about to become another program.
         let result = unsafe { libc::dup2(source.as_raw_fd(), *number) };
         Errno::result(result)?;
         highest = highest.max(*number);
-        debug_assert!(*number < RESERVED);
     }
-    // Nothing between the given descriptors and RESERVED, and nothing we ourselves inherited, may leak. What is above
+    // Nothing between the given descriptors, and nothing we ourselves inherited, may leak. What is above
     // is marked only, since the report must still be written.
     for number in 0..=highest {
         if !descriptors.iter().any(|(given, _)| *given == number) {
@@ -400,6 +466,37 @@ mod tests {
         assert_eq!(end.unwrap(), End::Code(0));
         // The last number is the directory that `ls` itself has open.
         assert_eq!(text, "b c\n0027\n/\n0 1 2 3 5 five\n");
+    }
+
+    #[test]
+    fn a_successor_stays_in_our_group_outlives_us_and_knows_its_pid() {
+        let null = File::open("/dev/null").unwrap();
+        let (read, write) = crate::sys::fd::pipe().unwrap();
+        let script = "set -- $(cat /proc/self/stat); echo $LISTEN_PID $$ $5; echo high >/proc/self/fd/100";
+        let order = Launch {
+            program: "/bin/sh".into(),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: Vec::new(),
+            directory: "/".into(),
+            // A number above those that children are usually given.
+            descriptors: vec![
+                (0, null.as_fd()),
+                (1, write.as_fd()),
+                (2, write.as_fd()),
+                (100, write.as_fd()),
+            ],
+            identity: None,
+            umask: None,
+            no_new_privileges: false,
+            many_descriptors: false,
+        };
+        let pid = launch_successor(&order, Some("LISTEN_PID")).unwrap();
+        drop(write);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(reap(pid).unwrap(), End::Code(0));
+        let group = nix::unistd::getpgrp();
+        assert_eq!(text, format!("{pid} {pid} {group}\nhigh\n"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod process_state;
+pub mod remote;
 pub mod signals;
 pub mod socket;
 pub mod title;

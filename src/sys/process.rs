@@ -1,5 +1,6 @@
 //! Processes: how children end, signals to them, and what this process is itself.
 
+use super::process_state::is_zombie;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::stat::Mode;
@@ -69,6 +70,17 @@ pub fn outlive_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(None)?)
 }
 
+/// The pid of our parent: another one once the one that started us has ended.
+#[must_use]
+pub fn parent() -> i32 {
+    nix::unistd::getppid().as_raw()
+}
+
+/// Lets the end of our parent arrive as SIGCHLD.
+pub fn hear_of_parents_end() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCHLD)?)
+}
+
 /// Sends a signal to one process. A process that is gone is no error.
 pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     send(pid, number)
@@ -96,10 +108,10 @@ fn send(target: i32, number: i32) -> io::Result<()> {
     }
 }
 
-/// Whether a process of this pid exists, ours or not.
+/// Whether a process of this pid lives, ours or not. One that has ended and only waits to be reaped does not.
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
-    pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) && !is_zombie(pid)
 }
 
 /// Whether a process group has members, zombies included.
@@ -221,9 +233,9 @@ mod tests {
         waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         // Other tests have children too; this one is ended and unreaped, so there is at least one to see.
         assert!(ended_child().unwrap().is_some());
-        assert!(is_alive(pid) && is_group_alive(pid));
+        assert!(is_zombie(pid) && !is_alive(pid) && is_group_alive(pid));
         assert_eq!(reap(pid).unwrap(), End::Code(0));
-        assert!(!is_group_alive(pid));
+        assert!(!is_group_alive(pid) && !is_zombie(pid));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the kernel says about another process.
 
+use std::path::Path;
+
 /// True if every thread of the process sleeps, so that each is waiting for something; false if one runs or is stopped,
 /// or if the process is unknown.
 #[must_use]
@@ -7,12 +9,21 @@ pub fn is_sleeping(pid: i32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
-    threads.flatten().all(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The name, in parentheses, may itself contain any character.
-        let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
-        state.starts_with('S')
-    })
+    threads.flatten().all(|thread| state(&thread.path()) == Some('S'))
+}
+
+/// True if the process has ended and was not reaped yet.
+#[must_use]
+pub fn is_zombie(pid: i32) -> bool {
+    matches!(state(Path::new(&format!("/proc/{pid}"))), Some('Z' | 'X'))
+}
+
+/// The letter for the state of what this directory of /proc describes.
+fn state(directory: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(directory.join("stat")).ok()?;
+    // The name, in parentheses, may itself contain any character.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 #[cfg(test)]

@@ -192,6 +192,12 @@ fn take_received(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Tells the other end that nothing more comes; what it sends still arrives.
+pub fn end_writing(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd().as_raw_fd();
+    Ok(nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Write)?)
+}
+
 /// A socket's own address; `None` for unix sockets.
 pub fn local_address(socket: &OwnedFd) -> io::Result<Option<SocketAddr>> {
     Ok(SockRef::from(socket).local_addr()?.as_socket())

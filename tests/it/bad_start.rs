@@ -137,7 +137,7 @@ fn every_mistake_in_the_settings_is_told_at_once() {
             "loglevel",
             "must be one of debug, info, warning, error, critical, but not \"loud\"",
         ),
-        (9, "threads", "must be a whole number from 1 to 256, but not 0"),
+        (9, "threads", "must be a whole number from 1 to 511, but not 0"),
         (10, "timeout", "but not \"soon\""),
     ] {
         let place = format!("set at {file}:{line} ({name})");

@@ -141,7 +141,7 @@ fn a_trusted_peer_says_where_the_app_is_mounted() {
     );
     assert_eq!(split(at, "/vars", ""), found("", "/vars", "/vars"));
     for path in ["/vars", "/apple/vars"] {
-        assert_eq!(split(at, path, "/app"), Err(400), "{path}");
+        assert_eq!(split(at, path, "/app"), Err(500), "{path}");
     }
     server.stop();
     // From strangers it means nothing, even where it gets through as a field.
@@ -150,6 +150,27 @@ fn a_trusted_peer_says_where_the_app_is_mounted() {
         assert_eq!(split(&server.address, "/vars", "/app"), found("", "/vars", "/vars"));
         server.stop();
     }
+}
+
+#[test]
+fn a_trusted_peer_whose_field_is_dropped_gets_one_hint_in_the_log() {
+    let hints = |server: &Server| server.log().matches("as its name has an underscore").count();
+    let server = Setup::c_app(1).start();
+    variables(&server.address, &[("X-Plain", "1")]);
+    variables(&server.address, &[("Remote_User", "root")]);
+    server.wait_for_log("the field Remote_User of the trusted peer 127.0.0.1 is dropped");
+    // The log of a turn is written before the next turn: after another answer nothing more can come.
+    for _ in 0..2 {
+        variables(&server.address, &[("X_Other", "1")]);
+    }
+    assert_eq!(hints(&server), 1, "{}", server.log());
+    server.stop();
+    let server = distrustful().start();
+    for _ in 0..2 {
+        variables(&server.address, &[("Remote_User", "root")]);
+    }
+    assert_eq!(hints(&server), 0, "what strangers send is dropped without a word");
+    server.stop();
 }
 
 #[test]

@@ -180,7 +180,11 @@ impl Worker {
                     Event::End { id } => Said::End(id),
                     Event::Aborted { id } => Said::Aborted(id),
                     Event::Refused { id } => Said::Refused(id),
-                    Event::Heartbeat | Event::Window { .. } | Event::Log { .. } | Event::File { .. } => continue,
+                    Event::Heartbeat
+                    | Event::Window { .. }
+                    | Event::Log { .. }
+                    | Event::Note { .. }
+                    | Event::File { .. } => continue,
                 });
             }
             assert_eq!(at, whole);

@@ -1,5 +1,6 @@
 //! The table of settings, and everything generated from it.
 
+use rgunicorn::config::gunicorn::FOREIGN;
 use rgunicorn::config::kind::Kind;
 use rgunicorn::config::reference;
 use rgunicorn::config::settings::{Effect, Gunicorn, Section, Setting};
@@ -29,9 +30,10 @@ pub(crate) fn assert_recorded(path: &str, found: &str) {
 fn names_and_flags_are_unique() {
     let mut names = HashSet::new();
     let mut flags: HashSet<&str> = ["--help", "-h", "--version", "-v", "--check-config", "--print-config"].into();
-    for setting in Setting::all() {
+    let foreign = FOREIGN.iter().map(|row| &row.setting);
+    for setting in Setting::all().chain(foreign) {
         assert!(names.insert(setting.name), "{} stands twice", setting.name);
-        let lower = |b: u8| b.is_ascii_lowercase() || b == b'_';
+        let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         assert!(
             setting.name.bytes().all(lower),
             "{} is not lower case with underscores",
@@ -103,6 +105,7 @@ fn flags_that_are_on_by_default_can_be_turned_off() {
 #[test]
 fn generated_files_are_current() {
     assert_recorded("docs/settings.md", &reference::page());
+    assert_recorded("docs/gunicorn-settings.md", &reference::gunicorn_page());
     assert_recorded("conf/rgunicorn.toml", &reference::example_file());
 }
 
@@ -118,6 +121,28 @@ fn the_example_file_with_everything_uncommented_is_the_default() {
     let spelled = uncommented.replace("exec = []\n", program);
     assert_ne!(spelled, uncommented);
     assert_eq!(with(spelled), with(program.to_owned()));
+}
+
+/// Names and defaults as Gunicorn itself has them, one `NAME JSON` a line; `hook` stands for a callable.
+fn recorded_settings() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(repository("tests/data/gunicorn-settings.txt")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, default)| (name.to_owned(), default.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_setting_of_gunicorn_has_one_status() {
+    let known: Vec<&str> = reference::gunicorn_rows().iter().map(|row| row.name).collect();
+    let mut recorded: Vec<String> = recorded_settings().into_iter().map(|(name, _)| name).collect();
+    recorded.sort();
+    assert_eq!(known, recorded);
+    for row in reference::gunicorn_rows() {
+        assert_eq!(row.status == "same", row.note.is_empty(), "{}", row.name);
+        assert!(!row.note.contains('|') && !row.note.ends_with('.'), "{}", row.name);
+    }
 }
 
 /// What the real binary prints, in an environment that is the same everywhere.

@@ -23,7 +23,7 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
-        modules: &["http1", "fastcgi", "pipe", "cgi"],
+        modules: &["http1", "fastcgi", "pipe", "cgi", "proxy", "command"],
         ours: &["base"],
         io: false,
     },
@@ -53,15 +53,16 @@ const LAYERS: &[Layer] = &[
         io: true,
     },
     Layer {
-        modules: &["front", "arbiter", "runner"],
+        modules: &["front", "arbiter", "runner", "commander"],
         ours: &[
-            "base", "http1", "fastcgi", "pipe", "cgi", "control", "plan", "config", "metrics", "sys", "logging",
+            "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
+            "sys", "logging",
         ],
         io: true,
     },
     Layer {
         modules: &["cli"],
-        ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner"],
+        ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner", "commander"],
         io: true,
     },
     Layer {
@@ -75,7 +76,8 @@ const LAYERS: &[Layer] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
     ("clap", &["cli"]),
-    ("serde_json", &["config", "arbiter"]),
+    ("shlex", &["cli"]),
+    ("serde_json", &["config", "arbiter", "command", "commander"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     // config looks up users and groups by name, and knows the numbers of signals.

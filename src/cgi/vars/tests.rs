@@ -1,5 +1,6 @@
+use super::super::joined::PAIRWISE_LIMIT;
 use super::*;
-use crate::base::message::{Span, Version};
+use crate::base::message::{Field, Span, Version};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -74,6 +75,7 @@ fn context() -> Context<'static> {
             remote_port: Some(4711),
             server_addr: "192.0.2.2",
             server_port: Some(8000),
+            proxied: None,
         },
         script: Script {
             path_info: b"/a b",

@@ -183,6 +183,7 @@ fn every_framing_is_read_as_it_was_meant() {
         };
         let expected_length = match case.status {
             101 | 204 => None,
+            304 => case.announced,
             _ if no_body => case.announced.or(promised.filter(|&length| length > 0)),
             _ => promised,
         };

@@ -303,6 +303,7 @@ impl Plan {
             out.push(Action::Worker { worker: id, step, why });
         }
         if before.is_staying() && !after.is_staying() {
+            self.dismissed += 1;
             if worker.why.is_failure() && matches!(before, State::Booting { .. }) {
                 let verdict = Verdict::WorkerFailedToBoot;
                 // Silence of a program of which nobody knows what it speaks: more of it says no more.

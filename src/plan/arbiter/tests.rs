@@ -116,6 +116,18 @@ fn a_first_generation_serves_as_soon_as_a_worker_is_ready() {
 }
 
 #[test]
+fn a_worker_that_somebody_wants_replaced_finishes_and_its_place_is_filled_at_once() {
+    let mut stage = Stage::serving(2);
+    let expected = [step(1, Step::TellRetire, Why::Dismissed), spawn(3, 1)];
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(1))), expected);
+    // Asking twice, or for one that is not there, changes nothing.
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(1))), []);
+    assert_eq!(stage.give(Input::WorkerDismissed(WorkerId(9))), []);
+    let counts = stage.plan.counts();
+    assert_eq!((counts.wanted, counts.spawned, counts.dismissed), (2, 3, 1));
+}
+
+#[test]
 fn a_pool_without_workers_of_ours_serves_when_its_front_is_up() {
     let mut stage = Stage::new(0);
     assert_eq!(stage.give(Input::Tick), [spawn_front(1, 1, &[])]);
@@ -171,7 +183,7 @@ fn silence_and_nonsense_while_booting_count_as_failed_boots() {
     let mut stage = Stage::new(1);
     stage.give(Input::Tick);
     let actions = stage.after(10 * SECOND);
-    assert_eq!(actions, [step(1, Step::SendKill, Why::BootTimeout), spawn(2, 1)]);
+    assert_eq!(actions, [step(1, Step::SendAbort, Why::BootTimeout), spawn(2, 1)]);
     stage.give(Input::WorkerFaulty(WorkerId(2)));
     assert_eq!(stage.after(SECOND), [spawn(3, 1)]);
     let actions = stage.give(Input::WorkerFaulty(WorkerId(3)));

@@ -23,7 +23,8 @@ pub(crate) fn example(name: &str) -> String {
     text(&root().join("docs/examples").join(name))
 }
 
-fn run(command: &mut Command) {
+/// Runs a program that must succeed.
+pub(crate) fn run(command: &mut Command) {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs what the tests need"));

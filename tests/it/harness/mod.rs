@@ -4,9 +4,11 @@
 
 pub(crate) mod apps;
 pub(crate) mod client;
+pub(crate) mod contest;
 pub(crate) mod hammer;
 pub(crate) mod peers;
 pub(crate) mod procs;
+pub(crate) mod python;
 pub(crate) mod server;
 
 use std::time::Duration;

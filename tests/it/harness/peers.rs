@@ -1,4 +1,4 @@
-//! Other people's programs beside ours: nginx in front, php-fpm and plain FastCGI servers behind.
+//! Other people's programs beside ours: nginx and haproxy in front, php-fpm and plain FastCGI servers behind, rsyslogd.
 //!
 //! Each runs in the foreground, unprivileged where it can, in a directory of its own, and is killed when dropped.
 
@@ -194,4 +194,82 @@ pub(crate) fn idle_unix_connections(path: &Path, count: usize) -> Vec<UnixStream
     (0..count)
         .map(|_| UnixStream::connect(path).expect("a connection"))
         .collect()
+}
+
+/// haproxy in TCP mode before a server, which it tells about its clients as `options` of a server line say.
+pub(crate) fn haproxy(server: &str, options: &str) -> Peer {
+    let dir = directory();
+    // The listener is made before haproxy is, so that its port is certain.
+    let listener = "import os, socket, sys\n\
+        s = socket.create_server(('127.0.0.1', 0))\n\
+        s.set_inheritable(True)\n\
+        open(sys.argv[1], 'w').write(str(s.getsockname()[1]) + '\\n')\n\
+        os.environ['LISTENER'] = str(s.fileno())\n\
+        os.execv(sys.argv[2], sys.argv[2:])\n";
+    let config = format!(
+        "global\n  maxconn 100\n\
+         defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+         frontend all\n  bind fd@\"${{LISTENER}}\"\n  default_backend ours\n\
+         backend ours\n  server one {server} {options}\n"
+    );
+    let (path, port) = (dir.path().join("haproxy.cfg"), dir.path().join("port"));
+    fs::write(&path, config).expect("haproxy's configuration is written");
+    let mut command = Command::new("python3");
+    command.args(["-c", listener]).arg(&port).arg(program(&["haproxy"]));
+    command.arg("-db").arg("-f").arg(&path);
+    let mut peer = Peer::start("haproxy", command, dir, Address::Unix(PathBuf::new()));
+    let number = wait_for("haproxy's port", || {
+        let text = fs::read_to_string(&port).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
+    });
+    peer.address = Address::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], number)));
+    peer.wait_until_it_answers()
+}
+
+/// rsyslogd with a unix socket and a TCP port, writing to a file.
+pub(crate) struct Rsyslog {
+    peer: Peer,
+    /// Its unix socket, as `syslog_addr` names it.
+    pub(crate) unix: String,
+    /// Its TCP port, as `syslog_addr` names it.
+    pub(crate) tcp: String,
+}
+
+impl Rsyslog {
+    pub(crate) fn start() -> Self {
+        let dir = directory();
+        let place = dir.path().display().to_string();
+        let config = format!(
+            "module(load=\"imuxsock\" SysSock.Use=\"off\")\n\
+             input(type=\"imuxsock\" Socket=\"{place}/log.sock\")\n\
+             module(load=\"imtcp\")\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"0\" listenPortFileName=\"{place}/port\")\n\
+             template(name=\"plain\" type=\"string\" \
+               string=\"%syslogfacility-text%.%syslogseverity-text% %syslogtag%%msg%\\n\")\n\
+             action(type=\"omfile\" file=\"{place}/all.log\" template=\"plain\")\n"
+        );
+        let path = dir.path().join("rsyslog.conf");
+        fs::write(&path, config).expect("rsyslogd's configuration is written");
+        let mut command = Command::new(program(&["rsyslogd"]));
+        command.arg("-n").arg("-f").arg(&path);
+        command.arg("-i").arg(dir.path().join("pid"));
+        let (socket, port) = (dir.path().join("log.sock"), dir.path().join("port"));
+        let peer = Peer::start("rsyslogd", command, dir, Address::Unix(socket.clone()));
+        wait_until("rsyslogd's socket", || socket.exists());
+        let number = wait_for("rsyslogd's port", || {
+            let text = fs::read_to_string(&port).ok()?;
+            text.trim().parse::<u16>().ok()
+        });
+        Self {
+            peer,
+            unix: format!("unix://{}", socket.display()),
+            tcp: format!("tcp://127.0.0.1:{number}"),
+        }
+    }
+
+    /// The lines it has written.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = fs::read(self.peer.dir.path().join("all.log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
 }

@@ -1,6 +1,7 @@
 //! The real binary in a directory of its own: started, watched, stopped, and searched for what it left behind.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub(crate) struct Setup {
     mark: String,
     allowed: Vec<String>,
     log: &'static str,
+    settings_in_file: bool,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             mark,
             allowed: Vec::new(),
             log: "stderr.log",
+            settings_in_file: true,
         };
         for name in ["run", "spool"] {
             fs::create_dir(setup.path(name)).expect("a directory");
@@ -160,6 +163,27 @@ impl Setup {
         self
     }
 
+    /// Writes no settings file: what `new` has set stands on the command line, in Gunicorn's words, before the other
+    /// arguments.
+    pub(crate) fn without_file(mut self) -> Self {
+        self.settings_in_file = false;
+        self
+    }
+
+    fn flags(&self) -> Vec<OsString> {
+        let path = |name: &str| self.path(name).into_os_string();
+        let bind = self.settings.get("bind").map_or("", |list| list.trim_matches(['[', ']', '"']));
+        let pairs = [
+            ("--bind", bind.into()),
+            ("--graceful-timeout", "10".into()),
+            ("--runtime-dir", path("run")),
+            ("--tmp-upload-dir", path("spool")),
+            ("--access-logfile", path("access.log")),
+        ];
+        let words = pairs.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
+        words.chain(["--no-control-socket".into()]).collect()
+    }
+
     /// Listens on a unix socket in the test's directory.
     pub(crate) fn on_unix_socket(self) -> Self {
         let socket = format!("unix:{}", self.path_text("http.sock"));
@@ -176,15 +200,19 @@ impl Setup {
     }
 
     fn spawn(&self) -> Child {
-        self.write_settings();
+        let config = if self.settings_in_file {
+            self.write_settings();
+            vec![OsString::from("-c"), self.path("site.toml").into_os_string()]
+        } else {
+            self.flags()
+        };
         let file = |name: &str| fs::File::create(self.path(name)).expect("a file for the output");
         let (name, value) = self.mark.split_once('=').unwrap_or_default();
         let words: Vec<&str> = self.launcher.iter().map(String::as_str).chain([BINARY]).collect();
         let (program, words) = words.split_first().expect("a program");
         Command::new(program)
             .args(words)
-            .arg("-c")
-            .arg(self.path("site.toml"))
+            .args(config)
             .args(&self.args)
             .current_dir(self.dir.path())
             .env_remove("XDG_RUNTIME_DIR")
@@ -431,26 +459,43 @@ impl Server {
         })
     }
 
-    /// Every front, more than one while generations change.
-    pub(crate) fn fronts(&self) -> Vec<i32> {
+    /// Children of the arbiter that run the same binary: fronts, and a newer arbiter.
+    fn own_children(&self) -> Vec<Process> {
         let same = fs::canonicalize(BINARY).ok();
-        procs::children(self.pid)
-            .into_iter()
-            .filter(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same)
-            .map(|child| child.pid)
-            .collect()
+        let mut children = procs::children(self.pid);
+        children.retain(|child| fs::read_link(format!("/proc/{}/exe", child.pid)).ok() == same);
+        children
     }
 
-    /// The workers: the other live children of the arbiter.
+    /// Every front, more than one while generations change.
+    pub(crate) fn fronts(&self) -> Vec<i32> {
+        let mut fronts = self.own_children();
+        fronts.retain(|child| child.is_zombie() || child.command().starts_with("rgunicorn: front"));
+        fronts.into_iter().map(|child| child.pid).collect()
+    }
+
+    /// The workers: the other live children of the arbiter; of a WSGI app those that were announced, because the host
+    /// is its child too.
     pub(crate) fn workers(&self) -> Vec<i32> {
-        let fronts = self.fronts();
-        let mut found: Vec<i32> = procs::children(self.pid)
-            .into_iter()
-            .filter(|child| child.is_alive() && !fronts.contains(&child.pid))
-            .map(|child| child.pid)
-            .collect();
+        let own: Vec<i32> = self.own_children().into_iter().map(|child| child.pid).collect();
+        let announced = (!self.setup.settings_in_file).then(|| self.announced());
+        let is_worker = |pid: &i32| match &announced {
+            Some(announced) => announced.contains(pid),
+            None => !own.contains(pid),
+        };
+        let children = procs::children(self.pid).into_iter();
+        let alive = children.filter(Process::is_alive).map(|child| child.pid);
+        let mut found: Vec<i32> = alive.filter(is_worker).collect();
         found.sort_unstable();
         found
+    }
+
+    /// The workers that announced themselves in Gunicorn's words, dead ones too.
+    fn announced(&self) -> Vec<i32> {
+        self.log()
+            .lines()
+            .filter_map(|line| line.split_once("Booting worker with pid: ")?.1.trim().parse().ok())
+            .collect()
     }
 
     /// Waits until there are exactly `count` workers, and gives them.
@@ -481,6 +526,24 @@ impl Server {
         });
         self.status = Some(status);
         status
+    }
+
+    /// Another arbiter has taken the place of the one that was started, which has ended.
+    pub(crate) fn continue_as(&mut self, pid: i32) {
+        self.wait_for_end(PATIENCE);
+        self.pid = pid;
+    }
+
+    /// Asks the arbiter to stop and waits until it has; gives the exit status of the one that was started.
+    fn stop_and_wait(&mut self) -> ExitStatus {
+        let is_another = i32::try_from(self.child.id()).is_ok_and(|pid| pid != self.pid);
+        if is_another && self.status.is_some() {
+            self.signal(Signal::SIGTERM);
+            wait_until("the end of the newer arbiter", || !procs::is_alive(self.pid));
+        } else if self.status.is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        self.wait_for_end(PATIENCE)
     }
 
     /// Notes the processes of now, which must not outlive the server; for tests that kill the arbiter.
@@ -529,10 +592,7 @@ impl Server {
     fn stop_and_inspect(&mut self, code: Option<i32>) -> Vec<String> {
         let mut problems = Vec::new();
         self.note_processes();
-        if self.status.is_none() {
-            self.signal(Signal::SIGTERM);
-        }
-        let status = self.wait_for_end(PATIENCE);
+        let status = self.stop_and_wait();
         if status.code() != code {
             problems.push(format!("the arbiter ended with {status}, not with code {code:?}"));
         }

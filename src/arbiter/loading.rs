@@ -1,0 +1,282 @@
+//! A reload until its generation can begin: the configuration is evaluated and checked again, and a new host prepared,
+//! while the old generation serves and the arbiter goes on turning.
+//!
+//! Nothing of the old configuration changes until the new one is known to be good.
+
+use super::generation::{self, Generation};
+use super::host::{Host, Said, Start};
+use super::start::{complaint, own_pid};
+use super::{Arbiter, listeners, pidfile, python, upgrade};
+use crate::config::{Evaluated, Program};
+use crate::logging::NONE;
+use crate::plan::arbiter::Input;
+use crate::sys::clock;
+use std::time::{Duration, Instant};
+
+/// Time to evaluate a configuration file when no pool says more.
+const EVALUATION: Duration = Duration::from_secs(60);
+
+/// What is being loaded.
+#[derive(Debug)]
+pub(super) struct Loading {
+    stage: Stage,
+    until: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The host evaluates the configuration file.
+    Evaluating(Host),
+    /// The generation's host runs hooks, and imports the app if it shall.
+    Preparing(Box<Generation>),
+}
+
+impl Loading {
+    /// Its host.
+    pub(super) fn host(&self) -> Option<&Host> {
+        match &self.stage {
+            Stage::Evaluating(host) => Some(host),
+            Stage::Preparing(generation) => generation.host.as_ref(),
+        }
+    }
+
+    /// Its host.
+    pub(super) fn host_mut(&mut self) -> Option<&mut Host> {
+        match &mut self.stage {
+            Stage::Evaluating(host) => Some(host),
+            Stage::Preparing(generation) => generation.host.as_mut(),
+        }
+    }
+
+    /// Whether its host is this process.
+    pub(super) fn is_of(&self, pid: i32) -> bool {
+        self.host().is_some_and(|host| host.pid() == pid)
+    }
+
+    /// When it is given up.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+impl Arbiter {
+    /// Begins to read the configuration again.
+    pub(super) fn load(&mut self) {
+        self.log.info(&NONE, format_args!("Hang up: {}", self.master_name()));
+        let time = clock::monotonic_microseconds();
+        self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={time}"));
+        let request = match self.reloader.conf() {
+            Ok(Some(request)) => request,
+            Ok(None) => return self.evaluated(None, None),
+            Err(problems) => {
+                let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                return self.load_refused(&texts);
+            }
+        };
+        let start = Start {
+            python: &request.python,
+            env: &self.reloader.env,
+            directory: &self.reloader.start,
+            argv: &self.reloader.argv,
+            conf: Some(&request.spec),
+        };
+        match Host::start(&start) {
+            Ok(host) => {
+                self.loading = Some(Loading {
+                    stage: Stage::Evaluating(host),
+                    until: Some(clock::now() + EVALUATION),
+                });
+            }
+            Err(text) => self.load_refused(&[text]),
+        }
+    }
+
+    /// Takes what the host of the load in progress said.
+    pub(super) fn hear_loading(&mut self) {
+        let Some(host) = self.loading.as_mut().and_then(Loading::host_mut) else {
+            return;
+        };
+        let (said, error) = host.hear();
+        if let Some(error) = error {
+            return self.loading_failed(&format!("The Python host {error}."));
+        }
+        for one in said {
+            match one {
+                Said::Evaluated(evaluated) => {
+                    if let Some(Loading {
+                        stage: Stage::Evaluating(host),
+                        ..
+                    }) = self.loading.take()
+                    {
+                        self.evaluated(Some(&evaluated), Some(host));
+                    }
+                }
+                Said::Failed { request, error, .. } => {
+                    return self.loading_failed(&format!("{} failed: {error}", request.words()));
+                }
+                Said::Done | Said::Forked(..) | Said::Command { .. } => {}
+            }
+        }
+        self.finish_loading();
+    }
+
+    /// The values of the configuration file are known, if there is one.
+    fn evaluated(&mut self, evaluated: Option<&Evaluated>, host: Option<Host>) {
+        let started = self.prepare(evaluated).and_then(|generation| self.start_host(generation, host));
+        match started {
+            Ok(generation) => {
+                let boot = generation.config.pools.first().and_then(|pool| pool.boot_timeout);
+                self.loading = Some(Loading {
+                    stage: Stage::Preparing(Box::new(generation)),
+                    until: boot.map(|boot| clock::now() + boot),
+                });
+                self.finish_loading();
+            }
+            Err(reasons) => self.load_refused(&reasons),
+        }
+    }
+
+    /// Checks everything a generation needs.
+    fn prepare(&mut self, evaluated: Option<&Evaluated>) -> Result<Generation, Vec<String>> {
+        let loaded = self.reloader.load(evaluated).map_err(|problems| {
+            let texts = problems.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>()
+        })?;
+        let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
+        let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
+        for warning in warnings {
+            self.log.warning(&NONE, format_args!("{warning}"));
+        }
+        if let Some(path) = &generation.config.process.pidfile {
+            let path = upgrade::numbered(path, self.predecessor);
+            pidfile::check(&path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
+        }
+        if let Some(path) = &generation.config.logs.errorlog {
+            generation::open_log(path).map_err(|reason| vec![reason])?;
+        }
+        let binds = if self.passed.is_empty() {
+            &generation.config.bind
+        } else {
+            &self.passed
+        };
+        let (config, nothing) = (&generation.config, &mut listeners::Inherited::default());
+        let opened = listeners::open(binds, config, &self.listeners, nothing, generation.owner());
+        generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
+        Ok(generation)
+    }
+
+    /// Gives a generation the host it needs, and asks that for what comes before the first worker.
+    fn start_host(&mut self, mut generation: Generation, host: Option<Host>) -> Result<Generation, Vec<String>> {
+        if !generation.has_host {
+            self.dismiss(host);
+            return Ok(generation);
+        }
+        let failed = |error: std::io::Error| vec![format!("cannot speak to the Python host: {error}")];
+        let mut host = match host {
+            Some(host) => host,
+            None => generation.start_host(&self.reloader).map_err(|text| vec![text])?,
+        };
+        let wanted = generation.wanted();
+        let old = std::mem::replace(&mut self.wanted, Some(wanted));
+        if let Some(config) = generation.python(&self.reloader) {
+            host.configure(&config).map_err(failed)?;
+        }
+        host.workers_changed(wanted, old).map_err(failed)?;
+        if generation.preloads() {
+            host.preload().map_err(failed)?;
+        }
+        host.hook("on_reload").map_err(failed)?;
+        generation.host = Some(host);
+        Ok(generation)
+    }
+
+    /// Hands the generation over when its host has done everything.
+    fn finish_loading(&mut self) {
+        let is_done = match self.loading.as_ref().map(|loading| &loading.stage) {
+            Some(Stage::Preparing(generation)) => generation.host.as_ref().is_none_or(Host::is_idle),
+            Some(Stage::Evaluating(_)) | None => false,
+        };
+        if is_done
+            && let Some(Loading {
+                stage: Stage::Preparing(generation),
+                ..
+            }) = self.loading.take()
+        {
+            self.inputs.push_back(Input::Loaded(generation.terms()));
+            self.pending = Some(*generation);
+        }
+    }
+
+    /// Gives up the load in progress.
+    pub(super) fn loading_failed(&mut self, reason: &str) {
+        let host = match self.loading.take().map(|loading| loading.stage) {
+            Some(Stage::Evaluating(host)) => Some(host),
+            Some(Stage::Preparing(mut generation)) => generation.host.take(),
+            None => return,
+        };
+        if let Some(host) = &host {
+            host.kill();
+        }
+        self.dismiss(host);
+        self.load_refused(&[reason.to_owned()]);
+    }
+
+    /// Lets a host that nobody needs end.
+    fn dismiss(&mut self, host: Option<Host>) {
+        if let Some(host) = host {
+            self.leaving_hosts.insert(host.pid());
+        }
+    }
+
+    fn load_refused(&mut self, reasons: &[String]) {
+        for reason in reasons {
+            self.log.error(&NONE, format_args!("{reason}"));
+        }
+        self.reload_failed("The new configuration is refused.");
+        self.inputs.push_back(Input::LoadRefused);
+    }
+}
+
+impl Generation {
+    /// Whether it runs a WSGI app.
+    pub(super) fn is_wsgi(&self) -> bool {
+        let mut programs = self.config.pools.iter().map(|pool| &pool.program);
+        programs.any(|program| matches!(program, Program::Wsgi(_)))
+    }
+
+    /// Whether its host imports the app before it forks.
+    pub(super) fn preloads(&self) -> bool {
+        let first = self.config.pools.first().map(|pool| &pool.program);
+        matches!(first, Some(Program::Wsgi(wsgi)) if wsgi.preload)
+    }
+
+    /// Its configuration, as Python processes get it; `None` without a WSGI app.
+    pub(super) fn python(&self, reloader: &crate::config::Reloader) -> Option<serde_json::Value> {
+        let pool = self.config.pools.first()?;
+        let Program::Wsgi(wsgi) = &pool.program else {
+            return None;
+        };
+        Some(python::configuration(&self.config, pool, wsgi, reloader))
+    }
+
+    /// Workers wanted in its pool.
+    pub(super) fn wanted(&self) -> usize {
+        let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
+        usize::try_from(workers).unwrap_or(usize::MAX)
+    }
+
+    /// Starts a host that has no configuration file to evaluate.
+    pub(super) fn start_host(&self, reloader: &crate::config::Reloader) -> Result<Host, String> {
+        let first = self.config.pools.first().map(|pool| &pool.program);
+        let Some(Program::Wsgi(wsgi)) = first else {
+            return Err("only WSGI apps have a host".to_owned());
+        };
+        Host::start(&Start {
+            python: &wsgi.python,
+            env: &reloader.env,
+            directory: &reloader.start,
+            argv: &reloader.argv,
+            conf: None,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+"""The frames of the pipe protocol that a WSGI worker sends and receives (docs/protocols/pipe.md), and its three descriptors.
+
+Frames are written whole, whatever thread or greenlet they come from. Never here: what a request or a response means.
+"""
+
+import _socket
+import array
+import mmap
+import os
+import struct
+
+RESPONSE, BODY, ABORT, REFUSED, NOTE, READY = 0x02, 0x03, 0x04, 0x06, 0x08, 0x10
+END, FD = 0x01, 0x02
+PULL = 0x01
+
+header = struct.Struct("!BBHI").pack
+counted = struct.Struct("!BBHII").pack  # A header and the length of the head that the payload begins with.
+request_header = struct.Struct("!BBHII").unpack_from
+span = struct.Struct("!QQ").pack
+
+LARGEST = 131072  # Of a message in the pull queue, in bytes.
+RIGHTS = _socket.CMSG_SPACE(4)  # Room for one descriptor beside a message.
+CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+COPY = 16384  # Bodies up to this size are copied behind their header; larger ones are sent from where they are.
+PIECES = 1024  # The kernel takes no more pieces in one call.
+NOTE_LIMIT = 65536  # Bytes of a NOTE frame; what is cut off at the end is ignored.
+FRAME = 64 << 20  # Larger bodies are cut into frames of this size.
+
+
+class ChannelEnded(BaseException):
+    """rgunicorn is gone, or a frame was cut: nothing can be said any more. No `except Exception` of an app stops it."""
+
+
+class Channel:
+    """The worker's end of the stream to the front, for a process that writes from one thread."""
+
+    def __init__(self, fd):
+        os.set_inheritable(fd, False)
+        self.socket = _socket.socket(fileno=fd)
+        self.socket.settimeout(None)
+        self.send = self.socket.sendall
+
+    def send_pieces(self, pieces):
+        """Sends the pieces, in order and whole, without joining them."""
+        send = self.socket.sendmsg
+        for start in range(0, len(pieces), PIECES):
+            some = pieces[start : start + PIECES]
+            sent = send(some)
+            for piece in some:
+                # A signal may have cut the call short.
+                if sent < len(piece):
+                    self.socket.sendall(memoryview(piece)[sent:] if sent else piece)
+                sent = max(0, sent - len(piece))
+
+    def send_with_descriptor(self, frame, fd):
+        """Sends a frame; the descriptor travels with its first byte."""
+        sent = self.send_first(frame, fd)
+        if sent < len(frame):
+            self.socket.sendall(frame[sent:])
+
+    def send_first(self, frame, fd):
+        return self.socket.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
+
+    def ready(self, slots):
+        self.send(header(READY, PULL, 0, 2) + struct.pack("!H", slots))
+
+    def refuse(self, id):
+        self.send(header(REFUSED, 0, id, 0))
+
+    def close(self):
+        self.socket.close()
+
+
+class SharedChannel(Channel):
+    """The same, written to by several threads."""
+
+    def __init__(self, fd, lock):
+        super().__init__(fd)
+        self.lock = lock
+        self.send = self.send_locked
+
+    def send_locked(self, data):
+        with self.lock:
+            self.socket.sendall(data)
+
+    def send_pieces(self, pieces):
+        with self.lock:
+            super().send_pieces(pieces)
+
+    def send_with_descriptor(self, frame, fd):
+        with self.lock:
+            super().send_with_descriptor(frame, fd)
+
+
+class Queue:
+    """The receiving end of the pool's pull queue.
+
+    Other workers hold the same open file: its flags are not ours to change, so not to block is a flag of each call.
+    """
+
+    def __init__(self, fd):
+        os.set_inheritable(fd, False)
+        self.socket = _socket.socket(fileno=fd)
+        # The object alone is told, not the descriptor, which blocks as it was made.
+        self.receive = self.socket.recvmsg_into
+
+    def close(self):
+        self.socket.close()
+
+
+class Board:
+    """The page whose cells say what each slot runs."""
+
+    def __init__(self, fd):
+        os.set_inheritable(fd, False)
+        self.cells = memoryview(mmap.mmap(fd, 4096)).cast("Q")
+        os.close(fd)
+
+    def close(self):
+        self.cells.release()

@@ -1,0 +1,178 @@
+"""The loop of a worker on greenlets. One of them receives, and starts another for each request.
+
+Never here: how requests are answered (handler.py).
+"""
+
+from _socket import MSG_DONTWAIT
+
+import gevent
+import gevent.monkey
+from gevent.event import Event
+from gevent.hub import get_hub
+from gevent.lock import RLock
+
+from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
+from rgunicorn.request import descriptor
+
+BATCH = 8  # Requests that are begun before greenlets that can go on have their turn.
+
+
+def patch():
+    """Replaces what blocks in the standard library. Before the app is imported."""
+    gevent.monkey.patch_all()
+
+
+class GreenChannel(Channel):
+    """Written to by greenlets: one that has to wait lets the others run, but not write."""
+
+    def __init__(self, fd):
+        super().__init__(fd)
+        # The front holds the other end; nobody else has this one, so its flags may change.
+        self.socket.settimeout(0.0)
+        self.lock = RLock()
+        self.send = self.send_green
+        self.writable = None
+
+    def wait(self):
+        if self.writable is None:
+            self.writable = get_hub().loop.io(self.socket.fileno(), 2)
+        get_hub().wait(self.writable)
+
+    def send_green(self, data):
+        with self.lock:
+            self.send_rest([data])
+
+    def send_pieces(self, pieces):
+        with self.lock:
+            self.send_rest(pieces)
+
+    def send_rest(self, pieces):
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                try:
+                    view = view[self.socket.send(view) :]
+                except BlockingIOError:
+                    self.wait()
+
+    def send_with_descriptor(self, frame, fd):
+        with self.lock:
+            while True:
+                try:
+                    sent = self.send_first(frame, fd)
+                    break
+                except BlockingIOError:
+                    self.wait()
+            self.send_rest([memoryview(frame)[sent:]])
+
+
+class Loop:
+    """As many greenlets as requests run, up to the worker's slots."""
+
+    threads = True
+
+    def __init__(self, worker, handler, queue, board, channel, slots):
+        self.worker = worker
+        self.handler = handler
+        handler.leaving = gevent.GreenletExit
+        self.queue = queue
+        self.cells = board.cells
+        self.channel = channel
+        self.slots = slots
+        self.unused = list(range(slots, 0, -1))  # Cells that no greenlet has yet.
+        self.idle = []  # Greenlets that wait for a request. One that is used again costs no new stack.
+        self.running = {}
+        self.stopped = Event()
+        self.ended = None
+        self.buffer = bytearray(LARGEST)
+        self.view, self.into = memoryview(self.buffer), [self.buffer]
+        loop = get_hub().loop
+        self.readable = loop.io(queue.socket.fileno(), 1)
+        self.bell = loop.async_()
+        self.bell.start(self.stopped.set)
+
+    def interrupt(self):
+        """Wakes the main greenlet. For signal handlers too: that is what the loop's `async` is for."""
+        self.bell.send()
+
+    def quit(self, act):
+        """Does what INT and QUIT ask for outside of the signal handler, where hooks may wait."""
+        gevent.spawn(act)
+
+    def run(self):
+        self.readable.start(self.receive)
+        self.stopped.wait()
+        self.readable.stop()
+        with gevent.Timeout(self.worker.cfg.graceful_timeout, False):
+            while self.running and not self.ended:
+                self.stopped.clear()
+                self.stopped.wait()
+        if self.ended:
+            raise self.ended
+        if self.running:
+            self.worker.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
+            gevent.killall(list(self.running.values()), timeout=1)
+
+    def receive(self):
+        """Called by the hub when there are messages. Each is run until it waits before the next is taken, so that none
+        is tied to this worker without being run."""
+        try:
+            for _ in range(BATCH):
+                if not self.worker.alive:
+                    return self.stopped.set()
+                slot = self.pick()
+                if slot is None:
+                    return self.readable.stop()
+                count, rights, _, _ = self.queue.receive(self.into, RIGHTS, CLOEXEC | MSG_DONTWAIT)
+                if not count:
+                    raise ChannelEnded
+                _, flags, id, _, size = request_header(self.buffer)
+                self.cells[slot.cell] = id  # From here on the request counts as run, should this process die.
+                self.idle.pop()
+                self.worker.nr += 1
+                if flags == END:
+                    environ = self.handler.environs.from_message(self.view, count, size)
+                else:
+                    fd = descriptor(flags, rights)
+                    environ = self.handler.environs.from_file(self.view, count, size, fd)
+                self.running[slot.cell] = slot
+                slot.switch((id, environ))
+        except BlockingIOError:
+            pass  # No more for now.
+        except BaseException as error:
+            self.end(error)
+
+    def pick(self):
+        """An idle greenlet, which stays in the list; or None if all slots are taken."""
+        if not self.idle:
+            if not self.unused:
+                return None
+            slot = gevent.Greenlet(self.serve, self.unused.pop())
+            slot.switch()  # To where it waits.
+        return self.idle[-1]
+
+    def serve(self, cell):
+        """What each greenlet does: one request after the other."""
+        me, park = gevent.getcurrent(), get_hub().switch
+        me.cell = cell
+        while True:
+            self.idle.append(me)
+            id, environ = park()
+            try:
+                with environ["wsgi.input"]:
+                    self.handler.run(id, environ)
+            except ChannelEnded as error:
+                self.end(error)
+            finally:
+                self.cells[cell] = 0
+                del self.running[cell]
+                if not self.worker.alive:
+                    self.stopped.set()
+                elif not self.idle and not self.unused:
+                    self.readable.start(self.receive)
+            del environ  # Nothing of a request is kept until the next.
+
+    def end(self, error):
+        self.ended = error
+        self.worker.alive = False
+        self.stopped.set()

@@ -1,0 +1,92 @@
+"""The loop of a worker with several threads: each is a slot and receives for itself; the main thread is left to signals.
+
+Never here: how requests are answered (handler.py).
+"""
+
+import os
+import signal
+import threading
+
+from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
+from rgunicorn.request import descriptor
+
+
+def make_channel(fd):
+    return SharedChannel(fd, threading.Lock())
+
+
+class Loop:
+    """As many threads as the worker has slots."""
+
+    threads = True
+
+    def __init__(self, worker, handler, queue, board, channel, slots):
+        self.worker = worker
+        self.handler = handler
+        self.queue = queue
+        self.cells = board.cells
+        self.channel = channel
+        self.slots = slots
+        self.ended = None  # What ended a thread for all of them.
+        self.news, self.wake_end = os.pipe()
+        os.set_blocking(self.wake_end, False)
+        # A signal that comes just before the main thread begins to wait ends its wait as well.
+        signal.set_wakeup_fd(self.wake_end, warn_on_full_buffer=False)
+
+    def interrupt(self):
+        """Wakes the main thread. For signal handlers too: a write is all it does."""
+        try:
+            os.write(self.wake_end, b"!")
+        except BlockingIOError:
+            pass  # Full: it is being woken already.
+
+    def run(self):
+        for number in range(self.slots):
+            # Daemons: those that wait for a message when all others are done need not be waited for.
+            threading.Thread(target=self.slot, args=(number,), name="slot-%d" % number, daemon=True).start()
+        while not self.ended and (self.worker.alive or self.busy()):
+            os.read(self.news, 64)
+        if self.ended:
+            raise self.ended
+
+    def busy(self):
+        return any(self.cells[1 : 1 + self.slots])
+
+    def slot(self, number):
+        try:
+            self.receive(number)
+        except BaseException as error:
+            self.ended = error
+            self.worker.alive = False
+            self.interrupt()
+
+    def receive(self, number):
+        """Receives and runs requests until the worker retires.
+
+        A thread that waits cannot be called back. If it gets a message although the worker has retired, it says that
+        the request was not run; and if the process ends first, the front finds that in no cell and knows it as well.
+        """
+        worker, cells, buffer = self.worker, self.cells, bytearray(LARGEST)
+        view, into = memoryview(buffer), [buffer]
+        receive, unpack, cell = self.queue.receive, request_header, 1 + number
+        from_message, handle = self.handler.environs.from_message, self.handler.run
+        while worker.alive:
+            count, rights, _, _ = receive(into, RIGHTS, CLOEXEC)
+            if not count:
+                raise ChannelEnded
+            _, flags, id, _, size = unpack(buffer)
+            cells[cell] = id  # From here on the request counts as run, should this process die.
+            if not worker.alive:
+                # The store came first, so the main thread either sees it and waits, or retired before it and we see that.
+                self.channel.refuse(id)
+                cells[cell] = 0
+                break
+            worker.nr += 1
+            if flags == END:
+                handle(id, from_message(view, count, size))
+            else:
+                environ = self.handler.environs.from_file(view, count, size, descriptor(flags, rights))
+                with environ["wsgi.input"]:
+                    handle(id, environ)
+            cells[cell] = 0
+        self.interrupt()

@@ -1,0 +1,54 @@
+"""The loggers `gunicorn.error` and `gunicorn.access`, as apps expect to find them, and `worker.log`.
+
+They write to standard error, which leads to the error log. Never here: what `logger_class` and `logconfig` ask for
+(the package `gunicorn` has that), nor the access log, which the front writes.
+"""
+
+import logging
+import sys
+
+LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+
+
+class Logger:
+    """What the attribute `log` of workers offers."""
+
+    error_fmt = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+    datefmt = "[%Y-%m-%d %H:%M:%S %z]"
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.error_log.propagate = False
+        self.access_log = logging.getLogger("gunicorn.access")
+        self.access_log.propagate = False
+        self.loglevel = LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
+        self.error_log.setLevel(self.loglevel)
+        self.access_log.setLevel(logging.INFO)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
+        self.error_log.handlers[:] = [handler]
+        self.access_log.handlers[:] = [logging.NullHandler()]
+        self.logger = self.error_log
+        for name in ("critical", "error", "warning", "info", "debug", "exception", "log"):
+            setattr(self, name, getattr(self.error_log, name))
+
+    def access(self, resp, req, environ, request_time):
+        """Does nothing: the front writes the access log."""
+
+    def reopen_files(self):
+        """Does nothing: the arbiter opens log files."""
+
+    def close_on_exec(self):
+        """Does nothing: this logger has no files."""
+
+
+def make_logger(cfg):
+    """The logger of a process whose app brings none."""
+    return Logger(cfg)

@@ -1,0 +1,95 @@
+"""An app that misbehaves as the path says, and is fine otherwise."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+def flood(start_response):
+    """More output than any buffer holds."""
+    line = "x" * 1000
+    for _ in range(20000):
+        print(line)
+        print(line, file=sys.stderr)
+    return None
+
+
+def endless_thread(start_response):
+    """A thread that is no daemon and never ends."""
+    threading.Thread(target=threading.Event().wait).start()
+    return None
+
+
+def fork(start_response):
+    """A child that comes back from the handler, as if it were the worker."""
+    child = os.fork()
+    if child == 0:
+        return b"the child answers\n"
+    os.waitpid(child, 0)
+    return b"the parent answers\n"
+
+
+def fork_and_stay(start_response):
+    """A child that outlives the request with everything it inherited."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(1)
+    return b"%d\n" % child
+
+
+def regular_expression(start_response):
+    """Python cannot interrupt this: it runs in C without a look at signals."""
+    re.match("(a+)+$", "a" * 40 + "b")
+    return None
+
+
+def pause_in_c(start_response):
+    """A wait in C that begins again after each signal."""
+    library = ctypes.PyDLL(None)
+    while True:
+        library.pause()
+
+
+def subprocess_keeps(start_response):
+    """A program started by the app: which descriptors does it have?"""
+    output = subprocess.run(["ls", "/proc/self/fd"], stdout=subprocess.PIPE, close_fds=False, check=True)
+    return output.stdout
+
+
+ACTS = {
+    "/flood": flood,
+    "/endless-thread": endless_thread,
+    "/fork": fork,
+    "/fork-and-stay": fork_and_stay,
+    "/os-exit": lambda start_response: os._exit(0),
+    "/os-exit-7": lambda start_response: os._exit(7),
+    "/kill": lambda start_response: os.kill(os.getpid(), signal.SIGKILL),
+    "/segfault": lambda start_response: ctypes.string_at(0),
+    "/abort": lambda start_response: os.abort(),
+    "/sleep": lambda start_response: time.sleep(1000),
+    "/spin": lambda start_response: all(True for _ in iter(int, 1)),
+    "/regular-expression": regular_expression,
+    "/pause": pause_in_c,
+    "/recursion": lambda start_response: ACTS["/recursion"](start_response),
+    "/memory": lambda start_response: bytearray(1 << 60),
+    "/close-descriptors": lambda start_response: os.closerange(3, 100),
+    "/close-input": lambda start_response: os.close(0),
+    "/stdin": lambda start_response: repr(sys.stdin.read()).encode(),
+    "/descriptors": subprocess_keeps,
+}
+
+
+def application(environ, start_response):
+    """Does what the path says, and then answers."""
+    act = ACTS.get(environ["PATH_INFO"])
+    body = act(start_response) if act else b"%d\n" % os.getpid()
+    body = body if isinstance(body, bytes) else b"done\n"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]

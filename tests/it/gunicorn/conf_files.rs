@@ -1,0 +1,261 @@
+//! Ten conf files in the styles that are common, one test each.
+
+use nix::sys::signal::Signal;
+
+use super::{Seen, compare, conf, note, note_get, note_log, note_record};
+use crate::harness::contest::{Contest, Contestant};
+
+/// A contest with one of the conf files, which both find by themselves.
+fn with_conf(name: &str, words: &[&str]) -> Contest {
+    let words = [&["--bind", "127.0.0.1:0"], words].concat();
+    Contest::new(&words).file("gunicorn.conf.py", &conf(name))
+}
+
+/// Stops it with TERM and notes how it ended and what is left.
+fn finish(contestant: &mut Contestant, seen: &mut Seen) {
+    let code = contestant.stop(Signal::SIGTERM);
+    note(seen, "exit code", code);
+    note_record(contestant, seen);
+}
+
+#[test]
+fn tutorial() {
+    let contest = with_conf("tutorial.py", &["recorder:application"]).with_titles();
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_workers(2);
+        note_get(it, "/", &mut seen);
+        it.wait_for_file("stdout.log", "GET / ", 1);
+        seen.insert("titles".to_owned(), it.shown());
+        finish(it, &mut seen);
+        note_log(it, &mut seen);
+        // An access line but for its time: everything before it and after it.
+        for line in it.text("stdout.log").lines() {
+            let (before, rest) = line.split_once('[').unwrap_or((line, ""));
+            note(
+                &mut seen,
+                "access log",
+                format!("{before}[]{}", rest.split_once(']').unwrap_or(("", rest)).1),
+            );
+        }
+        seen
+    });
+}
+
+#[test]
+fn stock_hooks() {
+    let contest = with_conf("stock_hooks.py", &["recorder"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_record("post_worker_init", 2);
+        it.signal(Signal::SIGTTIN);
+        it.wait_for_record("post_worker_init", 3);
+        it.signal(Signal::SIGTTOU);
+        it.wait_for_record("child_exit", 1);
+        it.signal(Signal::SIGHUP);
+        it.wait_for_record("post_worker_init", 5);
+        it.wait_for_record("child_exit", 3);
+        finish(it, &mut seen);
+        note_log(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn request_arguments_of_stock_hooks() {
+    let contest = with_conf("stock_hooks.py", &["--workers", "1", "recorder"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_record("post_worker_init", 1);
+        note_get(it, "/a%20b/c?d=e&f", &mut seen);
+        note_get(it, "/fail", &mut seen);
+        it.request("POST", "/echo", &[("X-One", "1"), ("X-One", "2")], b"body");
+        it.wait_for_record("post_request", 2);
+        finish(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn quick_stop_of_stock_hooks() {
+    let contest = with_conf("stock_hooks.py", &["recorder"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_record("post_worker_init", 2);
+        note(&mut seen, "exit code", it.stop(Signal::SIGQUIT));
+        note_record(it, &mut seen);
+        note_log(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn prometheus() {
+    let contest = with_conf("prometheus.py", &[]).env("PROMETHEUS_MULTIPROC_DIR", "metrics");
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_workers(2);
+        for _ in 0..10 {
+            note_get(it, "/", &mut seen);
+        }
+        let metrics = |it: &Contestant, seen: &mut Seen| {
+            for line in it.get("/metrics").text().lines().filter(|line| !line.starts_with('#')) {
+                note(seen, "metrics", line);
+            }
+        };
+        metrics(it, &mut seen);
+        it.signal(Signal::SIGTTOU);
+        it.wait_for_record("child_exit", 1);
+        metrics(it, &mut seen);
+        finish(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn worker_ids() {
+    let contest = with_conf("worker_ids.py", &["recorder:application"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_record("post_fork", 3);
+        let workers = it.wait_for_workers(3);
+        // The one in the middle dies, and its number is given out again.
+        crate::harness::procs::signal(workers[1], Signal::SIGKILL);
+        it.wait_for_record("post_fork", 4);
+        finish(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn preload() {
+    let contest = with_conf("preload.py", &["preloaded:application"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_record("post_worker_init", 2);
+        note_get(it, "/importer", &mut seen);
+        finish(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn from_environment() {
+    let contest = with_conf("from_environment.py", &[])
+        .file(
+            "settings.env",
+            "APP_WORKERS=2\nAPP_THREADS=2\nAPP_SECRET=from the file\n",
+        )
+        .file("below/empty", "")
+        .env("APP_TIMEOUT", "77")
+        .env(
+            "GUNICORN_CMD_ARGS",
+            "--threads=3 --log-level info -e THREE=3 ignored:app",
+        );
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        note_get(it, "/process", &mut seen);
+        note_get(it, "/note", &mut seen);
+        it.request(
+            "POST",
+            "/echo?a=b",
+            &[("X-Note", "from the client"), ("Referer", "x\"y")],
+            b"body",
+        );
+        it.wait_for_file("access.txt", "POST", 1);
+        note(&mut seen, "pid file", it.plain(&it.text("app.pid")));
+        finish(it, &mut seen);
+        note(&mut seen, "pid file after the end", it.path("app.pid").exists());
+        seen.insert(
+            "access log".to_owned(),
+            it.text("access.txt").lines().map(str::to_owned).collect(),
+        );
+        note_log(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn logconfig_dict() {
+    let contest = with_conf("logconfig_dict.py", &["recorder:application"]);
+    compare_by_file(&contest, &["errors.txt", "requests.txt"]);
+}
+
+#[test]
+fn logger_class() {
+    let contest = with_conf("logger_class.py", &["recorder:application"]);
+    compare_by_file(&contest, &["access.txt"]);
+}
+
+/// Requests of several kinds, and then the log files.
+fn compare_by_file(contest: &Contest, files: &[&str]) {
+    compare(contest, |it| {
+        let mut seen = Seen::new();
+        it.wait_for_log("Booting worker", 1);
+        for target in ["/health", "/note?token=1", "/fail", "/"] {
+            note_get(it, target, &mut seen);
+        }
+        it.wait_for_file(files.last().expect("a file"), "GET / ", 1);
+        finish(it, &mut seen);
+        for name in files {
+            seen.insert(
+                name.to_string(),
+                it.plain(&it.text(name)).lines().map(str::to_owned).collect(),
+            );
+        }
+        note_log(it, &mut seen);
+        seen
+    });
+}
+
+#[test]
+fn threads_and_limits() {
+    let contest = with_conf("threads_and_limits.py", &["recorder:application"]);
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        let long = "x".repeat(300);
+        let target = format!("/{long}");
+        note_status(it, &target, &[], &mut seen);
+        note_status(it, "/", &[("X-Long", &long)], &mut seen);
+        let many: Vec<(&str, &str)> = (0..11).map(|_| ("X-Many", "1")).collect();
+        note_status(it, "/", &many, &mut seen);
+        for _ in 0..5 {
+            note_get(it, "/", &mut seen);
+        }
+        it.wait_for_record("worker_exit", 1);
+        it.wait_for_record("post_worker_init", 2);
+        note_get(it, "/", &mut seen);
+        it.wait_for_file("access.txt", "GET / 200", 6);
+        finish(it, &mut seen);
+        seen.insert(
+            "access log".to_owned(),
+            it.text("access.txt").lines().map(str::to_owned).collect(),
+        );
+        seen
+    });
+}
+
+fn note_status(it: &Contestant, target: &str, fields: &[(&str, &str)], seen: &mut Seen) {
+    let response = it.request("GET", target, fields, b"");
+    note(seen, "statuses", response.status);
+}
+
+#[test]
+fn request_hooks() {
+    let contest = with_conf("request_hooks.py", &["recorder:application"]).with_titles();
+    compare(&contest, |it| {
+        let mut seen = Seen::new();
+        for target in ["/", "/refuse", "/fail", "/enough"] {
+            note_get(it, target, &mut seen);
+        }
+        it.wait_for_record("child_exit", 1);
+        let environ = it.get("/environ").text();
+        let scheme = environ
+            .lines()
+            .filter(|line| line.contains("scheme") || line.contains("X_ADDED"));
+        scheme.for_each(|line| note(&mut seen, "environ", line));
+        finish(it, &mut seen);
+        note_log(it, &mut seen);
+        seen
+    });
+}

@@ -1,0 +1,198 @@
+//! Handlers that misbehave: the client gets an answer, the pool recovers, and the log says what happened.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Client, Server, Setup, procs, request, wait_until, wait_within};
+
+const CLASSES: [&[&str]; 3] = [&[], &["--threads", "3"], &["-k", "gevent"]];
+
+fn start(class: &[&str], words: &[&str], allowed: &[&str]) -> Server {
+    let words = [class, words, &["bad"]].concat();
+    let setup = Setup::wsgi(&words);
+    allowed.iter().fold(setup, |setup, text| setup.allow(text)).start()
+}
+
+/// Asks until the answer is right: a worker may still be on its way.
+fn recovers(server: &Server, who: &str) {
+    wait_until(&format!("{who}: the pool to serve again"), || {
+        server.get("/").status == 200
+    });
+    for _ in 0..10 {
+        assert_eq!(server.get("/").status, 200, "{who}");
+    }
+}
+
+#[test]
+fn a_process_that_ends_in_a_handler() {
+    for class in CLASSES {
+        for (target, words) in [
+            ("/os-exit", "POST /os-exit failed (502)"),
+            ("/os-exit-7", "exited with code 7"),
+            ("/kill", "SIGKILL"),
+            ("/segfault", "SIGSEGV"),
+            ("/abort", "SIGABRT"),
+        ] {
+            let who = format!("{class:?} {target}");
+            let server = start(
+                class,
+                &["--workers", "2"],
+                &["Worker (pid:", "worker", "Fatal Python error"],
+            );
+            let response = request(&server.address, "POST", target, &[], b"");
+            assert_eq!(response.status, 502, "{who}");
+            let line = server.wait_for_log(words);
+            assert!(line.contains("pid"), "{who}: {line}");
+            server.wait_for_log(&format!("POST {target} failed (502)"));
+            recovers(&server, &who);
+            server.wait_for_workers(2);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_handler_that_never_ends_is_ended() {
+    for class in CLASSES {
+        for target in ["/sleep", "/spin", "/regular-expression", "/pause"] {
+            // A greenlet that spins or waits in C stops all of its worker, so one more answers meanwhile.
+            let who = format!("{class:?} {target}");
+            let words = ["--workers", "2", "--timeout", "1"];
+            let server = start(
+                class,
+                &words,
+                &["WORKER TIMEOUT", "Worker (pid:", "overdue", "worker", "SystemExit"],
+            );
+            let response = request(&server.address, "POST", target, &[], b"");
+            assert!(matches!(response.status, 504 | 500), "{who}: {}", response.status);
+            server.wait_for_log(target);
+            recovers(&server, &who);
+            server.wait_for_workers(2);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_fork_in_a_handler() {
+    for class in CLASSES {
+        let who = format!("{class:?}");
+        let server = start(class, &["--workers", "1"], &[]);
+        let worker = server.wait_for_workers(1);
+        for _ in 0..3 {
+            let response = request(&server.address, "POST", "/fork", &[], b"");
+            assert_eq!(
+                (response.status, response.text().as_str()),
+                (200, "the parent answers\n"),
+                "{who}"
+            );
+        }
+        assert_eq!(server.wait_for_workers(1), worker, "{who}: the worker went on");
+        recovers(&server, &who);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_child_that_stays_after_a_fork_holds_nothing_up() {
+    for class in CLASSES {
+        let who = format!("{class:?}");
+        let server = start(class, &["--workers", "1"], &[]);
+        let child: i32 = request(&server.address, "POST", "/fork-and-stay", &[], b"")
+            .text()
+            .trim()
+            .parse()
+            .expect("a pid");
+        assert!(procs::is_alive(child), "{who}");
+        recovers(&server, &who);
+        // The worker's group is ended with it, so nothing of it is left when the server has stopped.
+        server.stop();
+        assert!(!procs::is_alive(child), "{who}");
+    }
+}
+
+#[test]
+fn a_flood_of_output_holds_nobody_up() {
+    for class in CLASSES {
+        let who = format!("{class:?}");
+        let server = start(class, &["--workers", "2"], &["lines", "dropped", "output"]);
+        assert_eq!(server.get("/flood").status, 200, "{who}");
+        recovers(&server, &who);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_thread_that_never_ends_does_not_keep_the_server() {
+    for class in CLASSES {
+        let server = start(class, &["--workers", "2"], &["worker"]);
+        assert_eq!(server.get("/endless-thread").status, 200);
+        server.signal(Signal::SIGTTOU);
+        server.wait_for_workers(1);
+        assert_eq!(server.get("/endless-thread").status, 200);
+        server.stop();
+    }
+}
+
+#[test]
+fn mistakes_that_python_survives() {
+    for class in CLASSES {
+        let server = start(class, &[], &["Error handling request"]);
+        let worker = server.wait_for_workers(1);
+        assert_eq!(server.get("/stdin").text(), "''", "{class:?}: standard input is empty");
+        for (target, status) in [
+            ("/recursion", 500),
+            ("/memory", 500),
+            ("/stdin", 200),
+            ("/close-input", 200),
+        ] {
+            assert_eq!(server.get(target).status, status, "{class:?}: {target}");
+        }
+        assert_eq!(server.wait_for_workers(1), worker);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_program_started_by_the_app_has_none_of_our_descriptors() {
+    for class in CLASSES {
+        let server = start(class, &[], &[]);
+        let text = server.get("/descriptors").text();
+        let found: Vec<&str> = text.lines().collect();
+        // Input, output and error, and the directory that `ls` reads.
+        assert_eq!(found, ["0", "1", "2", "3"], "{class:?}");
+        server.stop();
+    }
+}
+
+#[test]
+fn descriptors_closed_by_the_app_cost_only_its_worker() {
+    let server = start(&[], &["--workers", "2"], &["orker", "Traceback", "rror"]);
+    let response = request(&server.address, "POST", "/close-descriptors", &[], b"");
+    assert_eq!(response.status, 502);
+    recovers(&server, "closed descriptors");
+    server.wait_for_workers(2);
+    server.stop();
+}
+
+#[test]
+fn others_are_served_while_one_worker_hangs() {
+    let server = start(
+        &[],
+        &["--workers", "2", "--timeout", "5"],
+        &["WORKER TIMEOUT", "orker", "overdue"],
+    );
+    let mut stuck = Client::connect(&server.address);
+    stuck.send("GET /pause HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    for _ in 0..50 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    assert_eq!(stuck.response("GET").status, 504);
+    let line = server.wait_for_log("GET /pause");
+    assert!(line.contains("/pause"), "{line}");
+    wait_within(Duration::from_secs(20), "the worker's replacement", || {
+        (server.workers().len() == 2).then_some(())
+    });
+    server.stop();
+}
