@@ -157,7 +157,7 @@ impl Arbiter {
         let others = feeding.into_iter().chain(idle).chain(hosts).chain(self.metrics.next());
         let due = self.plan.next_deadline().into_iter().chain(others).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
-        let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
+        let printing: Vec<_> = self.workers.iter().filter(|(_, one)| self.is_read_by_us(one)).collect();
         let mut set = vec![(self.signals.as_fd(), false)];
         set.extend(
             fronts
