@@ -40,7 +40,6 @@ impl WorkerProcess {
         let line = escape::cut(line, output::LINE);
         log.info(&self.context(), format_args!("{line}"));
     }
-
 }
 
 impl Arbiter {

@@ -165,7 +165,10 @@ impl Arbiter {
                 .map(|(_, one)| (one.channel.as_fd(), one.channel.is_waiting())),
         );
         set.extend(printing.iter().map(|(_, one)| (one.output.as_fd(), false)));
-        let hosts = self.generations.iter().filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
+        let hosts = self
+            .generations
+            .iter()
+            .filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
         let hosts: Vec<_> = hosts.filter(|(_, host)| host.is_open()).collect();
         set.extend(hosts.iter().map(|(_, host)| (host.as_fd(), host.is_waiting())));
         let loading = self.loading.as_ref().and_then(loading::Loading::host);

@@ -67,7 +67,16 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         modules: &["cli"],
-        ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner", "commander"],
+        ours: &[
+            "base",
+            "config",
+            "logging",
+            "sys",
+            "front",
+            "arbiter",
+            "runner",
+            "commander",
+        ],
         io: true,
     },
     Layer {
