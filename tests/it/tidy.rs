@@ -53,10 +53,15 @@ const LAYERS: &[Layer] = &[
         io: true,
     },
     Layer {
+        modules: &["shims"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
         modules: &["front", "arbiter", "runner", "commander"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
-            "sys", "logging",
+            "sys", "logging", "shims",
         ],
         io: true,
     },
