@@ -28,6 +28,11 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
+        modules: &["shims"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
         modules: &["control"],
         ours: &["base"],
         io: false,
@@ -56,7 +61,7 @@ const LAYERS: &[Layer] = &[
         modules: &["front", "arbiter", "runner", "commander"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
-            "sys", "logging",
+            "sys", "logging", "shims",
         ],
         io: true,
     },
