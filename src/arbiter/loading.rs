@@ -122,7 +122,9 @@ impl Arbiter {
 
     /// The values of the configuration file are known, if there is one.
     fn evaluated(&mut self, evaluated: Option<&Evaluated>, host: Option<Host>) {
-        let started = self.prepare(evaluated).and_then(|generation| self.start_host(generation, host));
+        let started = self
+            .prepare(evaluated)
+            .and_then(|generation| self.start_host(generation, host));
         match started {
             Ok(generation) => {
                 let boot = generation.config.pools.first().and_then(|pool| pool.boot_timeout);
@@ -168,7 +170,7 @@ impl Arbiter {
     /// Gives a generation the host it needs, and asks that for what comes before the first worker.
     fn start_host(&mut self, mut generation: Generation, host: Option<Host>) -> Result<Generation, Vec<String>> {
         if !generation.has_host {
-            self.dismiss(host);
+            host.into_iter().for_each(|host| self.dismiss(host));
             return Ok(generation);
         }
         let failed = |error: std::io::Error| vec![format!("cannot speak to the Python host: {error}")];
@@ -214,18 +216,11 @@ impl Arbiter {
             Some(Stage::Preparing(mut generation)) => generation.host.take(),
             None => return,
         };
-        if let Some(host) = &host {
-            host.kill();
-        }
-        self.dismiss(host);
-        self.load_refused(&[reason.to_owned()]);
-    }
-
-    /// Lets a host that nobody needs end.
-    fn dismiss(&mut self, host: Option<Host>) {
         if let Some(host) = host {
-            self.leaving_hosts.insert(host.pid());
+            host.kill();
+            self.dismiss(host);
         }
+        self.load_refused(&[reason.to_owned()]);
     }
 
     fn load_refused(&mut self, reasons: &[String]) {

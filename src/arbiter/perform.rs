@@ -198,7 +198,8 @@ impl Arbiter {
             return;
         };
         let Ok(()) = generation.make_bundle(&self.reloader).inspect_err(|error| {
-            self.log.error(&NONE, format_args!("cannot make what Python workers read: {error}"));
+            self.log
+                .error(&NONE, format_args!("cannot make what Python workers read: {error}"));
         }) else {
             let death = Death::NotStarted;
             return self.inputs.push_back(Input::WorkerGone { worker: id, death });
@@ -229,8 +230,10 @@ impl Arbiter {
             Ok(worker) if worker.pid == 0 => drop(self.workers.insert(id, worker)),
             Ok(worker) => {
                 // The line as Gunicorn writes it: scripts look for it whole.
-                let line = format_args!("Booting worker with pid: {}", worker.pid);
-                self.log.info(&NONE, line);
+                if !worker.is_raw {
+                    let line = format_args!("Booting worker with pid: {}", worker.pid);
+                    self.log.info(&NONE, line);
+                }
                 self.workers.insert(id, worker);
                 self.introduce_worker(id);
             }

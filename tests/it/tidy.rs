@@ -58,6 +58,11 @@ const LAYERS: &[Layer] = &[
         io: true,
     },
     Layer {
+        modules: &["shims"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
         modules: &["front", "arbiter", "runner", "commander"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
@@ -67,7 +72,16 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         modules: &["cli"],
-        ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner", "commander"],
+        ours: &[
+            "base",
+            "config",
+            "logging",
+            "sys",
+            "front",
+            "arbiter",
+            "runner",
+            "commander",
+        ],
         io: true,
     },
     Layer {

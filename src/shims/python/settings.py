@@ -239,6 +239,7 @@ TABLE = (
     ("asgi_loop", "Worker Processes", "auto", to_text),
     ("asgi_lifespan", "Worker Processes", "auto", to_text),
     ("asgi_disconnect_grace_period", "Worker Processes", 3, to_count),
+    ("websocket_max_message_size", "Worker Processes", 16777216, to_count),
     ("http_parser", "Worker Processes", "auto", to_text),
     ("limit_request_line", "Security", 4094, to_count),
     ("limit_request_fields", "Security", 100, to_count),

@@ -239,13 +239,19 @@ def run(worker, config):
         return LOAD_ERROR
     except Exception as error:
         log.exception("Exception in worker process")
-        print(str(error) or type(error).__name__, file=sys.stderr, flush=True)
+        print(cause(error), file=sys.stderr, flush=True)
         return 255 if worker.booted else BOOT_ERROR
     finally:
+        log.info("Worker exiting (pid: %s)", worker.pid)
         try:
             worker.cfg.worker_exit(worker.server, worker)
         except Exception:
             log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+
+
+def cause(error):
+    """The last line of the log before the exit. Some exceptions have no words but their name."""
+    return str(error) or type(error).__name__
 
 
 def exit_code(stop):
@@ -271,6 +277,18 @@ def leave(code):
 
 def main(config):
     """A worker that the arbiter has started itself."""
+    try:
+        worker = make_worker(config)
+    except Exception as error:
+        # Nothing is there yet to log with.
+        traceback.print_exc()
+        print(cause(error), file=sys.stderr, flush=True)
+        leave(BOOT_ERROR)
+    worker.log.info("Booting worker with pid: %s", os.getpid())
+    serve(worker, config)
+
+
+def make_worker(config):
     from rgunicorn.settings import Config
 
     os.environ["SERVER_SOFTWARE"] = "rgunicorn/" + config["version"]
@@ -279,5 +297,4 @@ def main(config):
     apps.set_import_path(config)
     log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
     age = int(config["given"].get("RGUNICORN_AGE", "0"))
-    worker = Worker(age, os.getppid(), apps.App(cfg, config["app"]), cfg.timeout / 2, cfg, log)
-    serve(worker, config)
+    return Worker(age, os.getppid(), apps.App(cfg, config["app"]), cfg.timeout / 2, cfg, log)
