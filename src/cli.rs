@@ -2,6 +2,8 @@
 //!
 //! Never here: a default or a help text of a setting.
 
+mod client;
+
 use crate::arbiter::Host;
 use crate::base::exit::Exit;
 use crate::config::gunicorn::FOREIGN;
@@ -32,6 +34,9 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|word| word == FRONT) {
         return crate::front::main();
+    }
+    if let Some(code) = client::main(&args) {
+        return code;
     }
     match parse(args).and_then(with_arguments) {
         Err(Stop::Help(text)) => {
@@ -335,6 +340,10 @@ fn asked(mut matches: ArgMatches, origin: &Origin, words_count: bool) -> Result<
     if matches.get_flag("version") {
         return Err(Stop::Help(format!("rgunicorn (version {VERSION})\n")));
     }
+    if matches.get_flag("control") {
+        let text = format!("error: {} must be the first argument\n", client::OPTION);
+        return Err(Stop::Usage { text, rest: None });
+    }
     let mut flags = Layer::new();
     for setting in settings().filter(|setting| !setting.flags.is_empty()) {
         if let Some(raw) = typed(&mut matches, setting) {
@@ -423,6 +432,10 @@ pub fn command() -> Command {
         .arg(action(
             "print-config",
             "Print all settings and where each was set, and exit",
+        ))
+        .arg(action(
+            "control",
+            "As the first argument: send commands to a running server; `--control --help` tells how",
         ))
         .arg(action("version", "Print the version and exit").short('v'))
         .arg(

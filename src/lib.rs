@@ -7,7 +7,7 @@
 //!   [`command`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
-//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`]
+//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`commander`]
 //! - [`cli`]: the command line
 
 pub mod arbiter;
@@ -15,6 +15,7 @@ pub mod base;
 pub mod cgi;
 pub mod cli;
 pub mod command;
+pub mod commander;
 pub mod config;
 pub mod control;
 pub mod fastcgi;

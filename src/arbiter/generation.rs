@@ -28,6 +28,8 @@ pub(super) struct Generation {
     pub(super) listeners: Vec<Rc<Listener>>,
     pub(super) access_log: Option<OwnedFd>,
     pub(super) pools: Vec<PoolState>,
+    /// Nobody asked for the control socket it has.
+    pub(super) has_usual_control_socket: bool,
     /// Its workers are forked by a host.
     pub(super) has_host: bool,
     /// That host, while it lives.
@@ -49,6 +51,7 @@ pub(super) struct PoolState {
 impl Generation {
     /// Opens what a configuration needs, listeners aside. The reason for a failure is for the user.
     pub(super) fn prepare(loaded: Loaded) -> Result<Self, String> {
+        let has_usual_control_socket = loaded.origins.is_default("control_socket");
         let Loaded {
             config,
             text,
@@ -67,6 +70,7 @@ impl Generation {
             listeners: Vec::new(),
             access_log,
             pools,
+            has_usual_control_socket,
             config,
             has_host: wants_host,
             host: None,

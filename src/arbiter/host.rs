@@ -348,6 +348,12 @@ impl Host {
         let _ = process::reap(self.pid);
     }
 
+    /// Tells it that nothing more will be asked.
+    pub(super) fn end_asking(&self) {
+        // A host that is gone already needs no telling.
+        let _ = socket::end_writing(&self.packets);
+    }
+
     /// Ends it at once.
     pub(super) fn kill(&self) {
         // What it forked has left its group; it may be gone, and then there is nothing to do.

@@ -87,7 +87,6 @@ impl Arbiter {
         };
         worker.pid = pid;
         let sent = worker.sent;
-        self.log.info(&NONE, format_args!("Booting worker with pid: {pid}"));
         self.introduce_worker(id);
         if let Some((number, _)) = sent {
             // It was given up before it was there.
@@ -133,7 +132,7 @@ impl Arbiter {
             .find(|(_, one)| one.host.as_ref().is_some_and(is_it));
         let Some(id) = found.map(|(id, _)| *id) else {
             // One that was told to leave.
-            return self.leaving_hosts.remove(&pid);
+            return self.leaving_hosts.remove(&pid).is_some();
         };
         // What it said before its end counts.
         self.hear_host(id);
@@ -163,8 +162,14 @@ impl Arbiter {
         if self.generations.is_empty() && self.last_host.is_none() {
             self.last_host = Some(host);
         } else {
-            self.leaving_hosts.insert(host.pid());
+            self.dismiss(host);
         }
+    }
+
+    /// Lets a host end by itself, after what it was asked. Its answers need a reader's end that is open.
+    pub(super) fn dismiss(&mut self, host: Host) {
+        host.end_asking();
+        self.leaving_hosts.insert(host.pid(), host);
     }
 
     /// Runs `on_exit`, and lets the host end by itself.

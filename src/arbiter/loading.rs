@@ -168,7 +168,7 @@ impl Arbiter {
     /// Gives a generation the host it needs, and asks that for what comes before the first worker.
     fn start_host(&mut self, mut generation: Generation, host: Option<Host>) -> Result<Generation, Vec<String>> {
         if !generation.has_host {
-            self.dismiss(host);
+            host.into_iter().for_each(|host| self.dismiss(host));
             return Ok(generation);
         }
         let failed = |error: std::io::Error| vec![format!("cannot speak to the Python host: {error}")];
@@ -214,18 +214,11 @@ impl Arbiter {
             Some(Stage::Preparing(mut generation)) => generation.host.take(),
             None => return,
         };
-        if let Some(host) = &host {
-            host.kill();
-        }
-        self.dismiss(host);
-        self.load_refused(&[reason.to_owned()]);
-    }
-
-    /// Lets a host that nobody needs end.
-    fn dismiss(&mut self, host: Option<Host>) {
         if let Some(host) = host {
-            self.leaving_hosts.insert(host.pid());
+            host.kill();
+            self.dismiss(host);
         }
+        self.load_refused(&[reason.to_owned()]);
     }
 
     fn load_refused(&mut self, reasons: &[String]) {

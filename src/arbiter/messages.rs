@@ -324,6 +324,10 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
         (End::Signal { number, .. }, Some((ours, _))) => number == ours,
         _ => false,
     };
+    if worker.is_raw && end == End::Code(0) {
+        // It has said so itself.
+        return;
+    }
     if worker.is_raw && !is_news && end != End::Code(0) && !is_asked {
         // Gunicorn's words; what a failed worker printed stands in the log already.
         log.log(level, &NONE, format_args!("Worker (pid:{pid}) {words}."));

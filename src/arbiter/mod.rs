@@ -3,7 +3,9 @@
 //! `start` makes one, `run` gathers what happened, asks the plan, and does what it says (`perform`).
 //! Never here: a decision about who lives (`plan`), bytes of clients.
 
+mod commands;
 mod control;
+mod control_socket;
 mod facts;
 mod generation;
 mod host;
@@ -32,7 +34,7 @@ use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, notify::Notifier, poll, process::End};
 use generation::Generation;
 use listeners::Listener;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -82,6 +84,8 @@ struct Arbiter {
     passed: Vec<Bind>,
     runtime_dir: runtime_dir::RuntimeDir,
     pidfile: Option<pidfile::Pidfile>,
+    control: Option<control_socket::ControlSocket>,
+    started: Instant,
     /// How we were started, for the next one.
     origin: upgrade::Origin,
     /// A newer master, started by USR2.
@@ -93,7 +97,7 @@ struct Arbiter {
     null: File,
     is_daemon: bool,
     /// Hosts that were told to leave and were not reaped yet.
-    leaving_hosts: BTreeSet<i32>,
+    leaving_hosts: BTreeMap<i32, Host>,
     /// The host of the last generation, when all generations are gone.
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.
@@ -148,9 +152,10 @@ impl Arbiter {
     fn gather(&mut self) {
         let now = clock::now();
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
+        let idle = self.control.as_ref().and_then(|control| control.next_deadline());
         let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
-        let due = self.plan.next_deadline().into_iter().chain(feeding).chain(hosts);
-        let due = due.chain(self.metrics.next()).min();
+        let others = feeding.into_iter().chain(idle).chain(hosts).chain(self.metrics.next());
+        let due = self.plan.next_deadline().into_iter().chain(others).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
         let mut set = vec![(self.signals.as_fd(), false)];
@@ -166,8 +171,10 @@ impl Arbiter {
         let loading = self.loading.as_ref().and_then(loading::Loading::host);
         let loading = loading.filter(|host| host.is_open());
         set.extend(loading.map(|host| (host.as_fd(), host.is_waiting())));
+        let control_begins = set.len();
+        set.extend(self.control.iter().flat_map(|control| control.watched()));
         let time = due.map(|due| due.saturating_duration_since(now));
-        let ready = match poll::wait(&set, time) {
+        let mut ready = match poll::wait(&set, time) {
             Ok(ready) => ready,
             Err(error) => {
                 // Without descriptors to wait for this can only fail for want of memory, and it is tried again.
@@ -176,6 +183,7 @@ impl Arbiter {
                 return;
             }
         };
+        let control = ready.split_off(control_begins);
         let mut ready = ready.into_iter();
         let has_signals = ready.next().unwrap_or(false);
         let fronts: Vec<_> = fronts.into_iter().map(|(id, _)| *id).collect();
@@ -199,6 +207,7 @@ impl Arbiter {
         if has_signals {
             self.take_signals();
         }
+        self.serve_control_socket(&control);
         self.look_after_predecessor();
         self.feed_watchdog();
     }

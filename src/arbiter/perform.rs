@@ -229,8 +229,10 @@ impl Arbiter {
             Ok(worker) if worker.pid == 0 => drop(self.workers.insert(id, worker)),
             Ok(worker) => {
                 // The line as Gunicorn writes it: scripts look for it whole.
-                let line = format_args!("Booting worker with pid: {}", worker.pid);
-                self.log.info(&NONE, line);
+                if !worker.is_raw {
+                    let line = format_args!("Booting worker with pid: {}", worker.pid);
+                    self.log.info(&NONE, line);
+                }
                 self.workers.insert(id, worker);
                 self.introduce_worker(id);
             }
@@ -387,6 +389,7 @@ impl Arbiter {
             let wanted = generation.config.process.pidfile.as_deref();
             let wanted = wanted.map(|path| upgrade::numbered(path, self.predecessor));
             self.move_pidfile(wanted.as_deref());
+            self.open_control_socket();
         }
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));

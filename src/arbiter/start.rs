@@ -15,7 +15,7 @@ use crate::plan::arbiter::Plan;
 use crate::sys::notify::{Notifier, passed_descriptors, watchdog_interval};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, poll, process, title};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -143,7 +143,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     if predecessor.is_none() {
         listeners.iter().for_each(|listener| listener.share(false));
     }
-    Ok(Arbiter {
+    let mut arbiter = Arbiter {
         reloader,
         plan,
         log,
@@ -165,20 +165,24 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         passed,
         runtime_dir,
         pidfile,
+        control: None,
+        started: clock::now(),
         origin,
         successor: None,
         predecessor,
         memory_kills: facts::MemoryKills::find(),
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
-        leaving_hosts: BTreeSet::new(),
+        leaving_hosts: BTreeMap::new(),
         last_host: None,
         unclaimed: Vec::new(),
         boot_cause: None,
         is_interrupted: false,
         inputs: VecDeque::new(),
         exit: None,
-    })
+    };
+    arbiter.open_control_socket();
+    Ok(arbiter)
 }
 
 /// Gives the first generation its host, and has it do what comes before everything else: the count of workers is

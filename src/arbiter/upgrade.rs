@@ -288,6 +288,7 @@ impl Arbiter {
             let line = format_args!("{}", generation::chain(&error));
             self.log.error(&NONE, line);
         }
+        self.promote_control_socket();
         let manager = std::env::var("NOTIFY_SOCKET").ok();
         self.notifier = Notifier::connect(manager.as_deref()).unwrap_or_default();
         self.notifier.send(&format!("MAINPID={}", own_pid()));

@@ -40,6 +40,12 @@ impl Origins {
     pub fn of(&self, name: &str, index: usize) -> String {
         self.values.origin(name, index).sentence(name)
     }
+
+    /// Whether nobody has set a setting.
+    #[must_use]
+    pub fn is_default(&self, name: &str) -> bool {
+        matches!(self.values.origin(name, 0), Origin::Default)
+    }
 }
 
 /// Everything a configuration is made from, kept so that a reload starts from the same: the typed flags, the

@@ -27,6 +27,7 @@ pub use crate::base::level::Level;
 pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
 pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
+pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
 
 use std::net::{IpAddr, SocketAddr};

@@ -154,7 +154,7 @@ impl Resolver<'_> {
         } else if !self.values.text("control_socket").is_empty() {
             self.path("control_socket")
         } else if self.names_program("wsgi_app") {
-            self.usual_control_socket()
+            usual_control_socket(self.around.env)
         } else {
             None
         };
@@ -162,20 +162,18 @@ impl Resolver<'_> {
         self.values.replace("control_socket", Value::Text(text));
         path
     }
+}
 
-    fn usual_control_socket(&self) -> Option<PathBuf> {
-        let variable = |name: &str| {
-            let found = self
-                .around
-                .env
-                .iter()
-                .find(|(key, value)| key == name && !value.is_empty());
-            found.map(|(_, value)| PathBuf::from(value))
-        };
-        let runtime = variable("XDG_RUNTIME_DIR").filter(|directory| self.around.look && directory.is_dir());
-        let at_home = || variable("HOME").map(|home| home.join(".gunicorn/gunicorn.ctl"));
-        runtime.map(|directory| directory.join("gunicorn.ctl")).or_else(at_home)
-    }
+/// Where Gunicorn has its control socket: beside the user's other sockets, or at home.
+#[must_use]
+pub fn usual_control_socket(env: &[(String, String)]) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        let found = env.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    let runtime = variable("XDG_RUNTIME_DIR").filter(|directory| directory.is_dir());
+    let at_home = || variable("HOME").map(|home| home.join(".gunicorn/gunicorn.ctl"));
+    runtime.map(|directory| directory.join("gunicorn.ctl")).or_else(at_home)
 }
 
 impl SyslogAddress {

@@ -112,7 +112,7 @@ fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<acce
     log.set_level(logs.loglevel);
     log.set_relay(Relay::new(logs.statsd.as_ref(), logs.syslog.as_ref()));
     let file = fds.next();
-    let relay = Some(log.clone()).filter(|log| log.relays_access() && !logs.access_by_app);
+    let relay = Some(log.clone()).filter(|log| log.relays_access());
     if file.is_none() && relay.is_none() {
         return Ok((config, None));
     }

@@ -308,6 +308,7 @@ mod tests {
             );
             let first = UnixDatagram::bind(&path).unwrap();
             outlet.flush(start);
+            assert_eq!(outlet.ends.len(), 1, "attempts have a pace");
             let second_time = start + RETRY;
             outlet.flush(second_time);
             assert_eq!(receive(&first), "one");

@@ -39,6 +39,19 @@ pub fn unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// A unix listener: close-on-exec, with these permission bits. Nobody can connect who may not: until the bits are as
+/// wanted there are fewer of them. Fails if `path` exists.
+pub fn unix_with_mode(path: &Path, backlog: i32, mode: u32) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::PermissionsExt;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux gives the file the bits that the socket has, less those of the umask.
+    nix::sys::stat::fchmod(&socket, nix::sys::stat::Mode::from_bits_truncate(mode))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
 /// Gives a socket that listens already another backlog.
 pub fn set_backlog(listener: impl AsFd, backlog: i32) -> io::Result<()> {
     socket2::SockRef::from(&listener).listen(backlog)
@@ -132,6 +145,18 @@ mod tests {
         assert_eq!(backlog(&listener), Some(2));
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(backlog(unix(&dir.path().join("a.sock"), 16).unwrap()), None);
+    }
+
+    #[test]
+    fn a_mode_is_given_whatever_the_umask_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o666] {
+            let path = dir.path().join(format!("{mode}"));
+            let _listener = unix_with_mode(&path, 16, mode).unwrap();
+            let bits = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(bits & 0o777, mode);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod bad_start;
 mod bad_worker;
 mod config;
 mod connect_upstreams;
+mod control_socket;
 mod daemon;
 mod departures;
 mod documents;

@@ -37,7 +37,7 @@ fn a_service_tells_that_it_is_ready_reloads_and_stops() {
     let mut server = setup
         .env("NOTIFY_SOCKET", &path)
         .allow("nonsense")
-        .allow("nothing to run")
+        .allow("No application module specified.")
         .allow("Reload failed")
         .start();
     let ready = heard(&socket);

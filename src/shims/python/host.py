@@ -271,6 +271,7 @@ class Host:
     def before_app(self, worker):
         """What a worker does with the rights of the host. Gives the exit code if it gets no further."""
         config = self.config
+        self.server.log.info("Booting worker with pid: %s", worker.pid)
         try:
             self.cfg.post_fork(self.server, worker)
             spawn.drop_privileges(config["user"], config["group"], config["initgroups"])

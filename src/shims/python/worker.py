@@ -242,6 +242,7 @@ def run(worker, config):
         print(cause(error), file=sys.stderr, flush=True)
         return 255 if worker.booted else BOOT_ERROR
     finally:
+        log.info("Worker exiting (pid: %s)", worker.pid)
         try:
             worker.cfg.worker_exit(worker.server, worker)
         except Exception:
@@ -283,6 +284,7 @@ def main(config):
         traceback.print_exc()
         print(cause(error), file=sys.stderr, flush=True)
         leave(BOOT_ERROR)
+    worker.log.info("Booting worker with pid: %s", os.getpid())
     serve(worker, config)
 
 
