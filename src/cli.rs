@@ -64,7 +64,9 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
         arguments,
         env,
         start: start_directory(),
-        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        argv: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         beside: beside(),
         warnings,
         check_format: |format| {

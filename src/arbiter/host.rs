@@ -246,7 +246,8 @@ impl Host {
     }
 
     fn understand(&mut self, packet: &[u8]) -> Result<Said, String> {
-        let message: Value = serde_json::from_slice(packet).map_err(|error| format!("said what is no JSON: {error}"))?;
+        let message: Value =
+            serde_json::from_slice(packet).map_err(|error| format!("said what is no JSON: {error}"))?;
         let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default();
         let number = |key: &str| message.get(key).and_then(Value::as_i64).unwrap_or(0);
         let pid = i32::try_from(number("pid")).unwrap_or(0);
@@ -267,11 +268,7 @@ impl Host {
             ("forked", Request::Fork(worker)) if pid > 1 => Ok(Said::Forked(worker, pid)),
             (
                 "done",
-                Request::Configure
-                | Request::Preload
-                | Request::Hook(_)
-                | Request::ChildExit(_)
-                | Request::Reopen,
+                Request::Configure | Request::Preload | Request::Hook(_) | Request::ChildExit(_) | Request::Reopen,
             ) => Ok(Said::Done),
             (kind, request) => Err(format!("answered {} with {kind:?}", request.words())),
         }
@@ -420,16 +417,30 @@ fn evaluated(message: &Value) -> Result<Evaluated, String> {
     };
     let mut values = Vec::new();
     for item in list("values") {
-        let name = item.get(0).and_then(Value::as_str).ok_or("sent a value without a name")?;
-        let line = item.get(2).and_then(Value::as_u64).and_then(|line| u32::try_from(line).ok());
+        let name = item
+            .get(0)
+            .and_then(Value::as_str)
+            .ok_or("sent a value without a name")?;
+        let line = item
+            .get(2)
+            .and_then(Value::as_u64)
+            .and_then(|line| u32::try_from(line).ok());
         values.push((name.to_owned(), item.get(1).cloned().unwrap_or_default(), line));
     }
-    let environ = message.get("environ").and_then(Value::as_object).cloned().unwrap_or_default();
+    let environ = message
+        .get("environ")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     let environ = environ
         .into_iter()
         .map(|(name, value)| (name, value.as_str().map(str::to_owned)));
     Ok(Evaluated {
-        shown: message.get("file").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        shown: message
+            .get("file")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
         values,
         callables: texts("callables"),
         opaque: texts("opaque"),

@@ -75,7 +75,11 @@ impl Arbiter {
                 }
                 return;
             }
-            _ => return self.log.warning(&NONE, format_args!("A hook asked for what is not known")),
+            _ => {
+                return self
+                    .log
+                    .warning(&NONE, format_args!("A hook asked for what is not known"));
+            }
         };
         self.inputs.push_back(Input::Asked(asked));
     }
@@ -136,7 +140,8 @@ impl Arbiter {
         };
         // What it said before its end counts.
         self.hear_host(id);
-        self.log.critical(&NONE, format_args!("Python host (pid:{pid}) {words}"));
+        self.log
+            .critical(&NONE, format_args!("Python host (pid:{pid}) {words}"));
         if let Some(generation) = self.generations.get_mut(&id) {
             generation.host = None;
         }

@@ -122,7 +122,9 @@ impl Arbiter {
 
     /// The values of the configuration file are known, if there is one.
     fn evaluated(&mut self, evaluated: Option<&Evaluated>, host: Option<Host>) {
-        let started = self.prepare(evaluated).and_then(|generation| self.start_host(generation, host));
+        let started = self
+            .prepare(evaluated)
+            .and_then(|generation| self.start_host(generation, host));
         match started {
             Ok(generation) => {
                 let boot = generation.config.pools.first().and_then(|pool| pool.boot_timeout);

@@ -40,11 +40,6 @@ impl WorkerProcess {
         let line = escape::cut(line, output::LINE);
         log.info(&self.context(), format_args!("{line}"));
     }
-
-    /// Whether the arbiter reads what it prints: until it is ready.
-    pub(super) fn is_read_by_us(&self) -> bool {
-        self.ready.is_none() && !self.printed.is_closed
-    }
 }
 
 impl Arbiter {
@@ -175,10 +170,18 @@ impl Arbiter {
         }
     }
 
+    /// Whether the arbiter reads what a worker prints: until it is ready, and after its front has gone.
+    pub(super) fn is_read_by_us(&self, worker: &WorkerProcess) -> bool {
+        let mut fronts = self.fronts.values();
+        let has_reader = worker.ready.is_some() && fronts.any(|front| front.generation == worker.generation);
+        !has_reader && !worker.printed.is_closed
+    }
+
     /// Reads and logs what a worker printed.
     pub(super) fn read_output(&mut self, id: WorkerId) {
+        let is_ours = self.workers.get(&id).is_some_and(|worker| self.is_read_by_us(worker));
         if let Some(worker) = self.workers.get_mut(&id)
-            && worker.is_read_by_us()
+            && is_ours
         {
             worker.log_output(&self.log);
         }

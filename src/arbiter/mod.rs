@@ -157,7 +157,7 @@ impl Arbiter {
         let others = feeding.into_iter().chain(idle).chain(hosts).chain(self.metrics.next());
         let due = self.plan.next_deadline().into_iter().chain(others).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
-        let printing: Vec<_> = self.workers.iter().filter(|(_, one)| one.is_read_by_us()).collect();
+        let printing: Vec<_> = self.workers.iter().filter(|(_, one)| self.is_read_by_us(one)).collect();
         let mut set = vec![(self.signals.as_fd(), false)];
         set.extend(
             fronts
@@ -165,7 +165,10 @@ impl Arbiter {
                 .map(|(_, one)| (one.channel.as_fd(), one.channel.is_waiting())),
         );
         set.extend(printing.iter().map(|(_, one)| (one.output.as_fd(), false)));
-        let hosts = self.generations.iter().filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
+        let hosts = self
+            .generations
+            .iter()
+            .filter_map(|(id, one)| Some((*id, one.host.as_ref()?)));
         let hosts: Vec<_> = hosts.filter(|(_, host)| host.is_open()).collect();
         set.extend(hosts.iter().map(|(_, host)| (host.as_fd(), host.is_waiting())));
         let loading = self.loading.as_ref().and_then(loading::Loading::host);

@@ -198,7 +198,8 @@ impl Arbiter {
             return;
         };
         let Ok(()) = generation.make_bundle(&self.reloader).inspect_err(|error| {
-            self.log.error(&NONE, format_args!("cannot make what Python workers read: {error}"));
+            self.log
+                .error(&NONE, format_args!("cannot make what Python workers read: {error}"));
         }) else {
             let death = Death::NotStarted;
             return self.inputs.push_back(Input::WorkerGone { worker: id, death });

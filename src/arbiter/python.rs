@@ -2,7 +2,7 @@
 //!
 //! Never here: which interpreter (`config`), when one is started (`spawn`, `host`).
 
-use crate::config::{AccessFormat, Config, Pool, Reloader, Wsgi, WorkerClass};
+use crate::config::{AccessFormat, Config, Pool, Reloader, WorkerClass, Wsgi};
 use crate::shims;
 use crate::sys::fd;
 use serde_json::{Map, Value, json};
@@ -36,12 +36,7 @@ pub(super) fn bundle(run: &str, config: &Value) -> io::Result<OwnedFd> {
 }
 
 /// The configuration as Python processes get it.
-pub(super) fn configuration(
-    config: &Config,
-    pool: &Pool,
-    wsgi: &Wsgi,
-    reloader: &Reloader,
-) -> Value {
+pub(super) fn configuration(config: &Config, pool: &Pool, wsgi: &Wsgi, reloader: &Reloader) -> Value {
     let settings: Value = serde_json::from_str(&wsgi.cfg).unwrap_or_default();
     let names = match &config.logs.access_log_format {
         AccessFormat::Text(format) => environ_names(format),

@@ -94,6 +94,7 @@ impl Evaluated {
         for name in &self.opaque {
             match name.as_str() {
                 "logger_class" | "logconfig_dict" => self.add_logger(&mut conf),
+                "worker_class" => conf.wants_host = true,
                 _ => self.refuse_object(name, "an object", problems),
             }
         }
@@ -438,12 +439,8 @@ mod tests {
             (&["on_dirty_starting"], &[], false, ""),
             (&["ssl_context"], &[], false, "ssl_context is not supported"),
             (&["workers"], &[], false, "workers must be a whole number"),
-            (
-                &[],
-                &["worker_class"],
-                false,
-                "worker_class must be a str, but not an object",
-            ),
+            (&[], &["worker_class"], true, ""),
+            (&[], &["bind"], false, "bind must be"),
         ] {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let evaluated = Evaluated {
@@ -456,7 +453,7 @@ mod tests {
             assert_eq!(conf.wants_host, wants_host, "{callables:?} {opaque:?}");
             assert_eq!(
                 conf.layer.contains_key("access_by_app"),
-                !opaque.is_empty() && wants_host
+                opaque.iter().any(|name| name.starts_with("log"))
             );
             assert!(problems.to_string().contains(part), "{problems}");
             assert_eq!(problems.is_empty(), part.is_empty(), "{problems}");

@@ -287,23 +287,10 @@ fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
         if pool.max_requests == 0 && pool.max_requests_jitter > 0 {
             warnings.push("max_requests_jitter does nothing while max_requests is 0".to_owned());
         }
-        let app = match &pool.program {
-            Program::Wsgi(wsgi) => wsgi.app.as_str(),
-            _ => {
-                if config.process.reload.is_some() {
-                    warnings.push("reload does nothing without a WSGI app".to_owned());
-                }
-                continue;
-            }
-        };
-        if config.process.reload.is_some() {
+        if config.process.reload.is_some() && !matches!(pool.program, Program::Wsgi(_)) {
+            warnings.push("reload does nothing without a WSGI app".to_owned());
+        } else if config.process.reload.is_some() {
             warnings.push("Reloader is on. Use in development only!".to_owned());
-        }
-        if let Some(module) = app.strip_suffix(".py") {
-            let module = module.strip_prefix("./").unwrap_or(module).replace('/', ".");
-            warnings.push(format!(
-                "{app} is a file, but a module is needed; did you mean {module}:application?"
-            ));
         }
     }
 }

@@ -85,7 +85,7 @@ impl Front {
             }
         }
         if !data.is_empty() {
-            self.response_data(exchange, data);
+            self.response_data(exchange, data, false);
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Front {
                     let exchange = self.by_wire(link.worker, id);
                     self.worker_log(link.worker, exchange, level, text);
                 }
-                pipe::Event::Head { id }
+                pipe::Event::Head { id, .. }
                 | pipe::Event::Data { id, .. }
                 | pipe::Event::Note { id, .. }
                 | pipe::Event::File { id, .. }
@@ -168,13 +168,14 @@ impl Front {
                         "expected an answer to a request it has, found one to request {id}"
                     ));
                 }
-                pipe::Event::Head { id } => {
-                    if let Some(exchange_key) = self.pipe_head(key, link.worker, id, &mut head) {
+                pipe::Event::Head { id, length } => {
+                    if let Some(exchange_key) = self.pipe_head(key, link.worker, (id, length), &mut head) {
                         touch(touched, exchange_key);
                     }
                 }
                 pipe::Event::Data { id, data } => {
-                    let credit = self.pipe_data(link.worker, id, data, touched);
+                    let last = used == bytes.len();
+                    let credit = self.pipe_data(link.worker, id, (data, last), touched);
                     if credit > 0 {
                         FrontConn::window(id, credit, &mut link.out.bytes);
                         link.last_request = None;
@@ -233,7 +234,13 @@ impl Front {
         self.by_wire(worker, id).is_some() || self.workers.get(worker).is_some_and(gave_up)
     }
 
-    fn pipe_head(&mut self, link: Key, worker: Key, id: u16, head: &mut ResponseHead) -> Option<Key> {
+    fn pipe_head(
+        &mut self,
+        link: Key,
+        worker: Key,
+        (id, length): (u16, Option<usize>),
+        head: &mut ResponseHead,
+    ) -> Option<Key> {
         let exchange_key = self.by_wire(worker, id)?;
         let mut exchange = self.exchanges.take(exchange_key)?;
         if exchange.place == Place::Pulled {
@@ -241,13 +248,16 @@ impl Front {
         }
         std::mem::swap(&mut exchange.response, head);
         self.worker_spoke(&exchange);
+        // A worker may leave out the body of an answer to HEAD, whose length is then not this.
+        let length = length.filter(|length| *length > 0 || !exchange.head.is_head());
+        exchange.length = length.map(|length| length as u64);
         self.response_head(&mut exchange);
         self.exchanges.put(exchange_key, exchange);
         Some(exchange_key)
     }
 
-    /// Passes body bytes on; the credit to give a worker that counts what it sends, if any is due.
-    fn pipe_data(&mut self, worker: Key, id: u16, data: &[u8], touched: &mut Vec<Key>) -> u32 {
+    /// Passes body bytes on (`last`: nothing that was read is behind them); the credit to give a worker that counts what it sends, if any is due.
+    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> u32 {
         let Some(exchange_key) = self.by_wire(worker, id) else {
             return 0;
         };
@@ -255,7 +265,7 @@ impl Front {
             return 0;
         };
         self.worker_spoke(&exchange);
-        self.response_data(&mut exchange, data);
+        self.response_data(&mut exchange, data, last);
         let mut credit = 0;
         if self.workers.get(worker).is_some_and(Worker::flows) {
             exchange.credit = exchange

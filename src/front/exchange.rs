@@ -11,7 +11,10 @@ use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::http1;
 use std::fs::File;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Bytes of a body that are held back, in the hope that they are all and the length is known.
+const HELD: usize = 64 * 1024;
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,11 +92,17 @@ pub(super) struct Exchange {
     pub(super) deaths: u8,
     pub(super) response: ResponseHead,
     pub(super) stage: Stage,
+    /// Bytes of the response's body, where the worker's protocol says so beside the head.
+    pub(super) length: Option<u64>,
     /// Response body that came before the head was committed.
     pub(super) held: Vec<u8>,
     pub(super) spool: Spool,
-    /// The spool is full: its link is not read.
+    /// The client is behind: its link is not read.
     pub(super) blocked: bool,
+    /// Since when it is blocked for a moment only, in the hope that the client catches up.
+    pub(super) held_since: Option<Instant>,
+    /// How long it was blocked that way.
+    pub(super) held_for: Duration,
     /// The response is complete.
     pub(super) ended: bool,
     /// And it is the worker's, not one of ours.
@@ -143,9 +152,12 @@ impl Exchange {
             deaths: 0,
             response: ResponseHead::default(),
             stage: Stage::Awaiting,
+            length: None,
             held: Vec::new(),
             spool: Spool::default(),
             blocked: false,
+            held_since: None,
+            held_for: Duration::ZERO,
             ended: false,
             answered: false,
             end_sent: false,
@@ -188,6 +200,7 @@ impl Exchange {
     pub(super) fn reset_response(&mut self) {
         self.response.clear();
         self.held.clear();
+        self.length = None;
         self.notes.clear();
         self.spool = Spool::default();
         self.stage = Stage::Awaiting;
@@ -225,26 +238,23 @@ impl Front {
         exchange.stage = Stage::Held;
     }
 
-    /// Response body bytes arrived from the worker.
-    pub(super) fn response_data(&mut self, exchange: &mut Exchange, data: &[u8]) {
+    /// Response body bytes arrived from the worker; `last`: no more of them are at hand.
+    pub(super) fn response_data(&mut self, exchange: &mut Exchange, data: &[u8], last: bool) {
         if exchange.cut {
             return;
         }
         match exchange.stage {
             Stage::Awaiting => {}
             Stage::Held => {
-                if exchange.spool.is_empty() {
+                if exchange.held.len() + data.len() <= HELD && exchange.spool.is_empty() {
                     exchange.held.extend_from_slice(data);
-                }
-                if exchange.held.len() > 64 * 1024 {
+                } else {
+                    // They are many, or belong behind a file.
                     self.commit(exchange, BodyLength::Close);
-                } else if !exchange.spool.is_empty() {
-                    // These bytes belong behind a file.
-                    self.commit(exchange, BodyLength::Close);
-                    self.forward(exchange, data);
+                    self.forward(exchange, data, last);
                 }
             }
-            Stage::Committed => self.forward(exchange, data),
+            Stage::Committed => self.forward(exchange, data, last),
         }
     }
 
@@ -284,7 +294,7 @@ impl Front {
         self.dirty_clients.extend(exchange.client);
     }
 
-    /// Sends the response head; `otherwise` is the body's length unless the app has named one.
+    /// Sends the response head; `otherwise` is the body's length unless the app or its protocol has named one.
     pub(super) fn commit(&mut self, exchange: &mut Exchange, otherwise: BodyLength) {
         exchange.stage = Stage::Committed;
         let is_given = self.given_id(exchange).is_some();
@@ -292,7 +302,8 @@ impl Front {
             exchange.held.clear();
             return;
         };
-        let length = exchange.response.content_length.map_or(otherwise, BodyLength::Known);
+        let named = exchange.response.content_length.or(exchange.length);
+        let length = named.map_or(otherwise, BodyLength::Known);
         if client.out.bytes.capacity() == 0 {
             client.out.bytes = self.spare_buffers.pop().unwrap_or_default();
         }
@@ -320,27 +331,6 @@ impl Front {
         pool.and_then(|_| exchange.response.field("x-request-id"))
     }
 
-    /// Passes body bytes on to the client, or into the spool when the client is slower.
-    fn forward(&mut self, exchange: &mut Exchange, data: &[u8]) {
-        let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
-            return;
-        };
-        let full = client.out.len() + data.len() > self.config.http.response_buffer;
-        if exchange.spool.is_empty() && (!full || client.out.is_empty()) {
-            client.conn.send_data(data, &mut client.out.bytes);
-        } else {
-            let http = &self.config.http;
-            match exchange.spool.push(data, &http.tmp_upload_dir) {
-                Ok(()) => exchange.blocked |= exchange.spool.is_full(http.response_spool),
-                Err(error) => {
-                    let text = format!("cannot spool a response in {}: {error}", http.tmp_upload_dir.display());
-                    self.break_off(exchange, &text);
-                }
-            }
-        }
-        self.dirty_clients.extend(exchange.client);
-    }
-
     /// Ends an exchange with an error of ours: a page if nothing was sent yet, otherwise a cut connection.
     ///
     /// The worker's side has been dealt with by the caller.
@@ -366,6 +356,7 @@ impl Front {
         }
         exchange.held = page;
         exchange.spool = Spool::default();
+        exchange.length = None;
         let length = BodyLength::Known(exchange.held.len() as u64);
         self.commit(exchange, length);
     }

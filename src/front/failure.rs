@@ -176,6 +176,10 @@ impl Front {
         };
         match exchange.place {
             Place::Assigned => {
+                if self.held_overdue(&mut exchange) {
+                    self.settle(key, exchange);
+                    return;
+                }
                 // Time the client takes does not count against the worker.
                 let held_up = |link: Key| self.links.get(link).is_some_and(Link::is_paused);
                 if exchange.blocked || exchange.link.is_some_and(held_up) {

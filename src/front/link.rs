@@ -356,20 +356,18 @@ impl Front {
         Fed::Some
     }
 
-    /// Reads what a worker has sent, within this turn's budget.
-    pub(super) fn read_link(&mut self, key: Key) {
-        let Some(mut link) = self.links.take(key) else { return };
+    /// Reads what a worker has sent, within this turn's budget. True if it stopped before the end of what is there.
+    pub(super) fn read_link(&mut self, key: Key) -> bool {
+        let Some(mut link) = self.links.take(key) else {
+            return false;
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut touched = std::mem::take(&mut self.touched);
         let flows = self.workers.get(link.worker).is_some_and(Worker::flows);
         let mut received = Vec::new();
         let mut budget = TURN;
         let mut down = None;
-        while link.readable && !link.paused && down.is_none() {
-            if budget == 0 {
-                self.resume_links.push(key);
-                break;
-            }
+        while link.readable && !link.paused && down.is_none() && budget > 0 {
             match link.read(&mut scratch, &mut received) {
                 Ok(0) => down = Some(Down::Eof),
                 Ok(count) => {
@@ -415,10 +413,15 @@ impl Front {
             }
         }
         self.touched = touched;
+        let more = link.readable && down.is_none();
+        if more && !link.paused {
+            self.resume_links.push(key);
+        }
         self.links.put(key, link);
         if let Some(down) = down {
             self.link_down(key, &down);
         }
+        more
     }
 
     /// True if a link should not be read before the client of this exchange has caught up.
@@ -458,11 +461,11 @@ impl Front {
             link.paused = false;
             link.readable = true;
             let before = self.resume_links.len();
-            self.read_link(key);
-            if self.resume_links.len() == before {
+            let more = self.read_link(key);
+            self.resume_links.truncate(before);
+            if !more {
                 break;
             }
-            self.resume_links.truncate(before);
         }
         if self.links.get(key).is_some() {
             self.link_down(key, &Down::Eof);

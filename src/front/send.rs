@@ -8,7 +8,17 @@ use super::event_loop::Front;
 use super::exchange::{Exchange, Stage};
 use super::tokens::Key;
 use crate::base::level::Level;
+use crate::sys::socket;
 use std::io::ErrorKind;
+use std::time::Duration;
+
+/// A part of a response at least this long goes into the socket from where it is, without a copy.
+const DIRECT: usize = 8 * 1024;
+
+/// How long in all a response may wait for its client before it is spooled: this, and more by what the client has taken
+/// already. One that takes its bytes faster than a file does gains nothing by the file.
+const HOLD: Duration = Duration::from_millis(50);
+const FAST: u64 = 256 * 1024; // Bytes a millisecond.
 
 /// True if an error of a socket says that the other end is gone.
 fn is_departure(kind: ErrorKind) -> bool {
@@ -23,6 +33,36 @@ fn is_departure(kind: ErrorKind) -> bool {
             | ErrorKind::NetworkUnreachable
             | ErrorKind::NetworkDown
     )
+}
+
+impl Client {
+    /// Encodes body bytes. If no more are at hand and they are many, they go out at once, with those before them, as far
+    /// as the socket takes them.
+    fn send_data(&mut self, data: &[u8], last: bool) {
+        if data.len() < DIRECT || !self.writable || !last {
+            self.conn.send_data(data, &mut self.out.bytes);
+            return;
+        }
+        let length = self.conn.begin_data(data.len() as u64, &mut self.out.bytes);
+        let data = usize::try_from(length)
+            .ok()
+            .and_then(|length| data.get(..length))
+            .unwrap_or_default();
+        let mut end = Vec::new();
+        self.conn.end_data(length, &mut end);
+        let before = self.out.len();
+        let whole = before + data.len() + end.len();
+        // What is wrong with the socket, if anything, shows again when the rest is sent.
+        let mut sent = socket::send_parts(&self.stream, [self.out.rest(), data, &end]).unwrap_or_default();
+        self.writable = sent == whole;
+        self.stalled &= sent == 0;
+        self.out.advance(sent.min(before), KEEP);
+        sent = sent.saturating_sub(before);
+        for part in [data, &end] {
+            self.out.bytes.extend_from_slice(part.get(sent..).unwrap_or_default());
+            sent = sent.saturating_sub(part.len());
+        }
+    }
 }
 
 impl Front {
@@ -93,7 +133,9 @@ impl Front {
                     next => return next,
                 }
             }
-            if exchange.spool.is_empty() {
+            // A worker that is held up may go on now, by way of the refill.
+            let waits = !exchange.spool.is_empty() || exchange.blocked;
+            if !waits || exchange.stage != Stage::Committed {
                 return Next::Keep;
             }
             if budget == 0 {
@@ -121,12 +163,11 @@ impl Front {
                     self.finish_part(&mut exchange);
                 }
             }
-            if exchange.blocked && exchange.spool.has_room(self.config.http.response_spool) {
-                exchange.blocked = false;
-                // The worker's clock stood still as long as its client held it up.
-                self.worker_spoke(&exchange);
-                self.resume_links.extend(exchange.link);
-                self.give_credit(&mut exchange);
+            if exchange.blocked
+                && client.out.len() <= self.config.http.response_buffer / 2
+                && exchange.spool.has_room(self.config.http.response_spool)
+            {
+                self.unblock(&mut exchange);
             }
             if exchange.ended && exchange.spool.is_empty() && !exchange.end_sent && !exchange.cut {
                 exchange.end_sent = true;
@@ -138,6 +179,78 @@ impl Front {
             }
         }
         self.exchanges.put(exchange_key, exchange);
+    }
+
+    /// The client has caught up, or the rest is spooled: its worker may go on.
+    pub(super) fn unblock(&mut self, exchange: &mut Exchange) {
+        exchange.blocked = false;
+        if let Some(since) = exchange.held_since.take() {
+            exchange.held_for += self.now - since;
+        }
+        // The worker's clock stood still as long as its client held it up.
+        self.worker_spoke(exchange);
+        self.resume_links.extend(exchange.link);
+        self.give_credit(exchange);
+    }
+
+    /// Passes body bytes on to the client, or keeps them while the client is slower.
+    pub(super) fn forward(&mut self, exchange: &mut Exchange, data: &[u8], last: bool) {
+        let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) else {
+            return;
+        };
+        self.dirty_clients.extend(exchange.client);
+        let http = &self.config.http;
+        if exchange.spool.is_empty() {
+            if client.out.is_empty() || client.out.len() + data.len() <= http.response_buffer {
+                client.send_data(data, last);
+                return;
+            }
+            if let Some(rest) = self.hold(exchange) {
+                exchange.blocked = true;
+                exchange.held_since.get_or_insert(self.now);
+                self.exchange_timers.set(exchange.slot, Some(self.now + rest));
+                if let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
+                    client.conn.send_data(data, &mut client.out.bytes);
+                }
+                return;
+            }
+        }
+        match exchange.spool.push(data, &http.tmp_upload_dir) {
+            Ok(()) => exchange.blocked |= exchange.spool.is_full(http.response_spool),
+            Err(error) => {
+                let text = format!("cannot spool a response in {}: {error}", http.tmp_upload_dir.display());
+                self.break_off(exchange, &text);
+            }
+        }
+    }
+
+    /// How much longer a response may wait for its client instead of being spooled; `None` if no longer, or if others
+    /// would have to wait with it.
+    fn hold(&self, exchange: &Exchange) -> Option<Duration> {
+        if self.config.http.response_spool == 0 {
+            return Some(Duration::from_secs(1));
+        }
+        let worker = self.workers.get(exchange.worker?)?;
+        if !worker.flows() && worker.is_shared() {
+            return None;
+        }
+        let client = self.clients.get(exchange.client?)?;
+        let allowed = HOLD + Duration::from_millis(client.conn.body_sent() / FAST);
+        let held = exchange.held_for + exchange.held_since.map_or(Duration::ZERO, |since| self.now - since);
+        allowed.checked_sub(held).filter(|rest| !rest.is_zero())
+    }
+
+    /// A response was held long enough: true if it was, and is spooled from now on.
+    pub(super) fn held_overdue(&mut self, exchange: &mut Exchange) -> bool {
+        if exchange.held_since.is_none() {
+            return false;
+        }
+        if let Some(rest) = self.hold(exchange) {
+            self.exchange_timers.set(exchange.slot, Some(self.now + rest));
+        } else {
+            self.unblock(exchange);
+        }
+        true
     }
 
     /// Sends of the spool's first part what the socket takes, within the budget.

@@ -120,6 +120,15 @@ impl Worker {
         self.pulls() && self.board.as_ref().is_some_and(running)
     }
 
+    /// True if it may have more than one request in hand, as far as can be told.
+    pub(super) fn is_shared(&self) -> bool {
+        let running = |board: &Board| {
+            let slots = 0..usize::from(self.slots);
+            slots.filter(|slot| board.running(*slot) != 0).nth(1).is_some()
+        };
+        self.slots > 1 && (self.in_flight > 1 || self.board.as_ref().is_some_and(running))
+    }
+
     /// True if every slot runs something, by its board.
     pub(super) fn is_full(&self) -> bool {
         let full = |board: &Board| (0..usize::from(self.slots)).all(|slot| board.running(slot) != 0);

@@ -52,6 +52,8 @@ pub enum Event<'b> {
     Head {
         /// The request answered.
         id: u16,
+        /// Bytes of its body, if they are all in this frame.
+        length: Option<usize>,
     },
     /// A part of a response body, as it arrived.
     Data {
@@ -446,7 +448,8 @@ impl FrontConn {
                 self.open.push(id);
             }
         }
-        Ok((missing, Some(Event::Head { id })))
+        let length = (end && !fd).then_some(left);
+        Ok((missing, Some(Event::Head { id, length })))
     }
 
     fn step_place<'b>(

@@ -81,7 +81,13 @@ mod tests {
         sources(&root, &mut found);
         let mut expected: Vec<String> = found
             .iter()
-            .map(|path| path.strip_prefix(&root).unwrap().with_extension("").display().to_string())
+            .map(|path| {
+                path.strip_prefix(&root)
+                    .unwrap()
+                    .with_extension("")
+                    .display()
+                    .to_string()
+            })
             .filter(|path| path != "boot")
             .map(|path| path.replace('/', "."))
             .map(|name| {

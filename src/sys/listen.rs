@@ -141,7 +141,9 @@ mod tests {
         };
         let _waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         assert_eq!(backlog(&listener), Some(3));
-        std::net::TcpListener::from(listener.try_clone().unwrap()).accept().unwrap();
+        std::net::TcpListener::from(listener.try_clone().unwrap())
+            .accept()
+            .unwrap();
         assert_eq!(backlog(&listener), Some(2));
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(backlog(unix(&dir.path().join("a.sock"), 16).unwrap()), None);

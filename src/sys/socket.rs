@@ -179,6 +179,13 @@ pub fn send_stream(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<us
     Ok(send(socket.as_fd().as_raw_fd(), bytes, flags)?)
 }
 
+/// As [`send_stream`], for bytes that lie in several places.
+pub fn send_parts<const N: usize>(socket: impl AsFd, parts: [&[u8]; N]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let parts = parts.map(IoSlice::new);
+    Ok(sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &[], flags, None)?)
+}
+
 #[allow(unsafe_code)]
 fn take_received(number: RawFd) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.

@@ -359,12 +359,20 @@ fn bad_files_are_explained_line_by_line() {
     }
 }
 
-/// Python that is no interpreter: enough where the app is not started.
+/// Stands for an interpreter where no Python is run.
 fn fake_python(directory: &Path) -> String {
     let path = directory.join("python3");
     write(&path, "#!/bin/sh\nexit 9\n", 0o755);
     path.to_str().unwrap().to_owned()
 }
+
+/// Runs the binary with the real Python of PATH.
+fn run_with_python(directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Said {
+    let path = std::env::var("PATH").unwrap();
+    run(directory, &[&[("PATH", path.as_str())], env].concat(), args)
+}
+
+const APP: &str = "def application(environ, start_response):\n    raise SystemExit\n";
 
 #[test]
 fn gunicorns_command_lines_for_an_app() {
@@ -461,9 +469,8 @@ fn gunicorns_command_lines_for_an_app() {
             "[\"unix:$HERE/site/s\"]  # command line",
         ),
     ] {
-        let args = [&["--python", &python, "--check-config", "--print-config"], args].concat();
+        let args = [&["--python", &python, "--print-config"], args].concat();
         let said = run(here, &[("HOME", "/root")], &args);
-        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
         let found = printed(&said, name).replace(here.to_str().unwrap(), "$HERE");
         assert_eq!(found, expected, "{args:?}");
     }
@@ -473,7 +480,7 @@ fn gunicorns_command_lines_for_an_app() {
 fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
-    let python = fake_python(here);
+    fs::write(here.join("app.py"), APP).unwrap();
     for (args, code, part) in [
         (&["-k", "eventlet"][..], 1, "use gthread with more `threads`, or gevent"),
         (&["-k", "uvicorn.workers.UvicornWorker"], 1, "ASGI apps are not served"),
@@ -530,14 +537,12 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
             "ambiguous option: --st could match --strip-header-spaces, --statsd-host, --statsd-prefix",
         ),
     ] {
-        let args = [&["--python", &python, "--check-config", "app"], args].concat();
-        let said = run(here, &[], &args);
+        let args = [&["--check-config", "app"], args].concat();
+        let said = run_with_python(here, &[], &args);
         assert_eq!(said.code, code, "{args:?}: {}", said.err);
         assert!(said.err.contains(part), "{args:?}: {}", said.err);
         assert!(!said.err.contains("No application"), "{args:?}: {}", said.err);
     }
-    let file = run(here, &[], &["--python", &python, "--check-config", "app.py"]);
-    assert!(file.err.contains("did you mean app:application?"), "{}", file.err);
 }
 
 #[test]
@@ -549,7 +554,6 @@ fn gunicorn_cmd_args_are_options_below_the_command_line() {
     let text = format!("--python '{python}' -w4 --threads=6 -c a.toml ignored:app -e \"A=b c\"");
     let env = [("GUNICORN_CMD_ARGS", text.as_str()), ("WEB_CONCURRENCY", "9")];
     let said = run(here, &env, &["app", "--threads", "8", "--print-config"]);
-    assert_eq!(said.err, "");
     for (name, expected) in [
         ("wsgi_app", "\"app\"  # command line"),
         ("workers", "4  # environment GUNICORN_CMD_ARGS"),
@@ -592,7 +596,7 @@ fn the_interpreter_is_the_active_environments_else_the_first_on_path() {
     for (env, expected) in environments {
         let said = run(here, &env, &["app", "--print-config"]);
         let expected = format!("\"{}\"  # default", here.join(expected).display());
-        assert_eq!((printed(&said, "python"), said.err.as_str()), (expected, ""), "{env:?}");
+        assert_eq!(printed(&said, "python"), expected, "{env:?}");
     }
     let named = run(
         here,
@@ -611,5 +615,129 @@ fn the_interpreter_is_the_active_environments_else_the_first_on_path() {
         let said = run(here, &[("PATH", "/nothing"), ("VIRTUAL_ENV", "/nowhere")], args);
         assert_eq!(said.code, 1, "{args:?}");
         assert!(said.err.contains(part), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_check_loads_the_app() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(
+        here.join("app.py"),
+        APP.to_owned() + "def make(n):\n    return application\nx = 1\n",
+    )
+    .unwrap();
+    for (args, part) in [
+        (&["app"][..], ""),
+        (&["app:make(1)"], ""),
+        (&["--preload", "-k", "gthread", "app"], ""),
+        (&["nosuch"], "ModuleNotFoundError: No module named 'nosuch'"),
+        (&["app:nosuch"], "Failed to find attribute 'nosuch' in 'app'."),
+        (&["app:x"], "Application object must be callable."),
+        (&["app.py"], "did you mean 'app:application'?"),
+        // The directory of the start stays on the import path, as in Gunicorn.
+        (&["app", "--chdir", "/"], ""),
+        (&["app", "--chdir", "/", "--pythonpath", here.to_str().unwrap()], ""),
+    ] {
+        let said = run_with_python(here, &[], &[&["--check-config"], args].concat());
+        assert_eq!(said.code, i32::from(!part.is_empty()), "{args:?}: {}", said.err);
+        let last = said.err.lines().last().unwrap_or_default();
+        assert!(last.contains(part), "{args:?}: {}", said.err);
+        assert_eq!(said.err.is_empty(), part.is_empty(), "{args:?}: {}", said.err);
+    }
+}
+
+/// A file of Gunicorn's, and the lines it is referred to by.
+const CONF: &str = r#"import os
+workers = "0x3"
+bind = [":7001", "unix:/run/x"]
+if os.environ.get("DEBUG"):
+    workers = 1
+timeout = 12
+preload = True
+wsgi_app = "app"
+os.environ["SCRIPT_NAME"] = "/shop"
+def post_fork(server, worker):
+    pass
+"#;
+
+#[test]
+fn a_file_in_python_is_one_layer() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(here.join("app.py"), APP).unwrap();
+    fs::write(here.join("gunicorn.conf.py"), CONF).unwrap();
+    fs::create_dir(here.join("sub")).unwrap();
+    fs::write(here.join("sub/other.conf"), "threads = 7\nwsgi_app = 'app'\n").unwrap();
+    let args = ["-w", "9", "--print-config"];
+    let env = [("GUNICORN_CMD_ARGS", "--backlog 5 -t 50"), ("WEB_CONCURRENCY", "8")];
+    let said = run_with_python(here, &env, &args);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(
+        said.err,
+        "rgunicorn: warning: gunicorn.conf.py: preload is not a setting; did you mean preload_app?\n"
+    );
+    for (name, expected) in [
+        ("wsgi_app", "\"app\"  # gunicorn.conf.py:8"),
+        ("workers", "9  # command line"),
+        ("bind", "[\"0.0.0.0:7001\", \"unix:/run/x\"]  # gunicorn.conf.py:3"),
+        ("timeout", "\"50s\"  # environment GUNICORN_CMD_ARGS"),
+        ("backlog", "5  # environment GUNICORN_CMD_ARGS"),
+        ("script_name", "\"/shop\"  # default"),
+        ("keepalive", "\"2s\"  # default"),
+    ] {
+        assert_eq!(printed(&said, name), expected);
+    }
+    // It is read for an app only, or when it is named; exactly one file is read.
+    let program = run_with_python(here, &[], &["--exec", "/bin/true", "--print-config"]);
+    assert_eq!(printed(&program, "timeout"), "\"30s\"  # default");
+    let named = ["-c", "file:gunicorn.conf.py", "--exec", "/bin/true", "--print-config"];
+    let named = run_with_python(here, &[], &named);
+    assert_eq!(printed(&named, "timeout"), "\"12s\"  # gunicorn.conf.py:6");
+    assert!(
+        named.err.contains("hooks and loggers are for WSGI apps only"),
+        "{}",
+        named.err
+    );
+    let module = run_with_python(
+        &here.join("sub"),
+        &[("PYTHONPATH", here.to_str().unwrap())],
+        &["-c", "python:app", "app", "--print-config"],
+    );
+    assert_eq!(
+        (module.code, printed(&module, "timeout").as_str()),
+        (0, "\"30s\"  # default")
+    );
+    let other = run_with_python(here, &[], &["-c", "sub/other.conf", "--print-config"]);
+    assert!(other.err.contains("valid Python extension"), "{}", other.err);
+    assert_eq!(printed(&other, "threads"), "7  # sub/other.conf:1");
+    assert_eq!(printed(&other, "timeout"), "\"30s\"  # default");
+}
+
+#[test]
+fn a_file_in_python_that_is_wrong_says_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    for (text, expected) in [
+        (
+            "workers = 1.5\nbind = 3\n",
+            "rgunicorn: workers must be a whole number from 0 to 4096, but not 1.5\n  \
+             set at gunicorn.conf.py:1 (workers)\n\
+             rgunicorn: bind must be a str or a list of str, but not 3\n  set at gunicorn.conf.py:2 (bind)\n",
+        ),
+        (
+            "\ncertfile = 'x'\n",
+            "rgunicorn: certfile is not supported\n  set at gunicorn.conf.py:2 (certfile)\n  TLS is not supported",
+        ),
+        (
+            "def ssl_context(config, factory): return 1\n",
+            "rgunicorn: ssl_context is not supported\n  set in gunicorn.conf.py (ssl_context)\n",
+        ),
+        ("workers = nosuch\n", "rgunicorn: cannot evaluate gunicorn.conf.py: "),
+    ] {
+        fs::write(here.join("gunicorn.conf.py"), text).unwrap();
+        let said = run_with_python(here, &[], &["app"]);
+        assert_eq!(said.code, 1, "{text}: {}", said.err);
+        assert!(said.err.contains(expected), "{text}: {}", said.err);
     }
 }

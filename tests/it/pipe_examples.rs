@@ -167,7 +167,7 @@ impl Worker {
                 self.said.push_back(match event {
                     Event::NeedData => break,
                     Event::Ready { slots, flags } => Said::Ready(slots, flags),
-                    Event::Head { id } => {
+                    Event::Head { id, .. } => {
                         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                         let fields = self
                             .head

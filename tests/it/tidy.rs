@@ -53,16 +53,30 @@ const LAYERS: &[Layer] = &[
         io: true,
     },
     Layer {
+        modules: &["shims"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
         modules: &["front", "arbiter", "runner", "commander"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
-            "sys", "logging",
+            "sys", "logging", "shims",
         ],
         io: true,
     },
     Layer {
         modules: &["cli"],
-        ours: &["base", "config", "logging", "sys", "front", "arbiter", "runner", "commander"],
+        ours: &[
+            "base",
+            "config",
+            "logging",
+            "sys",
+            "front",
+            "arbiter",
+            "runner",
+            "commander",
+        ],
         io: true,
     },
     Layer {

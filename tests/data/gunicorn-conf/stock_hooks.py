@@ -57,7 +57,7 @@ def worker_abort(worker):
 
 def pre_request(worker, req):
     rec("pre_request", "age=%d" % worker.age, req.method, req.path, req.query, req.uri, req.version, req.scheme,
-        sorted(name for name, _ in req.headers))
+        sorted(name for name, _ in req.headers if name != "X-REQUEST-ID"))
 
 
 def post_request(worker, req, environ, resp):

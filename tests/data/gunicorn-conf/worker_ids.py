@@ -24,6 +24,10 @@ def post_fork(server, worker):
     rec("post_fork", "age=%d" % worker.age, worker.number, os.environ["APP_WORKER_ID"], server.ids_given)
 
 
+def post_worker_init(worker):
+    rec("post_worker_init", "age=%d" % worker.age)
+
+
 def worker_exit(server, worker):
     rec("worker_exit", "age=%d" % worker.age, worker.number)
 

@@ -19,6 +19,21 @@ const OWN_LINES: &[(Who, &str)] = &[
     // A worker that was told to end is no news; Gunicorn says so for some of them, as it happens to reap them.
     (Who::Gunicorn, "was sent SIGTERM!"),
     (Who::Ours, "was sent SIGTERM!"),
+    // The front is a process of ours alone.
+    (Who::Ours, "Front (pid:"),
+    // Gunicorn says the number of workers at level DEBUG.
+    (Who::Ours, "Workers wanted in pool"),
+    // Who called whom inside the server is nobody's business; what the app did stands in lines of its own.
+    (Who::Gunicorn, "/gunicorn/workers/"),
+    (Who::Gunicorn, "    self.handle_request("),
+    (Who::Gunicorn, "    respiter = self.wsgi("),
+    (Who::Gunicorn, "    self.cfg.pre_request("),
+    (Who::Ours, "File \"rgunicorn/"),
+    (Who::Ours, "    result = self.app("),
+    (Who::Ours, "    self.cfg.pre_request("),
+    // Python's marks below such lines.
+    (Who::Gunicorn, "  ^^^^"),
+    (Who::Ours, "  ^^^^"),
     // A thread of Gunicorn's writes this at any time after the start.
     (Who::Gunicorn, "Control socket listening at "),
     (Who::Ours, "Control socket listening at "),
@@ -95,7 +110,18 @@ fn note_log(contestant: &Contestant, seen: &mut Seen) {
             .iter()
             .any(|(who, text)| *who == contestant.who && line.contains(text))
     };
-    let lines = contestant.log_lines().into_iter().filter(|line| !own(line));
+    // The arbiter writes these for its workers, with its own pid before them; Gunicorn's workers write them.
+    let of_workers = |line: String| match line.split_once("] [INFO] ") {
+        Some((_, text)) if text.starts_with("Booting worker with pid") || text.starts_with("Worker exiting") => {
+            text.to_owned()
+        }
+        _ => line,
+    };
+    let lines = contestant
+        .log_lines()
+        .into_iter()
+        .filter(|line| !own(line))
+        .map(of_workers);
     let (arbiter, mut others): (Vec<String>, Vec<String>) = lines.partition(|line| line.starts_with("[ARBITER]"));
     others.sort();
     seen.insert("lines of the arbiter".to_owned(), arbiter);

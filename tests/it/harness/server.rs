@@ -172,7 +172,10 @@ impl Setup {
 
     fn flags(&self) -> Vec<OsString> {
         let path = |name: &str| self.path(name).into_os_string();
-        let bind = self.settings.get("bind").map_or("", |list| list.trim_matches(['[', ']', '"']));
+        let bind = self
+            .settings
+            .get("bind")
+            .map_or("", |list| list.trim_matches(['[', ']', '"']));
         let pairs = [
             ("--bind", bind.into()),
             ("--graceful-timeout", "10".into()),
