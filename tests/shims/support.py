@@ -9,6 +9,7 @@ import fcntl
 import json
 import mmap
 import os
+import re
 import select
 import shutil
 import signal
@@ -219,6 +220,11 @@ class Shim:
     # What the worker prints, and how it ends.
 
     def log(self):
+        """All that was printed but the two lines that every life begins and ends with."""
+        said = re.compile(r"\[[^]]*\] \[%d\] \[INFO\] (Booting worker with |Worker exiting \()pid: %d\)?" % (self.pid, self.pid))
+        return "".join(line for line in self.whole_log().splitlines(True) if not said.fullmatch(line.rstrip("\n")))
+
+    def whole_log(self):
         self.errors.seek(0)
         return self.errors.read().decode()
 

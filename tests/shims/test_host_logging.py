@@ -276,7 +276,7 @@ class Names(unittest.TestCase):
         from gunicorn.config import Config
 
         cfg = Config()
-        self.assertEqual(len(cfg.settings), 119)
+        self.assertEqual(len(cfg.settings), 120)
         self.assertEqual((cfg.workers, cfg.timeout, cfg.bind), (1, 30, ["127.0.0.1:8000"]))
         self.assertEqual(cfg.address, [("127.0.0.1", 8000)])
         self.assertEqual((cfg.uid, cfg.gid), (os.geteuid(), os.getegid()))

@@ -213,10 +213,13 @@ class Surroundings(Life):
         self.assertEqual(found, [argv, paths, shim.directory, "rgunicorn/0.1.0", [], "hello"])
 
     def test_the_title(self):
-        shim = self.start(proc_name="my-app")
+        with open(os.path.join(self.start().directory, "sitecustomize.py"), "w") as file:
+            file.write("import sys; sys.modules['setproctitle'] = None")
+        shim = self.start(proc_name="my-app", environ={"PYTHONPATH": os.path.dirname(file.name)})
         shim.wait_ready()
         with open("/proc/%d/cmdline" % shim.pid, "rb") as file:
             self.assertEqual(file.read().rstrip(b"\0"), b"gunicorn: worker [my-app]")
+        # The variables behind the arguments are as they were.
         with open("/proc/%d/environ" % shim.pid, "rb") as file:
             self.assertIn(b"\0PATH=", b"\0" + file.read())
 

@@ -23,6 +23,9 @@ class Serving(unittest.TestCase):
                 self.assertEqual(answer.frames, 1)
             self.assertEqual(stop(shim), 0)
             self.assertEqual(shim.log(), "")
+            first, last = shim.whole_log().splitlines()
+            self.assertTrue(first.endswith("[INFO] Booting worker with pid: %d" % shim.pid), first)
+            self.assertTrue(last.endswith("[INFO] Worker exiting (pid: %d)" % shim.pid), last)
 
 
 if __name__ == "__main__":

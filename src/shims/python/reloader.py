@@ -93,6 +93,7 @@ class Reloader:
         self.stamps = {}  # As each file was when it was first seen.
 
     def start(self):
+        self.note_new_files()  # Here, since a change may come before the thread has begun.
         threading.Thread(target=self.watch, name="reloader", daemon=True).start()
 
     def add_extra_file(self, path):
@@ -117,6 +118,12 @@ class Reloader:
             found.update(glob.glob(pattern, recursive=True))
         return found
 
+    def note_new_files(self):
+        files = self.files()
+        for path in files - self.stamps.keys():
+            self.stamps[path] = stamp(path)
+        return files
+
     def changed(self):
         """A file that is not as it was when it was first seen, or None."""
         for path in self.files():
@@ -127,9 +134,7 @@ class Reloader:
 
     def watch(self):
         while True:
-            files = self.files()
-            for path in files - self.stamps.keys():
-                self.stamps[path] = stamp(path)
+            files = self.note_new_files()
             maybe = self.engine.wait({os.path.dirname(path) for path in files})
             path = self.changed() if maybe else None
             if path is not None:
