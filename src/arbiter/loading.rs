@@ -53,6 +53,10 @@ impl Loading {
         self.host().is_some_and(|host| host.pid() == pid)
     }
 
+    fn is_evaluating(&self) -> bool {
+        matches!(self.stage, Stage::Evaluating(_))
+    }
+
     /// When it is given up.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
@@ -103,10 +107,13 @@ impl Arbiter {
         for one in said {
             match one {
                 Said::Evaluated(evaluated) => {
-                    if let Some(Loading {
-                        stage: Stage::Evaluating(host),
-                        ..
-                    }) = self.loading.take()
+                    // A host without a file says so too, when its generation is being prepared already.
+                    let is_awaited = matches!(&self.loading, Some(loading) if loading.is_evaluating());
+                    if is_awaited
+                        && let Some(Loading {
+                            stage: Stage::Evaluating(host),
+                            ..
+                        }) = self.loading.take()
                     {
                         self.evaluated(Some(&evaluated), Some(host));
                     }
