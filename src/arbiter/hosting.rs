@@ -197,7 +197,7 @@ impl Arbiter {
 
     /// Tells the newest host that the number of workers wanted has changed.
     pub(super) fn workers_changed(&mut self, new: usize) {
-        let old = std::mem::replace(&mut self.wanted, Some(new));
+        let old = self.wanted.replace(new);
         if let Some(host) = self.newest_host() {
             // Without descriptors nothing is copied, so nothing can fail.
             let _ = host.workers_changed(new, old);

@@ -179,7 +179,7 @@ impl Arbiter {
             None => generation.start_host(&self.reloader).map_err(|text| vec![text])?,
         };
         let wanted = generation.wanted();
-        let old = std::mem::replace(&mut self.wanted, Some(wanted));
+        let old = self.wanted.replace(wanted);
         if let Some(config) = generation.python(&self.reloader) {
             host.configure(&config).map_err(failed)?;
         }

@@ -28,6 +28,11 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
+        modules: &["shims"],
+        ours: &[],
+        io: false,
+    },
+    Layer {
         modules: &["control"],
         ours: &["base"],
         io: false,
