@@ -41,6 +41,11 @@ class Mine(Logger):
 LINE = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [-+]\d{4}\] \[\d+\] \[INFO\] asked for /x$"
 
 
+def without_life(lines):
+    """All but the lines that every worker's life begins and ends with."""
+    return [line for line in lines if not re.search(r"Booting worker with pid: \d+$|Worker exiting \(pid: \d+\)$", line)]
+
+
 class Logging(Case):
     def serve(self, conf, paths=("/x",), **more):
         """The lines that a worker wrote: to standard error, and to its access log."""
@@ -53,10 +58,10 @@ class Logging(Case):
         for path in paths:
             worker.request(path)
         self.assertEqual(worker.stop(), 0)
-        return worker.said().splitlines()
+        return without_life(worker.said().splitlines())
 
     def access_lines(self):
-        return self.arbiter.read("access.log").splitlines()
+        return without_life(self.arbiter.read("access.log").splitlines())
 
     def test_a_class_in_the_file(self):
         said = self.serve(
@@ -186,6 +191,7 @@ class Logging(Case):
                 "access_log_format = '%(m)s %(U)s'\n",
                 before=listen,
             )
+            self.assertRegex(syslog.recv(4096), rb"^<158>gunicorn\.100%\.error: \[\d+\] Booting worker with pid: \d+\0$")
             self.assertRegex(syslog.recv(4096), rb"^<158>gunicorn\.100%\.error: \[\d+\] asked for /x\0$")
             self.assertRegex(syslog.recv(4096), rb"^<158>gunicorn\.100%\.access: \[\d+\] GET /x\0$")
 

@@ -41,11 +41,15 @@ class Inotify:
 
     def wait(self, directories):
         """True if something may have changed."""
+        added = False
         for directory in directories - self.watched:
             if self.libc.inotify_add_watch(self.fd, os.fsencode(directory), CHANGES) < 0:
                 self.blind = self.blind or os.path.isdir(directory)
             else:
                 self.watched.add(directory)
+                added = True
+        if added:
+            return True  # Nobody tells of what changed there before it was watched.
         if not select.select([self.fd], [], [], INTERVAL)[0]:
             return self.blind
         os.read(self.fd, 65536)
