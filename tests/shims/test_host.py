@@ -274,7 +274,7 @@ class Forking(Case):
         worker = self.fork(age=12)
         self.assertTrue(worker.wait_ready())
         self.assertEqual(worker.stop(), 0)
-        self.assertRegex(worker.said(), r"^\[.*\] \[%d\] \[INFO\] from 12\n" % worker.pid)
+        self.assertRegex(worker.said(), r"(?m)^\[.*\] \[%d\] \[INFO\] from 12$" % worker.pid)
         self.assertEqual(self.finish()[1], "")
 
     def test_post_fork_that_fails_is_a_boot_error(self):
@@ -442,7 +442,7 @@ class Forking(Case):
     def test_the_title_is_not_a_masters(self):
         arbiter = self.start("")
         with open("/proc/%d/cmdline" % arbiter.host) as file:
-            self.assertEqual(file.read().rstrip("\0"), "gunicorn: host [app:application]")
+            self.assertEqual(file.read().rstrip("\0"), "rgunicorn: host [app:application]")
 
 
 if __name__ == "__main__":
