@@ -442,7 +442,7 @@ class Forking(Case):
     def test_the_title_is_not_a_masters(self):
         arbiter = self.start("")
         with open("/proc/%d/cmdline" % arbiter.host) as file:
-            self.assertEqual(file.read().rstrip("\0"), "gunicorn: host [app:application]")
+            self.assertEqual(file.read().rstrip("\0"), "rgunicorn: host [app:application]")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class Host:
             from . import app, logs, title
 
             app.set_import_path(config)
-            title.set_title("gunicorn: host [%s]" % config["proc_name"])
+            title.set_title("rgunicorn: host [%s]" % config["proc_name"])
             log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
             self.server = Server(app.App(cfg, config["app"]), cfg, log, config["arbiter_pid"], self.ask)
         except RuntimeError as error:

@@ -13,6 +13,18 @@ def set_title(text):
         overwrite(text)
     else:
         setproctitle(text)
+        if not is_shown(text):
+            # It looks for the arguments in front of the environment, and does not find them once that was changed.
+            overwrite(text)
+
+
+def is_shown(text):
+    """False if the title is known to be another one."""
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            return file.read().startswith(text.encode("utf-8", "surrogateescape"))
+    except OSError:
+        return True
 
 
 def overwrite(text):
