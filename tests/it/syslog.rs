@@ -199,3 +199,39 @@ fn rsyslogd_takes_the_lines_from_its_socket_and_over_tcp() {
         server.stop();
     }
 }
+
+#[test]
+fn what_a_wsgi_app_logs_keeps_its_level_and_its_process() {
+    let app = "import logging, sys\n\
+        def application(environ, start_response):\n\
+        \x20   logging.getLogger('gunicorn.error').critical('from the app')\n\
+        \x20   print('printed', flush=True)\n\
+        \x20   print('done', file=sys.stderr, flush=True)\n\
+        \x20   start_response('200 OK', [])\n\
+        \x20   return [b'ok']\n";
+    let setup = Setup::new()
+        .with_text("wsgi_app", "app")
+        .with("syslog", true)
+        .with_text("syslog_prefix", "shop")
+        .with("capture_output", true)
+        .allow("from the app");
+    std::fs::write(setup.path("app.py"), app).expect("the app is written");
+    let path = setup.path("log.sock");
+    let daemon = bind_datagram(&path);
+    let errors = setup.path_text("error.log");
+    let server = setup
+        .with_text("errorlog", &errors)
+        .with_text("syslog_addr", &format!("unix://{}", path.display()))
+        .start_with_log("error.log");
+    let worker = server.wait_for_workers(1)[0];
+    let found = receive_until(|buffer| daemon.recv(buffer), "] done");
+    for line in [
+        "<10>gunicorn.shop.error: [PID] from the app\0",
+        "<14>gunicorn.shop.error: [PID] printed\0",
+    ] {
+        let line = line.replace("PID", &worker.to_string());
+        assert!(found.contains(&line), "{line:?} is not in {found:#?}");
+    }
+    assert!(server.log().contains("\nprinted\n"), "{}", server.log());
+    server.stop();
+}
