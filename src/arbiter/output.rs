@@ -86,12 +86,13 @@ impl Output {
         format!("it printed: {}", escape::cut(text, KEPT))
     }
 
-    /// The last line it printed that is not empty; of a traceback, the cause.
+    /// The last line it printed that is not empty; of a traceback, the cause. What a Python worker logs at level INFO
+    /// behind that, such as that it exits, is none.
     pub(super) fn last_line(&self) -> Option<String> {
         let (one, two) = self.last.as_slices();
         let all = [one, two].concat();
         let mut lines = all.split(|byte| *byte == b'\n').rev().map(<[u8]>::trim_ascii);
-        let line = lines.find(|line| !line.is_empty())?;
+        let line = lines.find(|line| !line.is_empty() && memchr::memmem::find(line, b"] [INFO] ").is_none())?;
         Some(escape::cut(line, KEPT).to_string())
     }
 
@@ -127,6 +128,14 @@ mod tests {
         output.flush(|line| assert_eq!(line, b"thr"));
         assert_eq!(output.last_line().as_deref(), Some("thr"));
         assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
+    }
+
+    #[test]
+    fn the_last_line_that_counts_is_the_cause() {
+        let mut output = Output::default();
+        feed(&mut output, b"Traceback\n  File x\nNo module named 'x'\n");
+        feed(&mut output, b"[2026-11-20 09:09:28 +0000] [7] [INFO] Worker exiting (pid: 7)\n\n");
+        assert_eq!(output.last_line().as_deref(), Some("No module named 'x'"));
     }
 
     #[test]

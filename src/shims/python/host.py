@@ -6,6 +6,7 @@ It does what the arbiter asks for, one message after the other. Never: a decisio
 
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -45,6 +46,20 @@ def main(config):
         traceback.print_exc()
     finally:
         leave(code)
+
+
+def speak_for(pid):
+    """What hooks log on the server's side bears the number of the arbiter, as under Gunicorn, where they are one. What
+    workers log later bears their own."""
+    make, host = logging.getLogRecordFactory(), os.getpid()
+
+    def record(*args, **kwargs):
+        made = make(*args, **kwargs)
+        if made.process == host:
+            made.process = pid
+        return made
+
+    logging.setLogRecordFactory(record)
 
 
 def leave(code):
@@ -151,6 +166,7 @@ class Host:
             app.set_import_path(config)
             title.set_title("rgunicorn: host [%s]" % config["proc_name"])
             log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
+            speak_for(config["arbiter_pid"])
             self.server = Server(app.App(cfg, config["app"]), cfg, log, config["arbiter_pid"], self.ask)
         except RuntimeError as error:
             # Gunicorn's word for a setting that cannot be followed; the text says it all.

@@ -9,7 +9,7 @@ class AppLogger(glogging.Logger):
 
     def setup(self, cfg):
         super().setup(cfg)
-        rec("logger_setup", cfg.accesslog, cfg.loglevel)
+        rec("logger_setup", cfg.accesslog.rsplit("/", 1)[-1], cfg.loglevel)
 
     def atoms(self, resp, req, environ, request_time):
         atoms = super().atoms(resp, req, environ, request_time)

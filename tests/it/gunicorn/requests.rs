@@ -43,7 +43,7 @@ fn note_dump(it: &Contestant, name: &str, raw: &[u8], seen: &mut Seen) {
 fn compare_dumps(contest: &Contest, requests: &[(&str, &[u8])]) {
     compare(contest, |it| {
         let mut seen = Seen::new();
-        assert_eq!(it.get("/?200%20OK").status, 200);
+        it.get("/?200%20OK");
         for (name, raw) in requests {
             note_dump(it, name, raw, &mut seen);
         }
@@ -223,7 +223,7 @@ fn response_heads() {
     let contest = Contest::new(&["-b", "127.0.0.1:0", "recorder:headers"]);
     compare(&contest, |it| {
         let mut seen = Seen::new();
-        assert_eq!(it.get("/?200%20OK").status, 200);
+        it.get("/?200%20OK");
         for query in [
             "200 OK;Content-Type: text/plain;Content-Length: 4",
             "200 OK",

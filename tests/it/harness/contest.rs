@@ -256,14 +256,18 @@ impl Contestant {
         })
     }
 
-    /// What `ps` shows of the arbiter and of its direct children, those named like Gunicorn's processes, sorted.
+    /// What `ps` shows of the arbiter and of its direct children, those named like Gunicorn's two kinds, sorted.
     pub(crate) fn shown(&self) -> Vec<String> {
         let mut shown: Vec<String> = procs::look(self.pid)
             .into_iter()
             .chain(procs::children(self.pid))
             .filter(Process::is_alive)
             .map(|process| process.command())
-            .filter(|command| command.starts_with("gunicorn: "))
+            .filter(|command| {
+                ["gunicorn: master", "gunicorn: worker"]
+                    .iter()
+                    .any(|kind| command.starts_with(kind))
+            })
             .collect();
         shown.sort();
         shown
@@ -316,6 +320,12 @@ impl Contestant {
         plain = plain.replace(&*name, "DIR").replace(&self.mark, "CONTEST_MARK");
         if let Address::Tcp(address) = &self.address {
             plain = plain.replace(&address.port().to_string(), "PORT");
+        }
+        for bin in [
+            venv().join("bin/gunicorn"),
+            PathBuf::from(env!("CARGO_BIN_EXE_rgunicorn")),
+        ] {
+            plain = plain.replace(&*bin.to_string_lossy(), "PROGRAM");
         }
         for (number, pid) in self.announced().iter().enumerate() {
             plain = replace_number(&plain, *pid, &format!("WORKER{}", number + 1));
