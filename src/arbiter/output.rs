@@ -134,7 +134,10 @@ mod tests {
     fn the_last_line_that_counts_is_the_cause() {
         let mut output = Output::default();
         feed(&mut output, b"Traceback\n  File x\nNo module named 'x'\n");
-        feed(&mut output, b"[2026-11-20 09:09:28 +0000] [7] [INFO] Worker exiting (pid: 7)\n\n");
+        feed(
+            &mut output,
+            b"[2026-11-20 09:09:28 +0000] [7] [INFO] Worker exiting (pid: 7)\n\n",
+        );
         assert_eq!(output.last_line().as_deref(), Some("No module named 'x'"));
     }
 
