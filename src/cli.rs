@@ -106,7 +106,7 @@ fn load(reloader: &Reloader) -> Result<(Loaded, Option<Host>), Problems> {
     let Some(request) = reloader.conf()? else {
         return Ok((reloader.load(None)?, None));
     };
-    let (evaluated, host) = crate::arbiter::evaluate(&request, reloader).map_err(Problem::new)?;
+    let (evaluated, host) = crate::arbiter::evaluate(&request, reloader)?;
     Ok((reloader.load(Some(&evaluated))?, Some(host)))
 }
 

@@ -7,8 +7,9 @@
 
 use super::packets::Packets;
 use super::start::Stopped;
+use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
-use crate::config::{ConfRequest, Evaluated, Loaded, Reloader};
+use crate::config::{ConfRequest, Evaluated, Loaded, Problem, Reloader};
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, poll, process, socket};
@@ -451,20 +452,23 @@ fn evaluated(message: &Value) -> Result<Evaluated, String> {
 }
 
 /// Evaluates a configuration file, before anything else is started. The host stays, for what is to follow.
-pub fn evaluate(request: &ConfRequest, reloader: &Reloader) -> Result<(Evaluated, Host), String> {
+pub fn evaluate(request: &ConfRequest, reloader: &Reloader) -> Result<(Evaluated, Host), Problem> {
     let mut host = Host::start(&Start {
         python: &request.python,
         env: &reloader.env,
         directory: &reloader.start,
         argv: &reloader.argv,
         conf: Some(&request.spec),
-    })?;
-    let shown = &request.shown;
+    })
+    .map_err(Problem::new)?;
     match host.wait(None, None) {
         Ok(Said::Evaluated(evaluated)) => Ok((*evaluated, host)),
-        Ok(Said::Failed { error, .. }) => Err(format!("cannot evaluate {shown}: {error}")),
-        Ok(_) => Err(format!("cannot evaluate {shown}")),
-        Err(stopped) => Err(stopped.text().unwrap_or("was stopped").to_owned()),
+        Ok(Said::Failed { error, exit, .. }) => Err(Problem::new(error).exit(Exit::Asked(exit))),
+        Ok(_) => Err(Problem::new(format!(
+            "{}: the host said something unexpected",
+            request.shown
+        ))),
+        Err(stopped) => Err(Problem::new(stopped.text().unwrap_or("was stopped"))),
     }
 }
 

@@ -176,6 +176,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         leaving_hosts: BTreeMap::new(),
         last_host: None,
         unclaimed: Vec::new(),
+        killed: Vec::new(),
         boot_cause: None,
         is_interrupted: false,
         inputs: VecDeque::new(),
@@ -226,7 +227,7 @@ fn evaluate_again(reloader: &Reloader) -> Result<Option<Host>, Stopped> {
     let Some(request) = request else {
         return Ok(None);
     };
-    let (_, host) = super::evaluate(&request, reloader)?;
+    let (_, host) = super::evaluate(&request, reloader).map_err(|problem| problem.to_string())?;
     Ok(Some(host))
 }
 

@@ -15,6 +15,8 @@ pub enum Exit {
     WorkerBoot,
     /// The app could not be loaded.
     AppLoad,
+    /// A configuration file in Python ended the program itself, with this code (`sys.exit(6)`), as under Gunicorn.
+    Asked(u8),
     /// A fault of this program itself.
     Internal,
 }
@@ -29,6 +31,7 @@ impl Exit {
             Self::Usage => 2,
             Self::WorkerBoot => 3,
             Self::AppLoad => 4,
+            Self::Asked(code) => code,
             Self::Internal => 255,
         }
     }

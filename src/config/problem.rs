@@ -10,6 +10,7 @@ pub struct Problem {
     what: String,
     place: Option<(Origin, String)>,
     advice: Option<String>,
+    exit: Exit,
 }
 
 impl Problem {
@@ -20,6 +21,7 @@ impl Problem {
             what: what.into(),
             place: None,
             advice: None,
+            exit: Exit::Config,
         }
     }
 
@@ -34,6 +36,13 @@ impl Problem {
     #[must_use]
     pub fn advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
+        self
+    }
+
+    /// Sets the exit code it calls for; without, that of a bad setting.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
         self
     }
 
@@ -101,10 +110,10 @@ impl Problems {
         Err(self)
     }
 
-    /// The exit code they call for.
+    /// The exit code they call for: that of the first.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        Exit::Config
+        self.list.first().map_or(Exit::Config, |problem| problem.exit)
     }
 }
 

@@ -378,7 +378,7 @@ fn a_file_in_python_that_is_wrong_says_where() {
             "def ssl_context(config, factory): return 1\n",
             "rgunicorn: ssl_context is not supported\n  set in gunicorn.conf.py (ssl_context)\n",
         ),
-        ("workers = nosuch\n", "rgunicorn: cannot evaluate gunicorn.conf.py: "),
+        ("workers = nosuch\n", "rgunicorn: gunicorn.conf.py: "),
     ] {
         fs::write(here.join("gunicorn.conf.py"), text).unwrap();
         let said = run_with_python(here, &[], &["app"]);
