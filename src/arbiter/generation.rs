@@ -87,6 +87,8 @@ impl Generation {
             },
             boot_timeout: pool.boot_timeout,
             is_probing: state.protocol == Protocol::Auto,
+            // `reload`, and hooks that set `worker.alive`.
+            may_leave: matches!(pool.program, Program::Wsgi(_)),
         });
         Terms {
             pools: policies.collect(),

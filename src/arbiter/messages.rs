@@ -6,13 +6,19 @@ use super::spawn::WorkerProcess;
 use super::{facts, output};
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
+use crate::config::Program;
 use crate::control::{Protocol, Ready, ToArbiter, ToFront};
 use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
 use crate::sys::process::{self, End};
 use crate::sys::signals::KILL;
+use crate::sys::{clock, poll};
 use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// A killed process that waits for a disk may take longer than this to end, but not us.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 impl WorkerProcess {
     /// Logs what it has printed since.
@@ -224,6 +230,24 @@ impl Arbiter {
         }
     }
 
+    /// Waits until what workers left running, which was killed, is gone: nothing of us shall be found after our end.
+    pub(super) fn wait_for_killed(&mut self) {
+        let until = clock::now() + LAST_LOOK;
+        loop {
+            // Orphans become our children, so that their end is a signal too.
+            while let Ok(Some(_)) = self.signals.arrived() {}
+            self.reap_all();
+            self.killed.retain(|group| process::is_group_alive(*group));
+            let left = until.saturating_duration_since(clock::now());
+            if self.killed.is_empty() || left.is_zero() {
+                return;
+            }
+            if poll::wait(&[(self.signals.as_fd(), false)], Some(left)).is_err() {
+                return;
+            }
+        }
+    }
+
     pub(super) fn worker_ended(&mut self, id: WorkerId, end: End) {
         self.read_output(id);
         let memory_kill = self.memory_kills.has_risen();
@@ -236,11 +260,19 @@ impl Arbiter {
         if process::is_group_alive(worker.pid) {
             let line = format_args!("Killed what worker (pid:{}) left running", worker.pid);
             log.info(&worker.context(), line);
+            self.killed.retain(|group| process::is_group_alive(*group));
+            self.killed.push(worker.pid);
         }
         let death = death(worker, end);
         report(log, worker, end, &words);
         if worker.ready.is_none() {
-            self.boot_cause = worker.printed.last_line();
+            let program = self.generations.get(&worker.generation);
+            let program = program.and_then(|one| Some(&one.config.pools.get(usize::from(worker.pool.0))?.program));
+            self.boot_cause = worker.printed.last_line().or_else(|| match program {
+                // Most likely no Python at all.
+                Some(Program::Wsgi(wsgi)) => Some(format!("{} {words} and printed nothing", wsgi.python.display())),
+                _ => None,
+            });
         }
         if worker.ready.is_none() && worker.sent.is_none() {
             self.advise(id, death == Death::NotAWorker);
@@ -327,11 +359,12 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
         (End::Signal { number, .. }, Some((ours, _))) => number == ours,
         _ => false,
     };
-    if worker.is_raw && end == End::Code(0) {
+    let is_told = worker.sent.is_some() || worker.channel.is_none();
+    if worker.is_raw && end == End::Code(0) && is_told {
         // It has said so itself.
         return;
     }
-    if worker.is_raw && !is_news && end != End::Code(0) && !is_asked {
+    if worker.is_raw && !is_news && !is_asked {
         // Gunicorn's words; what a failed worker printed stands in the log already.
         log.log(level, &NONE, format_args!("Worker (pid:{pid}) {words}."));
     } else if worker.ready.is_none() && worker.sent.is_none() && !worker.is_raw {

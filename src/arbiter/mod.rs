@@ -102,6 +102,8 @@ struct Arbiter {
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.
     unclaimed: Vec<(i32, End)>,
+    /// Process groups of ended workers in which something was left, and was killed.
+    killed: Vec<i32>,
     /// The last line of a worker that ended before it was ready.
     boot_cause: Option<String>,
     /// It serves a WSGI app.

@@ -52,6 +52,7 @@ impl Arbiter {
     }
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
+        self.wait_for_killed();
         let name = self.master_name();
         match verdict {
             None => self.log.info(&NONE, format_args!("Shutting down: {name}")),

@@ -17,6 +17,8 @@ pub struct Policy {
     pub boot_timeout: Option<Duration>,
     /// Its protocol is not known yet, so a worker that never becomes ready may never have been one.
     pub is_probing: bool,
+    /// A ready worker that exits with code 0 did so on purpose, and is replaced at once however often.
+    pub may_leave: bool,
 }
 
 /// One pool of one generation.
@@ -181,6 +183,7 @@ mod tests {
             workers,
             boot_timeout: None,
             is_probing: false,
+            may_leave: false,
         };
         let mut count = 0;
         let spawn = move || {

@@ -454,6 +454,7 @@ fn terms(random: &mut Random) -> Terms {
         workers: usize::try_from(random.below(5)).unwrap(),
         boot_timeout: Some(Duration::from_secs(3)),
         is_probing: random.chance(50),
+        may_leave: random.chance(50),
     };
     Terms {
         pools: (0..pools).map(|_| policy(random)).collect(),

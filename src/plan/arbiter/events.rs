@@ -248,6 +248,7 @@ impl Plan {
     }
 
     pub(super) fn worker_gone(&mut self, now: Instant, id: WorkerId, death: Death, out: &mut Vec<Action>) {
+        let may_leave = self.pool_of(id).is_some_and(|pool| pool.policy().may_leave);
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
@@ -262,7 +263,9 @@ impl Plan {
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }
-        self.vacate(now, id, worker, Some(healthy(now, worker.state)), out);
+        let has_left = may_leave && death == Death::Code(0) && matches!(worker.state, State::Ready { .. });
+        let failed = (!has_left).then(|| healthy(now, worker.state));
+        self.vacate(now, id, worker, failed, out);
     }
 
     /// Lets a worker finish what it has; it has lost its place already or loses it here.

@@ -57,6 +57,7 @@ fn terms(workers: usize) -> Terms {
         workers,
         boot_timeout: Some(10 * SECOND),
         is_probing: false,
+        may_leave: false,
     };
     Terms {
         pools: vec![policy],
