@@ -227,7 +227,10 @@ impl Front {
                     self.withdraw(&mut exchange);
                     exchange.place = Place::Finished;
                     self.exchange_timers.set(key.place(), None);
+                    // For the log.
+                    exchange.worker = Some(dead);
                     self.worker_lost(key, &mut exchange, false, &Down::Eof);
+                    exchange.worker = None;
                 } else if self.runner(&exchange).is_none() {
                     exchange.missing_since.get_or_insert(self.now);
                     self.exchange_timers.set(key.place(), Some(self.now + LOOK));
