@@ -303,7 +303,7 @@ class Failures(unittest.TestCase):
             self.assertEqual(self.logged().count("(method=GET status=304)"), 1)
             answer = self.shim.request("HEAD", "/no-body", query, HTTP_X_STATUS="200 OK")
             self.assertEqual((answer.field("Content-Length"), answer.aborted), ("5", False))
-            self.assertEqual(self.logged().count("(method=HEAD status=200)"), 1)
+            self.assertNotIn("dropping", self.logged())
 
     def test_early_hints(self):
         answer = self.shim.get("/hints")

@@ -3,6 +3,8 @@
 Never here: how requests are answered (handler.py).
 """
 
+import sys
+import traceback
 from _socket import MSG_DONTWAIT
 
 import gevent
@@ -99,6 +101,14 @@ class Loop:
         """Does what INT and QUIT ask for outside of the signal handler, where hooks may wait."""
         gevent.spawn(act)
 
+    def print_stacks(self):
+        """Where each request stands: the stacks of threads show the hub only."""
+        for greenlet in list(self.running.values()):
+            if greenlet.gr_frame is not None:
+                print("\nGreenlet %#x (most recent call last):" % id(greenlet), file=sys.__stderr__)
+                traceback.print_stack(greenlet.gr_frame, file=sys.__stderr__)
+        sys.__stderr__.flush()
+
     def run(self):
         self.readable.start(self.receive)
         self.stopped.wait()
@@ -140,7 +150,11 @@ class Loop:
         except BlockingIOError:
             pass  # No more for now.
         except BaseException as error:
-            self.end(error)
+            if self.handler.forked:
+                # A child that app code has forked came back to the hub; it has nothing to receive from.
+                self.readable.stop()
+            else:
+                self.end(error)
 
     def pick(self):
         """An idle greenlet, which stays in the list; or None if all slots are taken."""

@@ -137,6 +137,9 @@ class Host:
         answer = {"type": "done", "of": kind}
         answer.update((key, message[key]) for key in ("name", "worker") if key in message)
         try:
+            if self.server is None and kind not in ("configure", "reopen"):
+                # Asked before the arbiter heard that it could not be configured.
+                raise Refused("it is not configured", 1)
             if HANDLERS[kind](self, message, descriptors) is ANSWERED:
                 return
         except Refused as failure:

@@ -169,7 +169,7 @@ class Exchange:
         if whole:
             pieces = [data for data in map(self.admit, pieces) if data]
         elif pieces:
-            self.warn_bodiless()  # Sent all the same: the front drops it, but counts what GET would have had.
+            self.drop()  # Sent all the same: the front leaves it out, but counts what GET would have had.
         if whole and self.is_short():
             self.transmit(self.head_frame(0, pieces))
             return self.end()
@@ -250,7 +250,7 @@ class Exchange:
         if not data:
             return data
         if self.bodiless():
-            self.warn_bodiless()
+            self.drop()
             return b""
         if 0 <= self.head.length < self.sent + len(data):
             if not self.cut:
@@ -265,10 +265,12 @@ class Exchange:
         self.sent += len(data)
         return data
 
-    def warn_bodiless(self):
+    def drop(self):
+        """Says that a body is dropped. That of a response to HEAD is no mistake: frameworks leave it to the server."""
         if not self.cut:
             self.cut = True
-            self.log.warning(
+            say = self.log.debug if self.method == "HEAD" else self.log.warning
+            say(
                 "WSGI app sent body bytes on a no-body response (method=%s status=%s); dropping per RFC 9110.",
                 self.method,
                 self.head.code,

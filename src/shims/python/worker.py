@@ -110,6 +110,8 @@ class Worker:
     def handle_abort(self, number, frame):
         self.alive = False
         self.aborted = True
+        if hasattr(self.loop, "print_stacks"):
+            self.loop.print_stacks()
         self.cfg.worker_abort(self)
         sys.exit(1)
 
