@@ -62,7 +62,14 @@ fn a_handler_that_never_ends_is_ended() {
             let server = start(
                 class,
                 &words,
-                &["WORKER TIMEOUT", "Worker (pid:", "overdue", "worker", "SystemExit"],
+                &[
+                    "WORKER TIMEOUT",
+                    "Worker (pid:",
+                    "overdue",
+                    "worker",
+                    "SystemExit",
+                    "Error handling request POST",
+                ],
             );
             let response = request(&server.address, "POST", target, &[], b"");
             assert!(matches!(response.status, 504 | 500), "{who}: {}", response.status);
@@ -181,7 +188,12 @@ fn others_are_served_while_one_worker_hangs() {
     let server = start(
         &[],
         &["--workers", "2", "--timeout", "5"],
-        &["WORKER TIMEOUT", "orker", "overdue"],
+        &[
+            "WORKER TIMEOUT",
+            "orker",
+            "overdue",
+            "Error handling request GET /pause",
+        ],
     );
     let mut stuck = Client::connect(&server.address);
     stuck.send("GET /pause HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");

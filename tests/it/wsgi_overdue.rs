@@ -20,6 +20,7 @@ fn the_log_shows_what_every_thread_was_doing() {
             let setup = Setup::wsgi(&words)
                 .allow("WORKER TIMEOUT")
                 .allow("overdue")
+                .allow("Error handling request POST /sleep")
                 .allow("orker")
                 .allow("SystemExit");
             if hosted {
