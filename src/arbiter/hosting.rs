@@ -90,6 +90,7 @@ impl Arbiter {
             return;
         };
         worker.pid = pid;
+        process::wait_when_woken(pid);
         let sent = worker.sent;
         self.introduce_worker(id);
         if let Some((number, _)) = sent {

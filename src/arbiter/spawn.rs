@@ -15,7 +15,7 @@ use crate::plan::worker::Why;
 use crate::sys::board::{self, Board};
 use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
-use crate::sys::process::set_umask;
+use crate::sys::process::{self, set_umask};
 use crate::sys::{fd, listen, socket};
 use std::ffi::OsString;
 use std::fs::File;
@@ -194,6 +194,9 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
             })?
         }
     };
+    if pid != 0 {
+        process::wait_when_woken(pid);
+    }
     Ok(WorkerProcess {
         generation: order.generation,
         pool: order.pool_id,

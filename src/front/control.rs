@@ -103,11 +103,6 @@ impl Front {
             ToFront::Listener { .. } => self.add_listener(next()?)?,
             ToFront::Queue { pool } => {
                 let queue = Queue::new(next()?, next()?)?;
-                let token = Key::fixed(u32::from(pool.0)).token(Kind::Queue);
-                let number = queue.sender.as_raw_fd();
-                self.poll
-                    .registry()
-                    .register(&mut SourceFd(&number), token, Interest::WRITABLE)?;
                 if let Some(pool) = self.pools.get_mut(usize::from(pool.0)) {
                     pool.queue = Some(queue);
                 }

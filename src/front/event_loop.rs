@@ -228,7 +228,7 @@ impl Front {
                 if let Some(pool) = self.pools.get_mut(key.place()) {
                     pool.dirty = true;
                     if let Some(queue) = &mut pool.queue {
-                        queue.blocked = false;
+                        queue.unblock(self.poll.registry());
                     }
                 }
             }

@@ -7,14 +7,16 @@
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place};
 use super::link::Down;
-use super::tokens::Key;
+use super::tokens::{Key, Kind};
 use super::workers::State;
 use crate::base::level::Level;
 use crate::pipe::{FrontConn, frame};
 use crate::sys::{fd, process_state, socket};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Time between looks at a request that waits in the socket, and at one that may be lost.
@@ -44,6 +46,25 @@ impl Queue {
             blocked: false,
         })
     }
+
+    /// Asks the poll for the moment when the socket has room. Not before it is needed: each message that a worker takes
+    /// makes room, and would wake the front.
+    fn block(&mut self, registry: &Registry, pool: u32) -> io::Result<()> {
+        if std::mem::replace(&mut self.blocked, true) {
+            return Ok(());
+        }
+        let token = Key::fixed(pool).token(Kind::Queue);
+        registry.register(&mut SourceFd(&self.sender.as_raw_fd()), token, Interest::WRITABLE)
+    }
+
+    /// The socket has room. True if that is news.
+    pub(super) fn unblock(&mut self, registry: &Registry) -> bool {
+        let was_blocked = std::mem::take(&mut self.blocked);
+        if was_blocked {
+            let _ = registry.deregister(&mut SourceFd(&self.sender.as_raw_fd()));
+        }
+        was_blocked
+    }
 }
 
 impl Front {
@@ -67,6 +88,7 @@ impl Front {
             return;
         };
         let sent = match &pool.queue {
+            Some(queue) if queue.blocked => Err(ErrorKind::WouldBlock.into()),
             Some(queue) => send(queue, wire, exchange, &mut self.message),
             None => Err(ErrorKind::NotConnected.into()),
         };
@@ -76,8 +98,13 @@ impl Front {
             if error.kind() == ErrorKind::WouldBlock {
                 pool.dispatch.put_back(key.index, exchange.queued);
                 exchange.place = Place::Waiting;
-                if let Some(queue) = &mut pool.queue {
-                    queue.blocked = true;
+                let number = u32::try_from(exchange.pool).unwrap_or(u32::MAX);
+                let asked = pool
+                    .queue
+                    .as_mut()
+                    .map(|queue| queue.block(self.poll.registry(), number));
+                if let Some(Err(error)) = asked {
+                    self.say(Level::Error, None, format_args!("cannot watch the queue: {error}"));
                 }
             } else {
                 exchange.place = Place::Finished;
@@ -248,7 +275,7 @@ impl Front {
             };
             if let Some(queue) = &mut entry.queue {
                 // Should the poll's word that there is room have been lost, the next try finds out.
-                entry.dirty |= std::mem::replace(&mut queue.blocked, false);
+                entry.dirty |= queue.unblock(self.poll.registry());
             }
             let stranded = entry.dispatch.pulled() > 0;
             let served = self

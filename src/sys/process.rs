@@ -81,6 +81,20 @@ pub fn hear_of_parents_end() -> io::Result<()> {
     Ok(prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCHLD)?)
 }
 
+/// Lets a process wait its turn when it is woken, instead of taking the processor from who woke it (SCHED_BATCH). What
+/// it starts is scheduled as usual. One that has another policy than the usual one, given by whoever started us, or is
+/// gone, is left alone.
+#[allow(unsafe_code)]
+pub fn wait_when_woken(pid: i32) {
+    // SAFETY: these calls touch no memory but the parameter, which is valid for the call.
+    unsafe {
+        if libc::sched_getscheduler(pid) == libc::SCHED_OTHER {
+            let parameter: libc::sched_param = std::mem::zeroed();
+            libc::sched_setscheduler(pid, libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK, &raw const parameter);
+        }
+    }
+}
+
 /// Sends a signal to one process. A process that is gone is no error.
 pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     send(pid, number)

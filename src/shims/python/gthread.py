@@ -41,6 +41,7 @@ class Loop:
             pass  # Full: it is being woken already.
 
     def run(self):
+        self.policy = os.sched_getscheduler(0)
         for number in range(self.slots):
             # Daemons: those that wait for a message when all others are done need not be waited for.
             threading.Thread(target=self.slot, args=(number,), name="slot-%d" % number, daemon=True).start()
@@ -54,6 +55,8 @@ class Loop:
 
     def slot(self, number):
         try:
+            # The arbiter has given it to the main thread, which does not pass it on.
+            os.sched_setscheduler(0, self.policy, os.sched_param(0))
             self.receive(number)
         except BaseException as error:
             self.ended = error
