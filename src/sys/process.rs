@@ -86,12 +86,11 @@ pub fn hear_of_parents_end() -> io::Result<()> {
 /// gone, is left alone.
 #[allow(unsafe_code)]
 pub fn wait_when_woken(pid: i32) {
-    // SAFETY: these calls touch no memory but the parameter, which is valid for the call.
-    unsafe {
-        if libc::sched_getscheduler(pid) == libc::SCHED_OTHER {
-            let parameter: libc::sched_param = std::mem::zeroed();
-            libc::sched_setscheduler(pid, libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK, &raw const parameter);
-        }
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call touches no memory.
+    if unsafe { libc::sched_getscheduler(pid) } == libc::SCHED_OTHER {
+        // SAFETY: the pointer is to a live local, which is only read.
+        unsafe { libc::sched_setscheduler(pid, libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
     }
 }
 
