@@ -157,6 +157,7 @@ fn from_environment() {
         );
     compare(&contest, |it| {
         let mut seen = Seen::new();
+        it.wait_for_log("Booting worker", 2);
         note_get(it, "/process", &mut seen);
         note_get(it, "/note", &mut seen);
         it.request(
