@@ -85,7 +85,7 @@ class Hooks(unittest.TestCase):
         self.assertEqual(
             self.lines(shim)[1:],
             [
-                "pre 2 1 GET /a?b=c /a b=c  (1, 1) http ('127.0.0.1', 40000) True b''",
+                "pre 2 0 GET /a?b=c /a b=c  (1, 1) http ('127.0.0.1', 40000) True b''",
                 "post /a?b=c 7 200 OK 200 [('Content-Type', 'text/plain')] 5 5 True",
                 "exit the server 1",
             ],

@@ -139,7 +139,6 @@ class Loop:
                 _, flags, id, _, size = request_header(self.buffer)
                 self.cells[slot.cell] = id  # From here on the request counts as run, should this process die.
                 self.idle.pop()
-                self.worker.nr += 1
                 if flags == END:
                     environ = self.handler.environs.from_message(self.view, count, size)
                 else:

@@ -84,7 +84,6 @@ class Loop:
                 self.channel.refuse(id)
                 cells[cell] = 0
                 break
-            worker.nr += 1
             if flags == END:
                 handle(id, from_message(view, count, size))
             else:

@@ -93,6 +93,7 @@ class Handler:
         exchange.method = method = environ["REQUEST_METHOD"]
         environ["wsgi.early_hints"] = exchange.early_hints
         result = None
+        self.worker.nr += 1
         try:
             result = self.app(environ, exchange.start_response)
             # The usual case, made short: a list of one piece that fits its Content-Length. One frame, one call.
@@ -126,6 +127,7 @@ class Handler:
                     self.cfg.pre_request(self.worker, request)
                     request.apply(environ)
                     began = time.monotonic()
+                self.worker.nr += 1  # Not before: what a hook refuses does not count.
                 result = self.app(environ, exchange.start_response)
                 self.respond(exchange, environ, result)
             except BaseException as error:

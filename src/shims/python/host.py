@@ -164,6 +164,7 @@ class Host:
             os.environ.update(cfg.env)
             os.environ["SERVER_SOFTWARE"] = "rgunicorn/%s" % config["version"]
             sys.argv[:] = config["argv"]
+            self.capture_output()
             from . import app, logs, title
 
             app.set_import_path(config)
@@ -176,6 +177,11 @@ class Host:
             raise Refused(str(error), 1) from error
         except Exception as error:
             raise self.at_start(error) from error
+
+    def capture_output(self):
+        """What is printed goes where errors go, if that is asked for."""
+        if self.config["capture_output"]:
+            os.dup2(2, 1)
 
     def ask(self, command, pid=None):
         """Passes on what code wants of the server: from here by a message, from a worker by a signal."""
@@ -239,6 +245,7 @@ class Host:
         os.dup2(descriptors[0], 2)
         if self.server is None:
             return
+        self.capture_output()
         try:
             self.server.log.reopen_files()
         except OSError:
@@ -277,6 +284,7 @@ class Host:
             self.arbiter.detach()
             self.is_worker = True
             spawn.place(descriptors, WORKER_PLACES)
+            self.capture_output()
             if os.getppid() != self.server.pid:
                 return  # the arbiter is gone
             after_fork()

@@ -49,7 +49,6 @@ class Loop:
                     raise ChannelEnded
                 _, flags, id, _, size = unpack(buffer)
                 cells[1] = id  # From here on the request counts as run, should this process die.
-                worker.nr += 1
                 if flags == END:
                     handle(id, from_message(view, count, size))
                 else:

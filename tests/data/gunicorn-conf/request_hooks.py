@@ -20,7 +20,7 @@ def pre_request(worker, req):
 
 
 def post_request(worker, req, environ):
-    rec("post_request", "age=%d" % worker.age, worker.seen, worker.nr >= worker.seen, req.path, environ.get("HTTP_X_ADDED"),
+    rec("post_request", "age=%d" % worker.age, worker.seen, worker.nr, req.path, environ.get("HTTP_X_ADDED"),
         time.monotonic() >= req.began)
     if req.path == "/enough":
         worker.alive = False
