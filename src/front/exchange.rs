@@ -76,6 +76,8 @@ pub(super) struct Exchange {
     pub(super) seen_running: bool,
     /// Since when it is in no board and no socket: perhaps lost with a worker.
     pub(super) missing_since: Option<Instant>,
+    /// A worker that is gone may have answered it, in what was not read of its channel.
+    pub(super) may_have_run: bool,
     /// When its head was complete.
     pub(super) started: Instant,
     /// When it entered the queue, for its first try or another.
@@ -143,6 +145,7 @@ impl Exchange {
             pulled: false,
             seen_running: false,
             missing_since: None,
+            may_have_run: false,
             started: now,
             queued: now,
             dispatched: now,
@@ -211,6 +214,7 @@ impl Exchange {
         self.pulled = false;
         self.seen_running = false;
         self.missing_since = None;
+        self.may_have_run = false;
         self.body_passed = 0;
         self.credit = 0;
     }

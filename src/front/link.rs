@@ -508,6 +508,9 @@ impl Front {
         if let Down::Broken(reason) = down {
             let text = format!("broke its protocol: {reason}");
             self.fault(worker_key, &text);
+            if let Some(worker) = self.workers.get_mut(worker_key) {
+                worker.is_cut = true;
+            }
         }
         let is_pipe = matches!(link.wire, Wire::Pipe(_));
         let flows = self.workers.get(worker_key).is_some_and(Worker::flows);

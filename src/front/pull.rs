@@ -146,12 +146,22 @@ impl Front {
             && self.now - since >= LOST_AFTER
             && !self.is_anyone_taking(exchange.pool)
         {
+            self.withdraw(exchange);
+            if exchange.may_have_run {
+                exchange.place = Place::Finished;
+                self.worker_lost(
+                    key,
+                    exchange,
+                    false,
+                    &Down::Broken("its answers could not be read".to_owned()),
+                );
+                return;
+            }
             self.say(
                 Level::Info,
                 Some(exchange),
                 format_args!("the worker left before it ran the request: sent again"),
             );
-            self.withdraw(exchange);
             self.try_again(key, exchange);
             return;
         }
@@ -260,6 +270,7 @@ impl Front {
                     exchange.worker = None;
                 } else if self.runner(&exchange).is_none() {
                     exchange.missing_since.get_or_insert(self.now);
+                    exchange.may_have_run |= self.workers.get(dead).is_some_and(|worker| worker.is_cut);
                     self.exchange_timers.set(key.place(), Some(self.now + LOOK));
                 }
             }

@@ -64,6 +64,8 @@ pub(super) struct Worker {
     pub(super) served: u64,
     /// Requests after which it is spent; 0 = never.
     pub(super) share: u64,
+    /// Its channel was given up with answers in it that were not read.
+    pub(super) is_cut: bool,
     pub(super) probe: Option<Probe>,
     /// Time until the next probe or the next try of an upstream.
     pub(super) pause: Duration,
@@ -95,6 +97,7 @@ impl Worker {
             in_flight: 0,
             served: 0,
             share: 0,
+            is_cut: false,
             probe: None,
             pause: Duration::from_millis(2),
             since: now,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/examples/pipe_pull.py, every byte of it, with another `app`: one that keeps a record of what it ran.
 
-  /record?id=X&ms=N   appends "X PID" to the file named by the variable RECORD_FILE, sleeps, answers
+  /record?id=X&ms=N   appends "X PID" to the file named by the variable RECORD_FILE, sleeps, answers; with &breach=1, in a way that breaks the protocol
   /sleep?ms=N  /pid  /sse  /echo  and "hello" for all other paths
 """
 
@@ -28,6 +28,8 @@ def recording_app(variables, body):
         os.write(record, b"%s %d\n" % (query["id"].encode(), os.getpid()))
         os.close(record)
         time.sleep(nap)
+        if "breach" in query:
+            return head + b"\0Content-Length\0001\0Content-Length\0002", b"recorded\n"
         return head, b"recorded\n"
     if path == "/sleep":
         time.sleep(nap)

@@ -25,6 +25,24 @@ fn killed_pulling_workers_lose_nothing_and_no_post_runs_twice() {
 }
 
 #[test]
+fn an_answer_that_breaks_the_protocol_is_no_reason_to_run_a_post_again() {
+    let server = Setup::pull_record(1)
+        .allow("broke its protocol")
+        .allow("failed (502)")
+        .allow("orker")
+        .start();
+    for id in ["one", "two"] {
+        let target = format!("/record?id={id}&breach=1");
+        let response = crate::harness::request(&server.address, "POST", &target, &[], b"");
+        assert_eq!(response.status, 502);
+        assert_eq!(executions(&server).get(id), Some(&1));
+    }
+    server.wait_for_workers(1);
+    assert_eq!(server.get("/").status, 200);
+    server.stop();
+}
+
+#[test]
 fn pulling_workers_retire_without_a_failed_request() {
     let server = Setup::pull_record(2)
         .with("max_requests", 40)
