@@ -183,6 +183,7 @@ class Arbiter:
             "address": ["127.0.0.1:8000"],
             "environ_names": [],
             "access_by_app": False,
+            "capture_output": False,
             "user": None,
             "group": None,
             "initgroups": False,

@@ -75,6 +75,7 @@ def config(app, **changes):
         "address": ["127.0.0.1:8000"],
         "environ_names": [],
         "access_by_app": False,
+        "capture_output": False,
         "user": None,
         "group": None,
         "initgroups": False,

@@ -89,6 +89,17 @@ def application(environ, start_response):
     if path == "/long-generator":
         start_response("200 OK", [("Content-Length", "3")])
         return Closing([b"12", b"34", b"56"])
+    if path == "/two-lengths":
+        start_response("200 OK", [("Content-Length", "3"), ("X-A", "b"), ("content-length", "5")])
+        return [b"12345"]
+    if path == "/large-head":
+        start_response("200 OK", [("X-Large", "a" * 66000)])
+        return [b"never"]
+    if path == "/large-hint":
+        environ["wsgi.early_hints"]([("Link", "a" * 66000)])
+    if path == "/huge-length":
+        start_response("200 OK", [("Content-Length", "9" * 5000)])
+        return [b"never"]
     if path == "/no-body":
         start_response(environ["HTTP_X_STATUS"], [("Content-Length", "5")])
         return Closing([b"12", b"345"]) if environ["QUERY_STRING"] else [b"12345"]
@@ -286,6 +297,16 @@ class Failures(unittest.TestCase):
             answer = self.shim.get(path)
             self.assertEqual((answer.body, answer.aborted), (b"12345", True))
             self.assertIn("[WARNING] WSGI app sent 5 of the 10 bytes it had announced, GET " + path, self.logged())
+
+    def test_heads_that_the_front_would_not_take(self):
+        for path in ("/large-head", "/large-hint", "/huge-length"):
+            answer = self.shim.get(path)
+            self.assertEqual((answer.status, answer.aborted), ("500 Internal Server Error", False))
+            self.assertIn("Error handling request GET " + path, self.logged())
+
+    def test_the_last_of_two_lengths_counts(self):
+        answer = self.shim.get("/two-lengths")
+        self.assertEqual((answer.body, answer.field("Content-Length"), answer.field("X-A")), (b"12345", "5", "b"))
 
     def test_more_than_announced(self):
         for path in ("/long", "/long-generator"):

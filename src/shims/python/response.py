@@ -15,6 +15,8 @@ VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 UNKNOWN = -1  # The length of a body without Content-Length.
 SPECIAL = -2  # The status forbids a body.
+HEAD_LIMIT = 65536  # Bytes of a head; the front takes no more (docs/protocols/pipe.md).
+LENGTH_LIMIT = 1 << 63  # No body is that long.
 
 heads = {}  # (status, pairs) -> Head. Apps send the same few heads again and again.
 HEADS = 512  # When there are more, they are not the same few.
@@ -46,15 +48,17 @@ class Head:
             value = checked(name, value)
             self.headers.append((name, value))
             if name.lower() == "content-length":
-                if not (value.isascii() and value.isdigit()):
+                if not (value.isascii() and value.isdigit() and int(value) < LENGTH_LIMIT):
                     raise InvalidHeader("Content-Length is not a number")
                 self.announced = int(value)
-                if code == 204:
-                    continue
+                continue
             pieces.append(name)
             pieces.append(value)
+        if self.announced >= 0 and code != 204:
+            # Once, wherever it stood, and the last value, as Gunicorn has it.
+            pieces += ["Content-Length", str(self.announced)]
         self.length = SPECIAL if code in (204, 304) else self.announced
-        self.data = "\0".join(pieces).encode("latin-1")
+        self.data = encoded(pieces)
 
 
 def checked(name, value):
@@ -68,6 +72,14 @@ def checked(name, value):
     if not VALUE.fullmatch(value):
         raise InvalidHeader("the value of %s has characters that may not be sent" % name)
     return value.strip(" \t")
+
+
+def encoded(pieces):
+    """A head block."""
+    data = "\0".join(pieces).encode("latin-1")
+    if len(data) > HEAD_LIMIT:
+        raise InvalidHeader("the header fields take %d bytes, more than the limit of %d" % (len(data), HEAD_LIMIT))
+    return data
 
 
 class FileWrapper:
@@ -138,7 +150,7 @@ class Exchange:
             pieces += [name, checked(name, value)]
         if self.begun:
             return
-        data = "\0".join(pieces).encode("latin-1")
+        data = encoded(pieces)
         self.transmit([counted(RESPONSE, 0, self.id, 4 + len(data), len(data)) + data])
 
     def write(self, data):
