@@ -101,6 +101,8 @@ pub struct Host {
     /// When the oldest request became the oldest.
     since: Instant,
     is_slow_told: bool,
+    /// The free attributes of its `server`, for the host after it. Never looked into.
+    pub(super) luggage: Option<String>,
 }
 
 /// What a host is started with.
@@ -164,6 +166,7 @@ impl Host {
             said: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
+            luggage: None,
         })
     }
 
@@ -255,6 +258,9 @@ impl Host {
         if text("type") == "command" {
             let command = text("command").to_owned();
             return Ok(Said::Command { command, pid });
+        }
+        if let Some(luggage) = message.get("luggage").and_then(Value::as_str) {
+            self.luggage = Some(luggage.to_owned());
         }
         let request = self.asked.pop_front().ok_or("answered what nobody asked")?;
         self.since = clock::now();
@@ -503,6 +509,7 @@ mod tests {
             said: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
+            luggage: None,
         };
         (host, theirs)
     }

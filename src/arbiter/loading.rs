@@ -187,7 +187,10 @@ impl Arbiter {
         };
         let wanted = generation.wanted();
         let old = self.wanted.replace(wanted);
-        if let Some(config) = generation.python(&self.reloader) {
+        if let Some(mut config) = generation.python(&self.reloader) {
+            let mut hosts = self.generations.values().rev().filter_map(|one| one.host.as_ref());
+            let luggage = hosts.find_map(|host| host.luggage.clone());
+            config["luggage"] = luggage.unwrap_or_default().into();
             host.configure(&config).map_err(failed)?;
         }
         host.workers_changed(wanted, old).map_err(failed)?;

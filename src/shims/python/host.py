@@ -90,6 +90,7 @@ class Host:
         self.callables = {}
         self.cfg = None
         self.server = None
+        self.luggage = ""  # As the arbiter has it.
         self.is_worker = False
 
     def run(self):
@@ -150,6 +151,9 @@ class Host:
             # Whatever a hook has printed is in the log when the arbiter hears that it is done.
             sys.stdout.flush()
             sys.stderr.flush()
+        luggage = self.server.luggage() if self.server else ""
+        if luggage != self.luggage:
+            self.luggage = answer["luggage"] = luggage
         self.send(answer)
 
     # What the arbiter may ask for.
@@ -172,6 +176,8 @@ class Host:
             log = cfg.logger_class(cfg) if config["access_by_app"] else logs.make_logger(cfg)
             speak_for(config["arbiter_pid"])
             self.server = Server(app.App(cfg, config["app"]), cfg, log, config["arbiter_pid"], self.ask)
+            if config.get("luggage"):
+                self.server.unpack(config["luggage"])
         except RuntimeError as error:
             # Gunicorn's word for a setting that cannot be followed; the text says it all.
             raise Refused(str(error), 1) from error

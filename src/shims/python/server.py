@@ -4,8 +4,12 @@ It describes the real arbiter, which is another process; what it cannot do itsel
 Never: processes, or the connection to the arbiter.
 """
 
+import base64
 import os
+import pickle
 import signal
+
+LUGGAGE = 65536  # Characters; free attributes that take more are not taken along.
 
 
 class Listener:
@@ -46,6 +50,27 @@ class Server:
         self.LISTENERS = [Listener(address, cfg.is_ssl) for address in cfg.address]
         self._num_workers = cfg.workers
         self._ask = ask
+        self._own = frozenset(self.__dict__) | {"_own"}
+
+    def luggage(self):
+        """The free attributes as text, for the host that takes over at HUP; those that cannot be pickled stay behind."""
+        found = {}
+        for name, value in self.__dict__.items():
+            if name not in self._own:
+                try:
+                    found[name] = pickle.dumps(value)
+                except Exception:
+                    continue
+        text = base64.b64encode(pickle.dumps(found)).decode("ascii") if found else ""
+        return text if len(text) <= LUGGAGE else ""
+
+    def unpack(self, text):
+        """Takes over what luggage() gave."""
+        for name, value in pickle.loads(base64.b64decode(text)).items():
+            try:
+                setattr(self, name, pickle.loads(value))
+            except Exception:
+                self.log.warning("server.%s could not be taken over from before the reload", name, exc_info=True)
 
     @property
     def worker_class(self):
