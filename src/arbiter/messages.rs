@@ -265,7 +265,7 @@ impl Arbiter {
         }
         let death = death(worker, end);
         report(log, worker, end, &words);
-        if worker.ready.is_none() {
+        if worker.ready.is_none() && worker.sent.is_none_or(|(_, why)| why.is_failure()) {
             let program = self.generations.get(&worker.generation);
             let program = program.and_then(|one| Some(&one.config.pools.get(usize::from(worker.pool.0))?.program));
             self.boot_cause = worker.printed.last_line().or_else(|| match program {
