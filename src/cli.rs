@@ -219,9 +219,10 @@ fn arguments(text: &str) -> Result<Asked, Stop> {
     let name = OsString::from("rgunicorn");
     let args = std::iter::once(name).chain(words.into_iter().map(OsString::from));
     let mut found = parse_as(args, &Origin::Arguments).map_err(|stop| match stop {
-        Stop::Usage { text, rest } => {
+        Stop::Usage { text, .. } => {
+            // What else is wrong cannot be told from here: the command line is not known.
             let text = format!("in the environment variable {ARGUMENTS}:\n{text}");
-            Stop::Usage { text, rest }
+            Stop::Usage { text, rest: None }
         }
         stop => stop,
     })?;

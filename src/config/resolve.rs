@@ -582,7 +582,12 @@ impl Resolver<'_> {
                     self.refuse("protocol", 0, "needs `exec`", "WSGI apps have their own workers");
                 }
                 if self.values.flag("stream_request") {
-                    self.refuse("stream_request", 0, "needs `exec`", "WSGI apps get requests that are whole");
+                    self.refuse(
+                        "stream_request",
+                        0,
+                        "needs `exec`",
+                        "WSGI apps get requests that are whole",
+                    );
                 }
                 WorkerProtocol::Pipe
             }
