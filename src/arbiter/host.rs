@@ -9,6 +9,7 @@ use super::packets::Packets;
 use super::start::Stopped;
 use crate::base::exit::Exit;
 use crate::base::ids::WorkerId;
+use crate::base::level::Level;
 use crate::config::{ConfRequest, Evaluated, Loaded, Problem, Reloader};
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::signals::{self, Signals};
@@ -24,6 +25,12 @@ use std::time::{Duration, Instant};
 
 /// A request that takes longer is mentioned in the log.
 pub(super) const SLOW: Duration = Duration::from_secs(5);
+
+/// With so many requests before it, a line is not worth waiting for.
+const LINES_BEHIND: usize = 256;
+
+/// Characters of a line at most.
+const LINE: usize = 8192;
 
 /// Time for a host to run what is registered for its exit.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -45,6 +52,8 @@ pub(super) enum Request {
     ChildExit(i32),
     /// Take an error log that was opened again.
     Reopen,
+    /// Log a line of the arbiter's.
+    Log,
 }
 
 impl Request {
@@ -58,6 +67,7 @@ impl Request {
             Self::Fork(_) => "starting a worker (pre_fork)".to_owned(),
             Self::ChildExit(_) => "the hook child_exit".to_owned(),
             Self::Reopen => "opening the logs again".to_owned(),
+            Self::Log => "writing the log".to_owned(),
         }
     }
 }
@@ -220,6 +230,16 @@ impl Host {
         self.ask(Request::ChildExit(pid), &message, &[])
     }
 
+    /// Has a line of the arbiter's written by the logger that the configuration sets up. False if that cannot be.
+    pub(super) fn log(&mut self, level: Level, text: &str) -> bool {
+        if !self.is_open() || self.asked.len() >= LINES_BEHIND {
+            return false;
+        }
+        let text: String = text.chars().take(LINE).collect();
+        let message = json!({"type": "log", "level": level.as_str().to_ascii_lowercase(), "text": text});
+        self.ask(Request::Log, &message, &[]).is_ok()
+    }
+
     /// Gives it the error log that was opened again.
     pub(super) fn reopen(&mut self, error_log: BorrowedFd<'_>) -> io::Result<()> {
         self.ask(Request::Reopen, &json!({"type": "reopen"}), &[error_log])
@@ -275,7 +295,12 @@ impl Host {
             ("forked", Request::Fork(worker)) if pid > 1 => Ok(Said::Forked(worker, pid)),
             (
                 "done",
-                Request::Configure | Request::Preload | Request::Hook(_) | Request::ChildExit(_) | Request::Reopen,
+                Request::Configure
+                | Request::Preload
+                | Request::Hook(_)
+                | Request::ChildExit(_)
+                | Request::Reopen
+                | Request::Log,
             ) => Ok(Said::Done),
             (kind, request) => Err(format!("answered {} with {kind:?}", request.words())),
         }
@@ -387,7 +412,8 @@ impl Host {
             | Request::Preload
             | Request::Hook(_)
             | Request::ChildExit(_)
-            | Request::Reopen => None,
+            | Request::Reopen
+            | Request::Log => None,
         })
     }
 

@@ -6,7 +6,8 @@
 use super::Arbiter;
 use super::host::{Host, Said};
 use crate::base::ids::WorkerId;
-use crate::logging::NONE;
+use crate::base::level::Level;
+use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::{Asked, Death, Input};
 use crate::plan::generation::GenerationId;
 use crate::plan::worker::{Step, Why};
@@ -17,6 +18,15 @@ use std::time::{Duration, Instant};
 /// Time for `on_exit`, after which the arbiter ends without it.
 const LAST_HOOK: Duration = Duration::from_secs(10);
 
+/// Hands lines to a host; those that it cannot take are written here.
+pub(super) fn pass_lines(log: &Logger, mut host: Option<&mut Host>, lines: Vec<(Level, String)>) {
+    for (level, text) in lines {
+        if !host.as_mut().is_some_and(|host| host.log(level, &text)) {
+            log.write(level, &NONE, format_args!("{text}"));
+        }
+    }
+}
+
 /// Exits that nobody has claimed are remembered while a host may still name them, so many at most.
 const UNCLAIMED_LIMIT: usize = 1024;
 
@@ -25,6 +35,18 @@ impl Arbiter {
     pub(super) fn newest_host(&mut self) -> Option<&mut Host> {
         let mut newest = self.generations.values_mut().rev();
         newest.find_map(|generation| generation.host.as_mut())
+    }
+
+    /// Lines of ours are written by the logger that the configuration sets up, if it sets up one.
+    pub(super) fn relay_lines(&mut self) {
+        let lines = self.log.take_diverted();
+        if lines.is_empty() {
+            return;
+        }
+        let log = self.log.clone();
+        let mut generations = self.generations.values_mut().rev();
+        let newest = generations.find_map(|generation| generation.host.as_mut());
+        pass_lines(&log, newest.or(self.last_host.as_mut()), lines);
     }
 
     /// Takes everything a generation's host said.

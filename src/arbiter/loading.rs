@@ -249,6 +249,11 @@ impl Generation {
         programs.any(|program| matches!(program, Program::Wsgi(_)))
     }
 
+    /// Whether the configuration sets up a logger of its own.
+    pub(super) fn logs_by_app(&self) -> bool {
+        self.config.logs.access_by_app
+    }
+
     /// Whether its host imports the app before it forks.
     pub(super) fn preloads(&self) -> bool {
         let first = self.config.pools.first().map(|pool| &pool.program);

@@ -129,6 +129,7 @@ impl Arbiter {
         self.inputs.push_back(Input::Tick);
         loop {
             self.decide();
+            self.relay_lines();
             self.report_metrics();
             self.log.flush();
             if let Some(code) = self.exit {

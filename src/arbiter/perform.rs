@@ -66,6 +66,8 @@ impl Arbiter {
             }
         }
         self.pidfile = None;
+        self.relay_lines();
+        self.log.divert(false);
         self.say_farewell();
         self.exit = Some(code);
     }
@@ -379,6 +381,7 @@ impl Arbiter {
         if id != crate::plan::arbiter::Plan::FIRST {
             self.log.set_level(generation.config.logs.loglevel);
             self.log.set_relay(metrics::relay(&generation.config.logs));
+            self.log.divert(generation.logs_by_app());
             self.metrics = Metrics::new(&generation.config.logs);
             if let Some(path) = &generation.config.logs.errorlog
                 && let Err(reason) = replace_error_log(&self.log, path)

@@ -2,6 +2,7 @@
 
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
+use super::hosting::pass_lines;
 use super::listeners::{self, BindError, Inherited, Listener};
 use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
@@ -90,10 +91,14 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         process::become_subreaper().map_err(|error| refused("cannot become a subreaper", error))?;
         prepare_host(&mut generation, host, &reloader, &mut signals)?;
     }
+    log.divert(generation.logs_by_app());
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
     }
+    pass_lines(&log, generation.host.as_mut(), log.take_diverted());
+    // What goes wrong while the start can still fail is for whoever has typed the command.
+    log.divert(false);
     run_hook(&mut generation, "on_starting", &mut signals)?;
     let passed = passed_by_systemd();
     let binds = if passed.is_empty() {
@@ -124,12 +129,14 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
     upgrade::show_title(&process.proc_name, generation.is_wsgi(), predecessor);
+    log.divert(generation.logs_by_app());
     announce(&log, &listeners, &generation);
     if generation.has_host && process.daemon {
         let host = evaluate_again(&reloader)?;
         prepare_host(&mut generation, host, &reloader, &mut signals)?;
         run_hook(&mut generation, "on_starting", &mut signals)?;
     }
+    pass_lines(&log, generation.host.as_mut(), log.take_diverted());
     run_hook(&mut generation, "when_ready", &mut signals)?;
     let plan = Plan::new(&generation.terms(), seed);
     generation.listeners.clone_from(&listeners);

@@ -111,6 +111,8 @@ struct Shared {
     flush: Flush,
     sink: RefCell<Sink>,
     relay: RefCell<Option<Relay>>,
+    /// Lines that somebody else shall write; `None` if this log does.
+    diverted: RefCell<Option<Vec<(Level, String)>>>,
 }
 
 impl Logger {
@@ -124,6 +126,7 @@ impl Logger {
                 flush,
                 sink: RefCell::new(Sink::new(BUFFER_LIMIT)),
                 relay: RefCell::new(None),
+                diverted: RefCell::new(None),
             }),
         }
     }
@@ -137,6 +140,28 @@ impl Logger {
     pub fn set_relay(&self, relay: Option<Relay>) {
         self.flush();
         *self.shared.relay.borrow_mut() = relay;
+    }
+
+    /// From now on, keeps lines for [`Self::take_diverted`] instead of writing them, or no longer does.
+    pub fn divert(&self, on: bool) {
+        if on == self.shared.diverted.borrow().is_some() {
+            return;
+        }
+        for (level, text) in self.take_diverted() {
+            self.write(level, &NONE, format_args!("{text}"));
+        }
+        *self.shared.diverted.borrow_mut() = on.then(Vec::new);
+    }
+
+    /// The lines that somebody else shall write, each with its context.
+    #[must_use]
+    pub fn take_diverted(&self) -> Vec<(Level, String)> {
+        self.shared
+            .diverted
+            .borrow_mut()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Does something with the daemons, if there are any.
@@ -220,6 +245,17 @@ impl Logger {
         if !kept {
             return;
         }
+        if let Some(diverted) = self.shared.diverted.borrow_mut().as_mut() {
+            let mut text = Vec::new();
+            push_message(context, message, &mut text);
+            diverted.push((level, String::from_utf8_lossy(&text).into_owned()));
+            return;
+        }
+        self.write(level, context, message);
+    }
+
+    /// One line into this log, whatever its level, and whoever else shall write lines.
+    pub fn write(&self, level: Level, context: &Context<'_>, message: fmt::Arguments<'_>) {
         let time = clock::local(clock::wall());
         let pid = self.shared.pid;
         let push = |out: &mut Vec<u8>| render(time, pid, level, context, message, out);

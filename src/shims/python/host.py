@@ -246,6 +246,13 @@ class Host:
         if worker is not None and message["code"] not in (BOOT_ERROR, LOAD_ERROR):
             self.call("child_exit", (self.server, worker), False)
 
+    def log(self, message, _):
+        """A line of the arbiter's, for the logger of the configuration."""
+        try:
+            getattr(self.server.log, message["level"])(message["text"])
+        except Exception:
+            traceback.print_exc()
+
     def reopen(self, message, descriptors):
         sys.stderr.flush()
         os.dup2(descriptors[0], 2)
@@ -343,6 +350,7 @@ HANDLERS = {
     "fork": Host.fork,
     "child_exit": Host.child_exit,
     "reopen": Host.reopen,
+    "log": Host.log,
 }
 
 
