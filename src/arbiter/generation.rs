@@ -61,7 +61,8 @@ impl Generation {
         let process = &config.process;
         let identity =
             Identity::resolve(process.user, process.group, process.initgroups).map_err(|error| chain(&error))?;
-        let access_log = open_access_log(&config.logs.accesslog)?;
+        let owner = owner_of(identity.as_ref());
+        let access_log = open_access_log(&config.logs.accesslog, owner)?;
         let pools: io::Result<_> = config.pools.iter().map(PoolState::new).collect();
         let pools = pools.map_err(|error| format!("cannot make a pool's queue: {error}"))?;
         Ok(Self {
@@ -109,7 +110,7 @@ impl Generation {
 
     /// User and group of what its fronts must reach.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
-        self.identity.as_ref().map(|identity| (identity.uid(), identity.gid()))
+        owner_of(self.identity.as_ref())
     }
 
     /// The access log, as a descriptor to pass on.
@@ -147,22 +148,39 @@ impl PoolState {
 }
 
 /// Opens a log file for appending.
-pub(super) fn open_log(path: &Path) -> Result<OwnedFd, String> {
-    let file = File::options().append(true).create(true).open(path);
-    file.map(OwnedFd::from)
-        .map_err(|error| format!("cannot open log file {}: {error}", path.display()))
+pub(super) fn open_log(path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, String> {
+    let failed = |error: io::Error| format!("cannot open log file {}: {error}", path.display());
+    let mut options = File::options();
+    options.append(true);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            // Only one that was just made here: another may be a link to anything.
+            if let Some((user, group)) = owner {
+                std::os::unix::fs::fchown(&file, Some(user), Some(group)).map_err(failed)?;
+            }
+            Ok(file.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create(true).open(path).map(OwnedFd::from).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
-pub(super) fn open_access_log(log: &AccessLog) -> Result<Option<OwnedFd>, String> {
+pub(super) fn open_access_log(log: &AccessLog, owner: Option<(u32, u32)>) -> Result<Option<OwnedFd>, String> {
     match log {
         AccessLog::Off => Ok(None),
-        AccessLog::File(path) => open_log(path).map(Some),
+        AccessLog::File(path) => open_log(path, owner).map(Some),
         AccessLog::Stdout => {
             let copy = std::io::stdout().as_fd().try_clone_to_owned();
             copy.map(Some)
                 .map_err(|error| format!("cannot log to standard output: {error}"))
         }
     }
+}
+
+fn owner_of(identity: Option<&Identity>) -> Option<(u32, u32)> {
+    identity.map(|identity| (identity.uid(), identity.gid()))
 }
 
 /// An error with its causes, on one line.

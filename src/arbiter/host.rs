@@ -356,13 +356,22 @@ impl Host {
         limit: Option<Duration>,
         mut signals: Option<&mut Signals>,
     ) -> Result<(), Stopped> {
-        while !self.asked.is_empty() || !self.said.is_empty() {
-            if let Said::Failed { request, error, exit } = self.wait(limit, signals.as_deref_mut())? {
-                let text = format!("{} failed: {error}", request.words());
-                return Err(Stopped::Failed { text, exit });
+        let mut forked = VecDeque::new();
+        let mut result = Ok(());
+        while result.is_ok() && (!self.asked.is_empty() || !self.said.is_empty()) {
+            match self.wait(limit, signals.as_deref_mut()) {
+                Ok(Said::Failed { request, error, exit }) => {
+                    let text = format!("{} failed: {error}", request.words());
+                    result = Err(Stopped::Failed { text, exit });
+                }
+                // Asked for before; to be taken by `hear`.
+                Ok(one @ Said::Forked(..)) => forked.push_back(one),
+                Ok(_) => {}
+                Err(stopped) => result = Err(stopped),
             }
         }
-        Ok(())
+        self.said.extend(forked);
+        result
     }
 
     /// Lets it end by itself, running what is registered for its exit, and reaps it.

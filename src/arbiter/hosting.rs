@@ -215,7 +215,11 @@ impl Arbiter {
     /// Runs a hook of the newest host and waits for it, because nothing can go on before it is done.
     /// The reason of a failure is the answer.
     pub(super) fn run_last_hook(&mut self, name: &'static str) -> Option<String> {
-        last_hook(self.newest_host()?, name)
+        let failure = last_hook(self.newest_host()?, name);
+        // Workers that it has forked meanwhile.
+        let ids: Vec<_> = self.generations.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.hear_host(id));
+        failure
     }
 
     /// Tells the newest host that the number of workers wanted has changed.

@@ -161,7 +161,7 @@ impl Arbiter {
             pidfile::check(&path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
         }
         if let Some(path) = &generation.config.logs.errorlog {
-            generation::open_log(path).map_err(|reason| vec![reason])?;
+            generation::open_log(path, generation.owner()).map_err(|reason| vec![reason])?;
         }
         let binds = if self.passed.is_empty() {
             &generation.config.bind

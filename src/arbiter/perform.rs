@@ -384,7 +384,7 @@ impl Arbiter {
             self.log.divert(generation.logs_by_app());
             self.metrics = Metrics::new(&generation.config.logs);
             if let Some(path) = &generation.config.logs.errorlog
-                && let Err(reason) = replace_error_log(&self.log, path)
+                && let Err(reason) = replace_error_log(&self.log, path, generation.owner())
             {
                 self.log.error(&NONE, format_args!("{reason}"));
             }
@@ -419,14 +419,14 @@ impl Arbiter {
         for (id, generation) in &mut self.generations {
             let mut error_log: Option<OwnedFd> = None;
             if let Some(path) = &generation.config.logs.errorlog {
-                let opened = replace_error_log(&self.log, path);
+                let opened = replace_error_log(&self.log, path, generation.owner());
                 match opened {
                     Ok(file) => error_log = Some(file),
                     Err(reason) => self.log.error(&NONE, format_args!("{reason}")),
                 }
             }
             let mut is_new = false;
-            match open_access_log(&generation.config.logs.accesslog) {
+            match open_access_log(&generation.config.logs.accesslog, generation.owner()) {
                 Ok(file) => {
                     is_new = file.is_some();
                     generation.access_log = file;

@@ -76,7 +76,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
     let process = generation.config.process.clone();
-    open_error_log(&generation.config)?;
+    open_error_log(&generation)?;
     let pidfile = process.pidfile.as_deref();
     let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));
     if let Some(path) = &pidfile {
@@ -114,7 +114,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         log = Logger::new(generation.config.logs.loglevel, Flush::EachLine);
         log.set_relay(metrics::relay(&generation.config.logs));
         // Standard output may have become another.
-        generation.access_log = open_access_log(&generation.config.logs.accesslog)?;
+        generation.access_log = open_access_log(&generation.config.logs.accesslog, generation.owner())?;
     }
     let pidfile = pidfile.map(|path| Pidfile::create(&path, own_pid()));
     let pidfile = pidfile.transpose().map_err(|error| chain(&error))?;
@@ -271,17 +271,17 @@ pub(super) fn announce(log: &Logger, listeners: &[Rc<Listener>], generation: &Ge
 }
 
 /// Makes the error log descriptor 2, so that everything that is printed there ends up in it.
-pub(super) fn open_error_log(config: &Config) -> Result<(), String> {
-    let Some(path) = &config.logs.errorlog else {
+pub(super) fn open_error_log(generation: &Generation) -> Result<(), String> {
+    let Some(path) = &generation.config.logs.errorlog else {
         return Ok(());
     };
-    let file = open_log(path)?;
+    let file = open_log(path, generation.owner())?;
     fd::replace_standard(2, &file).map_err(|error| format!("cannot log to {}: {error}", path.display()))
 }
 
 /// The same later, when lines may still wait for the old one. Gives the file, for fronts.
-pub(super) fn replace_error_log(log: &Logger, path: &Path) -> Result<OwnedFd, String> {
-    let file = open_log(path)?;
+pub(super) fn replace_error_log(log: &Logger, path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, String> {
+    let file = open_log(path, owner)?;
     let replaced = log.replace(&file);
     replaced.map_err(|error| format!("cannot log to {}: {error}", path.display()))?;
     Ok(file)

@@ -199,6 +199,7 @@ impl Front {
     pub(super) fn overdue(&mut self, exchange: &mut Exchange, worker_key: Key) {
         let age = self.now - exchange.dispatched;
         let details = self.describe_request(exchange);
+        let taken = !exchange.pulled || exchange.seen_running;
         let link = exchange.link.filter(|_| exchange.wire == 0);
         self.release(exchange, worker_key, None);
         self.fail(exchange, 504, "the application took too long to answer");
@@ -213,8 +214,9 @@ impl Front {
         };
         exchange.pid = worker.pid;
         let text = format!(
-            "WORKER TIMEOUT (pid:{}) {details} ran {:.1} s",
+            "WORKER TIMEOUT (pid:{}) {details} {} {:.1} s",
             worker.pid,
+            if taken { "ran" } else { "was not taken for" },
             age.as_secs_f64()
         );
         if matches!(worker.route, Route::Upstream(_)) {

@@ -166,11 +166,38 @@ impl Front {
             return;
         }
         exchange.seen_running = false;
+        if let Some(worker) = limit.and_then(|limit| self.find_stalled(exchange.pool, limit)) {
+            self.overdue(exchange, worker);
+            return;
+        }
         let queue_limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.queue_timeout);
         if queue_limit.is_some_and(|limit| self.now - exchange.queued >= limit) && exchange.missing_since.is_none() {
             self.take_back.push(exchange.pool);
         }
         self.exchange_timers.set(key.place(), Some(self.now + LOOK));
+    }
+
+    /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or
+    /// held by a thread of its own. To be asked while something waits in the socket.
+    fn find_stalled(&mut self, pool: usize, limit: Duration) -> Option<Key> {
+        let now = self.now;
+        let keys: Vec<Key> = self.workers.keys().collect();
+        keys.into_iter().find(|key| {
+            let Some(worker) = self.workers.get_mut(*key) else {
+                return false;
+            };
+            if worker.pool != pool || !worker.pulls() || worker.state != State::Ready || worker.is_full() {
+                worker.stalled = None;
+                return false;
+            }
+            let before = worker.stalled.filter(|(served, _, seen)| {
+                // Between two looks that far apart nothing may have waited.
+                *served == worker.served && now - *seen < 4 * LOOK
+            });
+            let since = before.map_or(now, |(_, since, _)| since);
+            worker.stalled = Some((worker.served, since, now));
+            now - since >= limit
+        })
     }
 
     /// True if a worker with a free slot is on the processor or stopped: it may hold a message it has not named yet.

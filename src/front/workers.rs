@@ -66,6 +66,8 @@ pub(super) struct Worker {
     pub(super) share: u64,
     /// Its channel was given up with answers in it that were not read.
     pub(super) is_cut: bool,
+    /// It took nothing though it could: how much it had served, since when, and when that was last seen.
+    pub(super) stalled: Option<(u64, Instant, Instant)>,
     pub(super) probe: Option<Probe>,
     /// Time until the next probe or the next try of an upstream.
     pub(super) pause: Duration,
@@ -98,6 +100,7 @@ impl Worker {
             served: 0,
             share: 0,
             is_cut: false,
+            stalled: None,
             probe: None,
             pause: Duration::from_millis(2),
             since: now,

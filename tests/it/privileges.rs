@@ -107,7 +107,7 @@ fn logs_of_root_are_written_and_reopened_though_the_user_could_not_open_them() {
     let server = started(setup.with_text("protocol", "fastcgi"));
     for name in ["access.log", "error.log"] {
         let meta = std::fs::metadata(server.path(name)).expect("a log");
-        assert_eq!((meta.uid(), meta.mode() & 0o022), (0, 0), "{name}");
+        assert_eq!((meta.uid(), meta.mode() & 0o022), (nobody().0, 0), "{name}");
         std::fs::rename(server.path(name), server.path(&format!("{name}.1"))).expect("it is moved");
     }
     server.signal(Signal::SIGUSR1);

@@ -184,6 +184,32 @@ fn descriptors_closed_by_the_app_cost_only_its_worker() {
 }
 
 #[test]
+fn a_worker_that_stops_while_it_has_nothing_to_do_is_replaced() {
+    for class in CLASSES {
+        let who = format!("{class:?}");
+        let server = start(
+            class,
+            &["--workers", "1", "--timeout", "1"],
+            &["WORKER TIMEOUT", "orker", "overdue"],
+        );
+        let pid = server.wait_for_workers(1)[0];
+        assert_eq!(
+            request(&server.address, "POST", "/stop-soon", &[], b"").status,
+            200,
+            "{who}"
+        );
+        wait_within(Duration::from_secs(20), "the worker to stop", || {
+            (procs::look(pid)?.state == 'T').then_some(())
+        });
+        assert_eq!(server.get("/").status, 504, "{who}");
+        let line = server.wait_for_log("was not taken for");
+        assert!(line.contains("WORKER TIMEOUT"), "{who}: {line}");
+        recovers(&server, &who);
+        server.stop();
+    }
+}
+
+#[test]
 fn others_are_served_while_one_worker_hangs() {
     let server = start(
         &[],

@@ -17,9 +17,9 @@ class AppImportError(Exception):
 
 
 def set_import_path(config):
-    """Goes to the app's directory, and imports from there and from `pythonpath` first."""
+    """Goes to the app's directory, and imports from `pythonpath`, there, and where the arbiter was started first."""
     os.chdir(config["chdir"])
-    for path in [config["chdir"], *config["pythonpath"]]:
+    for path in [config["start"], config["chdir"], *config["pythonpath"]]:
         if path not in sys.path:
             sys.path.insert(0, path)
 

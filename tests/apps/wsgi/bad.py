@@ -50,6 +50,12 @@ def regular_expression(start_response):
     return None
 
 
+def stop_soon(start_response):
+    """The process stops when the answer is out and nothing runs any more."""
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+    return b"stopping\n"
+
+
 def pause_in_c(start_response):
     """A wait in C that begins again after each signal."""
     library = ctypes.PyDLL(None)
@@ -73,6 +79,7 @@ ACTS = {
     "/kill": lambda start_response: os.kill(os.getpid(), signal.SIGKILL),
     "/segfault": lambda start_response: ctypes.string_at(0),
     "/abort": lambda start_response: os.abort(),
+    "/stop-soon": stop_soon,
     "/sleep": lambda start_response: time.sleep(1000),
     "/spin": lambda start_response: all(True for _ in iter(int, 1)),
     "/regular-expression": regular_expression,
