@@ -57,6 +57,8 @@ impl Evaluated {
         for (name, value, line) in &self.values {
             let origin = self.origin(*line);
             let setting = gunicorn::setting(name).filter(|s| s.name != "config");
+            // A file changes this one by `gunicorn.SERVER`.
+            let setting = setting.or_else(|| Setting::find(name).filter(|s| s.name == "server_header"));
             let (Some(setting), false) = (setting, value.is_null()) else {
                 continue;
             };

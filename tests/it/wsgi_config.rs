@@ -1,6 +1,7 @@
 //! Loading a configuration for a WSGI app with the real binary: Gunicorn's command lines and its files in Python.
 
 use crate::config::{Said, printed, run, write};
+use crate::harness::Setup;
 use std::fs;
 use std::path::Path;
 
@@ -385,4 +386,17 @@ fn a_file_in_python_that_is_wrong_says_where() {
         assert_eq!(said.code, 1, "{text}: {}", said.err);
         assert!(said.err.contains(expected), "{text}: {}", said.err);
     }
+}
+
+#[test]
+fn a_conf_file_may_change_the_name_of_the_server() {
+    let setup = Setup::wsgi(&["bench_app"]);
+    std::fs::write(
+        setup.path("gunicorn.conf.py"),
+        "import gunicorn\ngunicorn.SERVER = 'shop'\n",
+    )
+    .expect("a file");
+    let server = setup.start();
+    assert_eq!(server.get("/").field("server"), Some("shop"));
+    server.stop();
 }

@@ -21,6 +21,7 @@ PATHS = frozenset(
     " tmp_upload_dir worker_tmp_dir".split()
 )
 PLAIN = (str, int, float, bool, list, tuple, dict, set, frozenset)
+SERVER = "gunicorn"  # The field Server, unless the file puts another word into the module of this name.
 LARGEST = 180 * 1024  # what a message to the arbiter may have
 
 
@@ -72,6 +73,9 @@ def evaluate(conf, start):
         shown = os.path.relpath(filename, start) if filename.startswith(start + os.sep) else filename
         module = run_file(filename, shown)
     evaluated = sort_names(module, shown)
+    server = getattr(sys.modules.get("gunicorn"), "SERVER", SERVER)
+    if server != SERVER:
+        evaluated.report["values"].append(["server_header", str(server), None])
     evaluated.report["environ"] = changes(environ, dict(os.environ), shown)
     evaluated.report["sys_path"] = [
         entry for entry in sys.path if isinstance(entry, str) and entry and entry not in path
