@@ -160,6 +160,8 @@ fn from_environment() {
         it.wait_for_log("Booting worker", 2);
         note_get(it, "/process", &mut seen);
         note_get(it, "/note", &mut seen);
+        // Another worker may write the next line.
+        it.wait_for_file("access.txt", "/note", 1);
         it.request(
             "POST",
             "/echo?a=b",
