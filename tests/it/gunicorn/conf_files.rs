@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::{Seen, compare, conf, note, note_get, note_log, note_record};
 use crate::harness::contest::{Contest, Contestant, Who};
+use crate::harness::wait_until;
 
 /// A contest with one of the conf files, which both find by themselves.
 fn with_conf(name: &str, words: &[&str]) -> Contest {
@@ -94,6 +95,10 @@ fn prometheus() {
     compare(&contest, |it| {
         let mut seen = Seen::new();
         it.wait_for_workers(2);
+        // Both have set up their metrics.
+        wait_until("two workers in the metrics", || {
+            it.get("/metrics").text().contains("app_alive 2.0")
+        });
         for _ in 0..10 {
             note_get(it, "/", &mut seen);
         }
@@ -203,12 +208,25 @@ fn compare_by_file(contest: &Contest, files: &[&str]) {
         }
         it.wait_for_file(files.last().expect("a file"), "GET / ", 1);
         finish(it, &mut seen);
-        // When the control socket is opened among the first lines is no matter of loggers.
-        let is_compared = |line: &&str| !line.contains("Control socket ");
+        // When the control socket is opened is no matter of loggers, and what two processes say has no order.
+        let of_arbiter = |line: &str| {
+            [
+                "Starting ",
+                "Listening at: ",
+                "Using worker: ",
+                "Handling signal: ",
+                "Shutting down: ",
+            ]
+            .iter()
+            .any(|text| line.contains(text))
+        };
         for name in [files, &["stderr.log"]].concat() {
             let text = it.plain(&it.text(name));
-            let lines = text.lines().filter(is_compared);
-            seen.insert(name.to_owned(), lines.map(str::to_owned).collect());
+            let lines = text.lines().filter(|line| !line.contains("Control socket "));
+            let (arbiter, others): (Vec<&str>, Vec<&str>) = lines.partition(|line| of_arbiter(line));
+            let owned = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
+            seen.insert(format!("{name}, arbiter"), owned(arbiter));
+            seen.insert(format!("{name}, others"), owned(others));
         }
         seen
     });
