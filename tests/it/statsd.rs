@@ -16,6 +16,8 @@ fn receive_until(
     let mut found = Vec::new();
     let mut buffer = [0; 2048];
     loop {
+        // Gauges come for ever, one a second.
+        assert!(found.len() < 100, "waited in vain: {found:#?}");
         let count = receive(&mut buffer).unwrap_or_else(|error| panic!("{error} after {found:#?}"));
         let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
         let done = is_last(&text);
@@ -134,8 +136,14 @@ fn a_reload_sends_metrics_elsewhere() {
     let ((first, address), (second, other)) = (udp_daemon(), udp_daemon());
     let mut server = Setup::c_app(1).with_text("statsd_host", &address).start();
     receive_until(|buffer| first.recv(buffer), |text| text == "gunicorn.workers:1|g");
+    let before = server.wait_for_workers(1);
     server.reload_with("statsd_host", format!("\"{other}\""));
     receive_until(|buffer| second.recv(buffer), |text| text.contains("gunicorn.workers:"));
+    // Until then the old generation may answer, and tells the first.
+    wait_until("the old worker to leave", || {
+        let now = server.workers();
+        now.len() == 1 && now != before
+    });
     assert_eq!(server.get("/status?code=418").status, 418);
     receive_until(|buffer| second.recv(buffer), |text| text.contains("status.418"));
     server.stop();
