@@ -135,6 +135,8 @@ impl PoolState {
         let protocol = spawn::protocol_of(pool);
         let queue = if spawn::may_pull(pool, protocol) {
             let (send, receive) = socket::packet_pair()?;
+            // What does not fit waits in the front; this only makes that rare.
+            socket::enlarge_send_buffer(&send, QUEUE_BUFFER);
             Some(Queue { send, receive })
         } else {
             None
@@ -146,6 +148,9 @@ impl PoolState {
         })
     }
 }
+
+/// Bytes of requests that may wait in a pool's queue socket, in the kernel's count of them, if it grants as much.
+const QUEUE_BUFFER: usize = 1024 * 1024;
 
 /// Opens a log file for appending.
 pub(super) fn open_log(path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, String> {

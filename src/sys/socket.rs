@@ -26,6 +26,14 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
+/// Asks for a larger send buffer, as far as the system's limit allows.
+pub fn enlarge_send_buffer(socket: &OwnedFd, bytes: usize) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    if setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
+        let _ = setsockopt(socket, sockopt::SndBuf, &bytes);
+    }
+}
+
 /// A pair of connected stream sockets, close-on-exec.
 pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
