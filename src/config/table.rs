@@ -260,7 +260,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Let workers that can do so take requests themselves",
              "It saves a wake-up per request.\n\
               With `--no-pull` the front assigns every request."),
-    row(Section::Workers, "lookahead", number("requests", 0, 1024), "8")
+    row(Section::Workers, "lookahead", number("requests", 0, 1024), "64")
         .flags(&["--lookahead"])
         .because("a worker finds its next request at once, while the front turns; 0 gains nothing over assigning")
         .doc("Requests kept ready for pulling workers beyond their slots",
