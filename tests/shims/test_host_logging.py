@@ -168,8 +168,10 @@ class Logging(Case):
         if not worker.wait_ready():
             self.fail(worker.said())
         worker.request("/one")
-        # A line is written after its response; by now that of the first has been.
         worker.request("/two", number=2)
+        # A line is written after its response, and a signal that comes meanwhile would find the file in use.
+        while "GET /two " not in self.arbiter.read("access.log"):
+            os.sched_yield()
         os.rename(os.path.join(self.arbiter.start, "access.log"), os.path.join(self.arbiter.start, "old.log"))
         os.kill(worker.pid, signal.SIGUSR1)
         # A worker that waits for a request opens its files again before it runs the next one.
