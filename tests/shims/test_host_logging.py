@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import unittest
 
 from support import HERE
@@ -170,7 +171,9 @@ class Logging(Case):
         worker.request("/one")
         worker.request("/two", number=2)
         # A line is written after its response, and a signal that comes meanwhile would find the file in use.
+        deadline = time.monotonic() + 30
         while "GET /two " not in self.arbiter.read("access.log"):
+            self.assertLess(time.monotonic(), deadline)
             os.sched_yield()
         os.rename(os.path.join(self.arbiter.start, "access.log"), os.path.join(self.arbiter.start, "old.log"))
         os.kill(worker.pid, signal.SIGUSR1)

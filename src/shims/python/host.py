@@ -151,9 +151,10 @@ class Host:
             # Whatever a hook has printed is in the log when the arbiter hears that it is done.
             sys.stdout.flush()
             sys.stderr.flush()
-        luggage = self.server.luggage() if self.server else ""
-        if luggage != self.luggage:
-            self.luggage = answer["luggage"] = luggage
+        if self.server is not None and kind != "log":
+            luggage = self.server.luggage()
+            if luggage != self.luggage:
+                self.luggage = answer["luggage"] = luggage
         self.send(answer)
 
     # What the arbiter may ask for.

@@ -55,7 +55,8 @@ class Server:
     def luggage(self):
         """The free attributes as text, for the host that takes over at HUP; those that cannot be pickled stay behind."""
         found = {}
-        for name, value in self.__dict__.items():
+        # A thread of a hook's may add one meanwhile.
+        for name, value in list(self.__dict__.items()):
             if name not in self._own:
                 try:
                     found[name] = pickle.dumps(value)
