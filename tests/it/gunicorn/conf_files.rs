@@ -27,6 +27,8 @@ fn tutorial() {
         it.wait_for_workers(2);
         note_get(it, "/", &mut seen);
         it.wait_for_file("stdout.log", "GET / ", 1);
+        // A worker says that it boots before it has its title.
+        wait_until("three titles", || it.shown().len() == 3);
         seen.insert("titles".to_owned(), it.shown());
         finish(it, &mut seen);
         note_log(it, &mut seen);
