@@ -72,6 +72,7 @@ class Loop:
     """As many greenlets as requests run, up to the worker's slots."""
 
     threads = True
+    waiting = False  # A signal may come amid any greenlet.
 
     def __init__(self, worker, handler, queue, board, channel, slots):
         self.worker = worker

@@ -19,6 +19,7 @@ class Loop:
     """As many threads as the worker has slots."""
 
     threads = True
+    waiting = True  # The main thread runs no request.
 
     def __init__(self, worker, handler, queue, board, channel, slots):
         self.worker = worker

@@ -3,6 +3,7 @@
 Never here: frames and requests (channel.py, request.py), nor how slots wait for them (sync.py, gthread.py, ggevent.py).
 """
 
+import _thread
 import atexit
 import faulthandler
 import os
@@ -55,7 +56,7 @@ class Worker:
         self.sockets = []
         self.server = None
         self.reloader = None
-        self.booted = self.aborted = False
+        self.booted = self.aborted = self.asked_to_quit = False
         self.alive = True
         self.nr = 0
         self.max_requests = sys.maxsize
@@ -92,12 +93,17 @@ class Worker:
 
     def handle_exit(self, number, frame):
         self.alive = False
-        if not self.booted:
+        if self.booted:
+            self.loop.interrupt()
+        elif not self.asked_to_quit:  # A second signal disturbs no code that runs at exit.
+            self.asked_to_quit = True
             sys.exit(0)  # Nothing was promised to anyone yet.
-        self.loop.interrupt()
 
     def handle_quit(self, number, frame):
         self.alive = False
+        if self.asked_to_quit:
+            return
+        self.asked_to_quit = True
         if hasattr(self.loop, "quit"):
             self.loop.quit(self.quit)
         else:
@@ -116,7 +122,18 @@ class Worker:
         sys.exit(1)
 
     def handle_usr1(self, number, frame):
-        self.log.reopen_files()
+        if self.loop is not None and self.loop.waiting:
+            self.reopen_files()
+        else:
+            # This very thread may be writing a line, in code that cannot be entered twice. Another one waits for its end.
+            _thread.start_new_thread(self.reopen_files, ())
+
+    def reopen_files(self):
+        try:
+            self.log.reopen_files()
+        except OSError:
+            # The old files go on; a log is no reason to disturb a request.
+            self.log.error("Cannot open the log files again", exc_info=True)
 
     def handle_nothing(self, number, frame):
         """Leaves the worker as it is."""

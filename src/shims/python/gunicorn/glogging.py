@@ -257,8 +257,9 @@ class Logger:
         for handler in file_handlers():
             with lock_of(handler):
                 if handler.stream:
+                    new = handler._open()  # First: if it fails, the old one goes on.
                     handler.stream.close()
-                    handler.stream = handler._open()
+                    handler.stream = new
 
     def close_on_exec(self):
         for handler in file_handlers():
