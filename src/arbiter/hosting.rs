@@ -264,7 +264,7 @@ impl Arbiter {
             return;
         };
         let number = match step {
-            Step::TellRetire => return,
+            Step::TellRetire | Step::RepeatStop => return,
             Step::SendStop | Step::SendAbort => signals::TERM,
             Step::SendKill => signals::KILL,
         };

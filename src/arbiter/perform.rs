@@ -336,7 +336,11 @@ impl Arbiter {
         }
         let (number, sent) = match step {
             Step::TellRetire => return self.tell_front_of(id, &ToFront::Retire { worker: id }),
-            Step::SendStop => {
+            // Python code acts on a signal between two of its instructions. One that comes between the last of them and
+            // the wait for a request is not acted on before the next request, which a worker that leaves never gets.
+            // Other programs may take a second signal for a stronger one.
+            Step::RepeatStop if !worker.is_raw || worker.board.is_busy() => return,
+            Step::SendStop | Step::RepeatStop => {
                 let number = stop_signal().unwrap_or(signals::TERM);
                 (number, process::signal(pid, number))
             }

@@ -248,16 +248,20 @@ impl World {
         let Some(process) = self.workers.get_mut(&worker) else {
             panic!("seed {seed}: {step:?} to {worker:?}, which is gone");
         };
-        // The ladder: never a step back, and none twice.
+        // The ladder: never a step back, and none twice but a repeated stop.
         let rank = |step: &Step| match step {
             Step::TellRetire => 0,
             Step::SendStop => 1,
-            Step::SendAbort => 2,
-            Step::SendKill => 3,
+            Step::RepeatStop => 2,
+            Step::SendAbort => 3,
+            Step::SendKill => 4,
         };
         let last = process.told.last();
         assert!(
-            last.is_none_or(|last| rank(last) < rank(&step)),
+            match (last, step) {
+                (last, Step::RepeatStop) => matches!(last, Some(Step::SendStop | Step::RepeatStop)),
+                (last, step) => last.is_none_or(|last| rank(last) < rank(&step)),
+            },
             "seed {seed}: {step:?} after {:?} for {worker:?}",
             process.told
         );
@@ -270,7 +274,7 @@ impl World {
                 }
                 return;
             }
-            Step::SendStop => (self.random.within(1000), Death::Code(0)),
+            Step::SendStop | Step::RepeatStop => (self.random.within(1000), Death::Code(0)),
             Step::SendAbort => (self.random.within(1000), Death::Signal),
             Step::SendKill => (self.random.within(100), Death::Signal),
         };

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// Time between asking a worker to leave and killing its process group, unless more was promised.
 pub const KILL_AFTER: Duration = Duration::from_secs(2);
 
+/// Time after which a worker that was asked to leave and has not is asked again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Why a worker is made to leave; ends up in the log and in its exit cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -78,6 +81,8 @@ pub enum State {
     Stopping {
         /// When it is killed.
         until: Instant,
+        /// When it is asked again.
+        again: Instant,
     },
     /// Was sent SIGABRT, so that it can say where it hung.
     Aborting {
@@ -118,6 +123,8 @@ pub enum Step {
     TellRetire,
     /// Send its stop signal.
     SendStop,
+    /// Send it once more, if it can have missed the first.
+    RepeatStop,
     /// Send SIGABRT.
     SendAbort,
     /// Send SIGKILL to its process group.
@@ -131,7 +138,8 @@ impl State {
         match self {
             Self::Booting { until } => until,
             Self::Ready { .. } | Self::Killed => None,
-            Self::Retiring { until } | Self::Stopping { until } | Self::Aborting { until } => Some(until),
+            Self::Retiring { until } | Self::Aborting { until } => Some(until),
+            Self::Stopping { until, again } => Some(until.min(again)),
         }
     }
 
@@ -144,7 +152,8 @@ impl State {
     /// The next state and what to do; the table of everything that can happen to a worker.
     #[must_use]
     pub fn next(self, event: Event, now: Instant) -> (Self, Option<Step>) {
-        let stop = |until: Instant| (Self::Stopping { until }, Some(Step::SendStop));
+        let again = now + ASK_AGAIN;
+        let stop = |until: Instant| (Self::Stopping { until, again }, Some(Step::SendStop));
         let kill = (Self::Killed, Some(Step::SendKill));
         let abort = |until: Instant| (Self::Aborting { until }, Some(Step::SendAbort));
         let soon = now + KILL_AFTER;
@@ -169,12 +178,15 @@ impl State {
                 (Self::Retiring { until }, None)
             }
 
-            // The same for a second stop; the signal is not repeated.
-            (Self::Stopping { until }, Event::Stop { until: sooner }) => {
+            // The same for a second stop; the signal is repeated by time alone.
+            (Self::Stopping { until, again }, Event::Stop { until: sooner }) => {
                 let until = until.min(sooner);
-                (Self::Stopping { until }, None)
+                (Self::Stopping { until, again }, None)
             }
-            (Self::Stopping { until }, Event::Tick) if until <= now => kill,
+            (Self::Stopping { until, .. }, Event::Tick) if until <= now => kill,
+            (Self::Stopping { until, again: due }, Event::Tick) if due <= now => {
+                (Self::Stopping { until, again }, Some(Step::RepeatStop))
+            }
             (Self::Aborting { until }, Event::Tick) if until <= now => kill,
 
             // Nothing is due yet.
@@ -217,9 +229,16 @@ mod tests {
         let (state, step) = state.next(Event::Retire { until }, start);
         assert_eq!(step, Some(Step::TellRetire));
         let (state, step) = state.next(Event::Drained, start + Duration::from_secs(1));
-        assert_eq!((state, step), (State::Stopping { until }, Some(Step::SendStop)));
-        let (state, step) = state.next(Event::Tick, until - Duration::from_millis(1));
-        assert_eq!((state, step), (State::Stopping { until }, None));
+        let again = start + Duration::from_secs(1) + ASK_AGAIN;
+        assert_eq!((state, step), (State::Stopping { until, again }, Some(Step::SendStop)));
+        assert_eq!(state.next(Event::Tick, again - Duration::from_millis(1)), (state, None));
+        assert_eq!(state.deadline(), Some(again));
+        let (state, step) = state.next(Event::Tick, again);
+        let again = again + ASK_AGAIN;
+        assert_eq!(
+            (state, step),
+            (State::Stopping { until, again }, Some(Step::RepeatStop))
+        );
         assert_eq!(state.next(Event::Tick, until), (State::Killed, Some(Step::SendKill)));
     }
 
@@ -229,10 +248,11 @@ mod tests {
         let until = start + Duration::from_secs(30);
         let (state, step) = State::Retiring { until }.next(Event::Drained, until);
         assert_eq!(step, Some(Step::SendStop));
-        assert_eq!(state.deadline(), Some(until + KILL_AFTER));
+        let (late, again) = (until + KILL_AFTER, until + ASK_AGAIN);
+        assert_eq!(state, State::Stopping { until: late, again });
         let (state, step) = State::Retiring { until }.next(Event::Tick, until);
         assert_eq!(step, Some(Step::SendStop));
-        assert_eq!(state.deadline(), Some(until + KILL_AFTER));
+        assert_eq!(state, State::Stopping { until: late, again });
     }
 
     #[test]
@@ -270,7 +290,8 @@ mod tests {
     fn promised_times_only_get_shorter() {
         let start = origin();
         let (near, far) = (start + Duration::from_secs(1), start + Duration::from_secs(9));
-        let stopping = State::Stopping { until: near };
+        let again = start + ASK_AGAIN;
+        let stopping = State::Stopping { until: near, again };
         assert_eq!(stopping.next(Event::Stop { until: far }, start), (stopping, None));
         let retiring = State::Retiring { until: far };
         let (state, step) = retiring.next(Event::Retire { until: near }, start);

@@ -53,6 +53,16 @@ fn a_process_that_ends_in_a_handler() {
 }
 
 #[test]
+fn a_stop_that_an_idle_worker_missed_is_said_again() {
+    // Signal handlers can only be set by the main thread, which runs no request with threads.
+    for class in [&[][..], &["-k", "gevent"]] {
+        let server = start(class, &["--graceful-timeout", "1000"], &[]);
+        assert_eq!(server.get("/deaf-once").status, 200);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_handler_that_never_ends_is_ended() {
     for class in CLASSES {
         for target in ["/sleep", "/spin", "/regular-expression", "/pause"] {

@@ -186,7 +186,10 @@ fn silence_and_nonsense_while_booting_count_as_failed_boots() {
     let actions = stage.after(10 * SECOND);
     assert_eq!(actions, [step(1, Step::SendAbort, Why::BootTimeout), spawn(2, 1)]);
     stage.give(Input::WorkerFaulty(WorkerId(2)));
-    assert_eq!(stage.after(SECOND), [spawn(3, 1)]);
+    assert_eq!(
+        stage.after(SECOND),
+        [step(2, Step::RepeatStop, Why::Faulty), spawn(3, 1)]
+    );
     let actions = stage.give(Input::WorkerFaulty(WorkerId(3)));
     assert_eq!(actions[1], Action::CloseListeners);
 

@@ -56,6 +56,12 @@ def stop_soon(start_response):
     return b"stopping\n"
 
 
+def deaf_once(start_response):
+    """The next SIGTERM is not acted on, as one that comes in the instant before a wait for a request."""
+    act = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, act))
+
+
 def pause_in_c(start_response):
     """A wait in C that begins again after each signal."""
     library = ctypes.PyDLL(None)
@@ -84,6 +90,7 @@ ACTS = {
     "/spin": lambda start_response: all(True for _ in iter(int, 1)),
     "/regular-expression": regular_expression,
     "/pause": pause_in_c,
+    "/deaf-once": deaf_once,
     "/recursion": lambda start_response: ACTS["/recursion"](start_response),
     "/memory": lambda start_response: bytearray(1 << 60),
     "/close-descriptors": lambda start_response: os.closerange(3, 100),
