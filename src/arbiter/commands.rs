@@ -254,7 +254,7 @@ fn show_settings(generation: &Generation, passed: &[Bind]) -> Value {
     if let Some(pool) = config.pools.first() {
         let theirs = match &pool.program {
             Program::Wsgi(wsgi) => serde_json::from_str(&wsgi.cfg).unwrap_or_default(),
-            Program::Exec(_) | Program::Connect(_) => json!({
+            Program::Exec(_) | Program::Connect(_) | Program::Scripts => json!({
                 "workers": pool.workers,
                 "threads": pool.threads,
                 "timeout": seconds(pool.timeout),

@@ -83,7 +83,9 @@ impl Generation {
     pub(super) fn terms(&self) -> Terms {
         let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
             workers: match &pool.program {
-                Program::Exec(_) | Program::Wsgi(_) => usize::try_from(pool.workers).unwrap_or(usize::MAX),
+                Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
+                    usize::try_from(pool.workers).unwrap_or(usize::MAX)
+                }
                 Program::Connect(_) => 0,
             },
             boot_timeout: pool.boot_timeout,
@@ -123,6 +125,7 @@ impl Generation {
         let name = |program: &Program| match program {
             Program::Exec(words) => words.first().cloned().unwrap_or_default(),
             Program::Connect(_) => "connect".to_owned(),
+            Program::Scripts => "cgi".to_owned(),
             Program::Wsgi(wsgi) => wsgi.worker_class.name().to_owned(),
         };
         let names: Vec<_> = self.config.pools.iter().map(|pool| name(&pool.program)).collect();

@@ -119,13 +119,14 @@ impl SpawnError {
 pub(super) fn protocol_of(pool: &Pool) -> Protocol {
     match pool.protocol {
         WorkerProtocol::FastCgi => Protocol::FastCgi,
-        WorkerProtocol::Pipe => Protocol::Pipe,
+        // The runner is a pipe worker.
+        WorkerProtocol::Pipe | WorkerProtocol::Cgi => Protocol::Pipe,
         WorkerProtocol::Auto if pool.pipe_stdio => Protocol::Pipe,
         WorkerProtocol::Auto => match &pool.program {
             Program::Exec(words) if is_fastcgi_name(words) => Protocol::FastCgi,
             Program::Exec(_) => Protocol::Auto,
             Program::Connect(_) => Protocol::FastCgi,
-            Program::Wsgi(_) => Protocol::Pipe,
+            Program::Wsgi(_) | Program::Scripts => Protocol::Pipe,
         },
     }
 }
@@ -221,7 +222,7 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         Program::Exec(words) => words.iter().map(OsString::from).collect(),
         Program::Wsgi(wsgi) => super::python::arguments(&wsgi.python),
         // Nothing is started for servers that others run.
-        Program::Connect(_) => Vec::new(),
+        Program::Connect(_) | Program::Scripts => Vec::new(),
     };
     let stdout = io::stdout();
     let mut descriptors = descriptors(order.pool, theirs, order.null);

@@ -1,5 +1,5 @@
-//! Plain types shared by every layer: message heads, identifiers, units, exit codes, who is to blame, and where is
-//! reported to.
+//! Plain types shared by every layer: message heads, identifiers, units, sites, exit codes, who is to blame, and where
+//! is reported to.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
 
@@ -9,6 +9,7 @@ pub mod ids;
 pub mod level;
 pub mod message;
 pub mod reporting;
+pub mod site;
 pub mod units;
 
 /// What SERVER_SOFTWARE says to apps (RFC 3875 §4.1.17).

@@ -30,6 +30,7 @@ pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
 
+use crate::base::site::Site;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub enum WorkerProtocol {
     FastCgi,
     /// The pipe protocol.
     Pipe,
+    /// A process for each request, started by our runner (RFC 3875).
+    Cgi,
 }
 
 /// Where an existing FastCGI server listens.
@@ -105,6 +108,8 @@ pub enum Program {
     Connect(Vec<Upstream>),
     /// A WSGI app, served by our own workers in Python.
     Wsgi(Wsgi),
+    /// Whatever script a request names, run by our own runner.
+    Scripts,
 }
 
 /// How a worker in Python runs requests.
@@ -378,4 +383,6 @@ pub struct Config {
     pub logs: Logs,
     /// The pools.
     pub pools: Vec<Pool>,
+    /// The sites. The first without hosts is the default site; without one, requests for other hosts get 404.
+    pub sites: Vec<Site>,
 }

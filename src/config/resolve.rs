@@ -9,6 +9,7 @@ use super::{
     AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Pool, Process, Program, ProxyProtocol, Trust,
     Upstream, WorkerProtocol,
 };
+use crate::base::site::{Act, PathMatch, Route, Site};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +82,18 @@ pub(super) fn resolve(
         http,
         logs,
         pools: vec![pool],
+        sites: vec![Site {
+            name: "default".to_owned(),
+            routes: vec![Route {
+                path: PathMatch::Prefix("/".to_owned()),
+                suffixes: Vec::new(),
+                act: Act::App {
+                    pool: 0,
+                    script_name: String::new(),
+                },
+            }],
+            ..Site::default()
+        }],
     }
 }
 
@@ -621,7 +634,7 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 fn file_name(program: &Program) -> Option<&str> {
     match program {
         Program::Exec(words) => Path::new(words.first()?).file_name()?.to_str(),
-        Program::Connect(_) | Program::Wsgi(_) => None,
+        Program::Connect(_) | Program::Wsgi(_) | Program::Scripts => None,
     }
 }
 

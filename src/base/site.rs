@@ -1,0 +1,115 @@
+//! Sites: what is served to requests for some hosts, by paths. Made by the configuration, read by routing.
+//!
+//! Never here: which route a path takes (`plan::route`), texts of a configuration (`config`).
+
+use std::path::PathBuf;
+
+/// What is served to requests for some hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// For logs and complaints: its first host, or `default`.
+    pub name: String,
+    /// Whose requests it serves; empty = those that no other site serves.
+    pub hosts: Vec<Host>,
+    /// The directory that paths name files in; absolute, without a slash at the end.
+    pub root: Option<PathBuf>,
+    /// Names that are looked for in a directory, in this order.
+    pub index: Vec<String>,
+    /// Which symbolic links are followed.
+    pub symlinks: Symlinks,
+    /// The first that matches counts. If none does: 404.
+    pub routes: Vec<Route>,
+    /// What is sent instead of our own pages: a status, and the path of a file.
+    pub pages: Vec<(u16, PathBuf)>,
+}
+
+/// Which hosts a site serves. Texts are in lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// `shop.example`
+    Exact(String),
+    /// `*.shop.example`, kept as `.shop.example`: every name below, not the name itself.
+    Below(String),
+}
+
+/// Which symbolic links are followed below a root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Those that stay in the root.
+    Inside,
+    /// Those, and links out of it that belong to the owner of what they lead to.
+    #[default]
+    Owner,
+    /// All.
+    Follow,
+}
+
+/// One rule of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which paths it is for.
+    pub path: PathMatch,
+    /// Endings of the file that the path names, such as `.php`; empty = any path. Compared without regard to case, so
+    /// that `A.PHP` is not sent as text.
+    pub suffixes: Vec<String>,
+    /// What serves them.
+    pub act: Act,
+}
+
+/// Which paths a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Everything at and below: `/api` and `/api/` match `/api` and `/api/x`, not `/apis`. `/` matches everything.
+    Prefix(String),
+    /// This path only.
+    Exact(String),
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// An app gets the request.
+    App {
+        /// Its pool, by its place in the configuration.
+        pool: usize,
+        /// The part of the path that is the app's SCRIPT_NAME; the rest is its PATH_INFO.
+        script_name: String,
+    },
+    /// The file that the path names is run as a script. A path that names none goes to the next route.
+    Script {
+        /// The pool that runs it, by its place in the configuration.
+        pool: usize,
+    },
+    /// Scripts cannot be run, for a reason that is logged: 500. Their source must not be sent.
+    NoScript {
+        /// For the log: what is missing, and what to do.
+        why: String,
+    },
+    /// A file is sent.
+    Files {
+        /// What serves paths that name no file; `None` = 404.
+        fallback: Option<Fallback>,
+    },
+    /// The client is sent elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// A URI, or a path of this site. `$uri` in it stands for path and query as sent.
+        to: String,
+    },
+    /// A page of ours.
+    Refuse {
+        /// Its status: 400 to 599.
+        status: u16,
+    },
+}
+
+/// What serves paths that name no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// A front controller, by its path below the root: `/index.php`. PATH_INFO is empty then, as with nginx's
+    /// `try_files`; REQUEST_URI has what the client asked for.
+    Path(String),
+    /// An app.
+    Pool(usize),
+}
