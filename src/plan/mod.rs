@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod generation;
 pub mod pacing;
 pub mod pool;
+pub mod route;
 pub mod timers;
 pub mod worker;
 
