@@ -81,21 +81,25 @@ impl Generation {
 
     /// What a plan needs to know of it.
     pub(super) fn terms(&self) -> Terms {
+        let workers = |pool: &crate::config::Pool| match &pool.program {
+            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
+                usize::try_from(pool.workers).unwrap_or(usize::MAX)
+            }
+            Program::Connect(_) => 0,
+        };
         let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
-            workers: match &pool.program {
-                Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
-                    usize::try_from(pool.workers).unwrap_or(usize::MAX)
-                }
-                Program::Connect(_) => 0,
-            },
+            workers: workers(pool),
+            most: workers(pool),
             boot_timeout: pool.boot_timeout,
             is_probing: state.protocol == Protocol::Auto,
             // `reload`, and hooks that set `worker.alive`.
             may_leave: matches!(pool.program, Program::Wsgi(_)),
+            is_vital: self.config.pools.len() == 1,
         });
         Terms {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
+            most_workers: usize::MAX,
         }
     }
 

@@ -8,6 +8,7 @@
 )]
 
 pub mod arbiter;
+pub mod demand;
 pub mod dispatch;
 pub mod generation;
 pub mod pacing;
