@@ -19,3 +19,4 @@ pub mod remote;
 pub mod signals;
 pub mod socket;
 pub mod title;
+pub mod tree;
