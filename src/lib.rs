@@ -3,8 +3,8 @@
 //! Codecs translate, plans decide, shells act.
 //!
 //! - [`base`]: plain shared types
-//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`control`],
-//!   [`command`]
+//! - codecs, bytes to events and back: [`http1`], [`fastcgi`], [`pipe`], [`cgi`], [`proxy`], [`files`],
+//!   [`control`], [`command`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
 //! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`commander`]
@@ -19,6 +19,7 @@ pub mod commander;
 pub mod config;
 pub mod control;
 pub mod fastcgi;
+pub mod files;
 pub mod front;
 pub mod http1;
 pub mod logging;
