@@ -3,7 +3,7 @@
 use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
-use crate::config::{AccessLog, Config, Loaded, Program, Reloader};
+use crate::config::{AccessLog, Config, Loaded, Pool, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -81,15 +81,13 @@ impl Generation {
 
     /// What a plan needs to know of it.
     pub(super) fn terms(&self) -> Terms {
-        let workers = |pool: &crate::config::Pool| match &pool.program {
-            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
-                usize::try_from(pool.workers).unwrap_or(usize::MAX)
-            }
+        let size = |pool: &Pool, workers: u32| match &pool.program {
+            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => usize::try_from(workers).unwrap_or(usize::MAX),
             Program::Connect(_) => 0,
         };
         let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
-            workers: workers(pool),
-            most: workers(pool),
+            workers: size(pool, pool.workers_min),
+            most: size(pool, pool.workers),
             boot_timeout: pool.boot_timeout,
             is_probing: state.protocol == Protocol::Auto,
             // `reload`, and hooks that set `worker.alive`.

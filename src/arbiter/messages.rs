@@ -95,6 +95,11 @@ impl Arbiter {
                 }
                 Input::WorkerFaulty(worker)
             }
+            ToArbiter::Demand { pool, workers } => Input::Demand {
+                front: id,
+                pool,
+                workers: usize::try_from(workers).unwrap_or(usize::MAX),
+            },
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");

@@ -211,6 +211,10 @@ pub struct Pool {
     pub pipe_stdio: bool,
     /// Processes wanted (for `connect`: connections per server).
     pub workers: u32,
+    /// Processes that run even with nothing to do; at most `workers`.
+    pub workers_min: u32,
+    /// Idle time after which one beyond `workers_min` stops.
+    pub idle: Option<Duration>,
     /// Requests at once per worker, unless it says otherwise when ready.
     pub threads: u16,
     /// Time for the app to answer; `None` = off. Every duration below: `None` = off.

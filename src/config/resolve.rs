@@ -452,6 +452,8 @@ impl Resolver<'_> {
             protocol,
             pipe_stdio: values.flag("pipe_stdio"),
             workers: u32::try_from(values.number("workers")).unwrap_or(u32::MAX),
+            workers_min: u32::try_from(values.number("workers")).unwrap_or(u32::MAX),
+            idle: None,
             threads: slots,
             timeout: self.time("timeout"),
             boot_timeout: self.time("boot_timeout"),

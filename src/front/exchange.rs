@@ -4,6 +4,7 @@
 //! client drains the buffers after the worker has ended).
 
 use super::event_loop::Front;
+use super::routing::{Own, Script};
 use super::spool::{Body, Spool};
 use super::tokens::Key;
 use crate::base::ids::RequestId;
@@ -50,7 +51,16 @@ pub(super) struct Exchange {
     /// Its own place, under which its timer runs.
     pub(super) slot: usize,
     pub(super) client: Option<Key>,
+    /// Its site, by its place in the configuration.
+    pub(super) site: usize,
+    /// What serves it, unless `own` does.
     pub(super) pool: usize,
+    /// Bytes of its decoded path that are the app's SCRIPT_NAME.
+    pub(super) mount: usize,
+    /// The script that its path names.
+    pub(super) script: Option<Box<Script>>,
+    /// We answer it ourselves.
+    pub(super) own: Option<Own>,
     pub(super) id: RequestId,
     pub(super) head: RequestHead,
     pub(super) https: bool,
@@ -128,7 +138,11 @@ impl Exchange {
         Self {
             slot: 0,
             client: None,
+            site: 0,
             pool: 0,
+            mount: 0,
+            script: None,
+            own: None,
             id: RequestId::from_seed(0),
             head: RequestHead::default(),
             https: false,
@@ -361,7 +375,12 @@ impl Front {
         exchange.held = page;
         exchange.spool = Spool::default();
         exchange.length = None;
-        let length = BodyLength::Known(exchange.held.len() as u64);
+        if let Some((file, length, content_type)) = self.page(exchange.site, status) {
+            exchange.held.clear();
+            exchange.response.set(b"Content-Type", content_type.as_bytes());
+            exchange.spool.push_file(file, 0, length);
+        }
+        let length = BodyLength::Known(exchange.held.len() as u64 + exchange.spool.len());
         self.commit(exchange, length);
     }
 }

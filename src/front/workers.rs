@@ -10,6 +10,7 @@ use crate::base::level::Level;
 use crate::config::{self, Upstream};
 use crate::control::{Protocol, Ready, ToArbiter};
 use crate::pipe::{FrontConn, frame};
+use crate::plan::demand::{self, Demand};
 use crate::plan::dispatch::{self, Dispatch};
 use crate::sys::board::Board;
 use std::path::PathBuf;
@@ -156,6 +157,9 @@ impl Worker {
     }
 }
 
+/// How long workers are kept that nothing needs, unless it is configured.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// One pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -163,6 +167,8 @@ pub(super) struct Pool {
     /// It runs a WSGI app by our own shim: requests carry the environ of PEP 3333, and output goes to the log as it is.
     pub(super) is_wsgi: bool,
     pub(super) dispatch: Dispatch,
+    /// How many workers it needs, if its size follows its requests.
+    pub(super) demand: Option<Demand>,
     pub(super) queue: Option<Queue>,
     /// Exchanges by wire number, for the pipe protocol.
     wires: Vec<Option<Key>>,
@@ -176,16 +182,28 @@ pub(super) struct Pool {
 const WIRES: u16 = 0x3fff;
 
 impl Pool {
-    pub(super) fn new(config: config::Pool) -> Self {
+    pub(super) fn new(config: config::Pool, now: Instant) -> Self {
+        let size = |workers: u32| usize::try_from(workers).unwrap_or(usize::MAX);
+        let demand = Demand::new(
+            demand::Policy {
+                min: size(config.workers_min),
+                max: size(config.workers),
+                slots: usize::from(config.threads),
+                idle: config.idle.unwrap_or(IDLE),
+            },
+            now,
+        );
         let policy = dispatch::Policy {
             max_queue: config.max_queue,
             queue_timeout: config.queue_timeout,
-            lookahead: config.lookahead,
+            // What waits in the socket does not say since when.
+            lookahead: if demand.is_some() { 0 } else { config.lookahead },
         };
         Self {
             is_wsgi: matches!(config.program, config::Program::Wsgi(_)),
             config,
             dispatch: Dispatch::new(policy),
+            demand,
             queue: None,
             wires: Vec::new(),
             next_wire: 0,

@@ -64,6 +64,15 @@ fn without_port(host: &[u8]) -> &[u8] {
     }
 }
 
+/// Whether the first pool serves every request at the root of its paths, so that nothing has to be decided.
+#[must_use]
+pub fn is_plain(sites: &[Site]) -> bool {
+    let [site] = sites else { return false };
+    let [route] = site.routes.as_slice() else { return false };
+    let is_app = matches!(&route.act, Act::App { pool: 0, script_name } if script_name.is_empty());
+    is_app && site.hosts.is_empty() && route.suffixes.is_empty() && route.path == PathMatch::Prefix("/".to_owned())
+}
+
 /// What a name stands for below a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
