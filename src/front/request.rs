@@ -193,7 +193,7 @@ impl Front {
                 path_info,
                 ..vars::Script::default()
             },
-            pass_auth: true,
+            pass_auth: pool.is_none_or(|pool| pool.config.passes_auth()),
             request_id,
             server_software: SERVER_SOFTWARE,
             params,
@@ -307,7 +307,7 @@ impl Front {
         self.answer_error(key, client, status, reason)
     }
 
-    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+    pub(super) fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
         let key = self.exchanges.insert(exchange);
         if let Some(exchange) = self.exchanges.get_mut(key) {
             exchange.slot = key.place();
