@@ -30,7 +30,7 @@ pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
-pub use scripts::{OnAbort, RunnerOrder, ScriptLimits, Scripts, Strays};
+pub use scripts::{OnAbort, RUNNER_VARIABLE, RunnerOrder, ScriptLimits, Scripts, Strays};
 
 use crate::base::site::Site;
 use std::net::{IpAddr, SocketAddr};

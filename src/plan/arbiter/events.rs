@@ -249,17 +249,26 @@ impl Plan {
 
     pub(super) fn worker_gone(&mut self, now: Instant, id: WorkerId, death: Death, out: &mut Vec<Action>) {
         let may_leave = self.pool_of(id).is_some_and(|pool| pool.policy().may_leave);
+        let probing = self.pool_of(id).filter(|pool| pool.policy().is_probing);
+        let surplus = probing.filter(|_| death == Death::NotAWorker);
+        let surplus = surplus.map(|pool| pool.shrink_to_one(id));
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
         if !worker.state.is_staying() {
             return;
         }
+        if let Some(surplus) = surplus {
+            for other in surplus {
+                self.retire(now, other, Why::Scaled, out);
+            }
+            return self.vacate(now, id, worker, None, out);
+        }
         if matches!(worker.state, State::Booting { .. }) {
             let (verdict, is_final) = match death {
                 Death::Code(4) => (Verdict::AppFailedToLoad, true),
-                Death::Code(3) | Death::Impossible | Death::NotAWorker => (Verdict::WorkerFailedToBoot, true),
-                Death::Code(_) | Death::Signal | Death::NotStarted => (Verdict::WorkerFailedToBoot, false),
+                Death::Code(3) | Death::Impossible => (Verdict::WorkerFailedToBoot, true),
+                Death::Code(_) | Death::Signal | Death::NotStarted | Death::NotAWorker => (Verdict::WorkerFailedToBoot, false),
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }
