@@ -146,7 +146,7 @@ impl RunnerOrder {
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut order = Self::default();
-        for line in text.lines() {
+        for line in text.split_terminator('\n') {
             let (name, value) = line.split_once(' ')?;
             let value = unescape(value);
             match name {

@@ -249,17 +249,19 @@ impl Plan {
 
     pub(super) fn worker_gone(&mut self, now: Instant, id: WorkerId, death: Death, out: &mut Vec<Action>) {
         let may_leave = self.pool_of(id).is_some_and(|pool| pool.policy().may_leave);
-        let probing = self.pool_of(id).filter(|pool| pool.policy().is_probing);
-        let surplus = probing.filter(|_| death == Death::NotAWorker);
-        let surplus = surplus.map(|pool| pool.shrink_to_one(id));
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
         if !worker.state.is_staying() {
             return;
         }
-        if let Some(surplus) = surplus {
-            for other in surplus {
+        let pool = self
+            .find_generation(worker.generation)
+            .and_then(|one| one.pools.get_mut(worker.pool));
+        if death == Death::NotAWorker
+            && let Some(pool) = pool.filter(|pool| pool.policy().is_probing)
+        {
+            for other in pool.shrink_to_one(id) {
                 self.retire(now, other, Why::Scaled, out);
             }
             return self.vacate(now, id, worker, None, out);
