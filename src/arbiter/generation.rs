@@ -44,6 +44,8 @@ pub(super) struct PoolState {
     pub(super) queue: Option<Queue>,
     /// How its workers are spoken to, as far as is known.
     pub(super) protocol: Protocol,
+    /// Its worker runs CGI scripts: as configured, or as was found out.
+    pub(super) is_cgi: bool,
     /// What to do about workers that do not become ready was said: once is enough.
     pub(super) is_advised: bool,
 }
@@ -81,13 +83,15 @@ impl Generation {
 
     /// What a plan needs to know of it.
     pub(super) fn terms(&self) -> Terms {
-        let size = |pool: &Pool, workers: u32| match &pool.program {
+        let size = |pool: &Pool, state: &PoolState, workers: u32| match &pool.program {
+            // One process runs all scripts; `workers` of them at once.
+            _ if state.is_cgi => usize::from(workers > 0),
             Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => usize::try_from(workers).unwrap_or(usize::MAX),
             Program::Connect(_) => 0,
         };
         let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
-            workers: size(pool, pool.workers_min),
-            most: size(pool, pool.workers),
+            workers: size(pool, state, pool.workers_min),
+            most: size(pool, state, pool.workers),
             boot_timeout: pool.boot_timeout,
             is_probing: state.protocol == Protocol::Auto,
             // `reload`, and hooks that set `worker.alive`.
@@ -138,7 +142,8 @@ impl Generation {
 impl PoolState {
     fn new(pool: &crate::config::Pool) -> io::Result<Self> {
         let protocol = spawn::protocol_of(pool);
-        let queue = if spawn::may_pull(pool, protocol) {
+        let is_cgi = spawn::is_cgi(pool);
+        let queue = if spawn::has_queue(pool, protocol, is_cgi) {
             let (send, receive) = socket::packet_pair()?;
             // What does not fit waits in the front; this only makes that rare.
             socket::enlarge_send_buffer(&send, QUEUE_BUFFER);
@@ -149,6 +154,7 @@ impl PoolState {
         Ok(Self {
             queue,
             protocol,
+            is_cgi,
             is_advised: false,
         })
     }

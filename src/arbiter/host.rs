@@ -166,6 +166,7 @@ impl Host {
             identity: None,
             umask: None,
             no_new_privileges: false,
+            own_session: false,
             many_descriptors: false,
         })
         .map_err(|error: LaunchError| super::generation::chain(&error))?;

@@ -19,6 +19,7 @@ pub mod problem;
 mod program;
 pub mod reference;
 mod resolve;
+mod scripts;
 pub mod settings;
 mod table;
 mod wsgi;
@@ -29,6 +30,7 @@ pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
+pub use scripts::{OnAbort, RUNNER_VARIABLE, RunnerOrder, ScriptLimits, Scripts, Strays};
 
 use crate::base::site::Site;
 use std::net::{IpAddr, SocketAddr};
@@ -243,6 +245,8 @@ pub struct Pool {
     pub stream_request: bool,
     /// The signal that asks a worker to stop after its current work (`SIGTERM`).
     pub stop_signal: i32,
+    /// How its CGI scripts are run.
+    pub scripts: Scripts,
 }
 
 /// Rules and limits of the HTTP front. 0 in the file or on the command line = unlimited, where it says so.

@@ -468,6 +468,7 @@ impl Resolver<'_> {
             env,
             stream_request: values.flag("stream_request"),
             stop_signal,
+            scripts: self.scripts(),
         };
         pool.params = self.pairs("param");
         pool
@@ -579,6 +580,10 @@ impl Resolver<'_> {
         let asked = self.values.text("protocol").to_owned();
         let stdio = self.values.flag("pipe_stdio");
         let is_server = matches!(program, Program::Connect(_));
+        if asked == "cgi" {
+            self.check_cgi(program);
+            return WorkerProtocol::Cgi;
+        }
         match (asked.as_str(), is_server, stdio) {
             ("pipe", true, _) => {
                 self.refuse(

@@ -15,6 +15,8 @@ pub enum Section {
     Sockets,
     /// What is run.
     App,
+    /// How CGI scripts are run.
+    Scripts,
     /// How many run, and for how long.
     Workers,
     /// Times after which something gives up.
@@ -33,10 +35,11 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Config,
         Self::Sockets,
         Self::App,
+        Self::Scripts,
         Self::Workers,
         Self::Deadlines,
         Self::Http,
@@ -53,6 +56,7 @@ impl Section {
             Self::Config => "Configuration",
             Self::Sockets => "Listening",
             Self::App => "The app",
+            Self::Scripts => "CGI scripts",
             Self::Workers => "Workers",
             Self::Deadlines => "Deadlines",
             Self::Http => "HTTP limits and rules",

@@ -173,13 +173,14 @@ pub(super) const SETTINGS: &[Setting] = &[
               A name without a slash is looked up on the worker's PATH.\n\
               A relative path starts from `chdir`, because the program is started there.\n\
               Either `exec` or `connect` must be set."),
-    row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe"]), r#""auto""#)
+    row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe", "cgi"]), r#""auto""#)
         .flags(&["--protocol"])
         .differs("says how workers are spoken to; clients always speak HTTP")
         .because("whoever writes a program need not know the words for what it speaks")
         .doc("How workers are spoken to",
              "`auto` offers the program both a FastCGI socket on descriptor 0 and the pipe channel on descriptor 3, and sees which it uses.\n\
-              Programs named `php-cgi` or `*.fcgi` are taken for FastCGI at once."),
+              A program that prints a CGI response and exits instead is a CGI script, started for each request from then on.\n\
+              Programs named `php-cgi` or `*.fcgi` are taken for FastCGI at once, and with `cgi` nothing is tried out."),
     row(Section::App, "pipe_stdio", Kind::Flag, "false")
         .flags(&["--pipe-stdio"])
         .because("programs print to standard output by accident, and that would break the channel")
@@ -223,6 +224,53 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Hand requests over before their body is whole",
              "For apps that read the body as it arrives.\n\
               Slow uploads then hold a worker, and a broken upload reaches the app."),
+
+    // ---- CGI scripts
+    row(Section::Scripts, "strays", Kind::Choice(&["kill", "keep"]), r#""kill""#)
+        .flags(&["--strays"])
+        .because("what a script forgets would otherwise pile up until the machine is full")
+        .doc("What becomes of processes that a CGI script leaves running",
+             "`kill` ends its process group when it exits; `keep` lets them live until the pool ends.\n\
+              The log names them either way. The client waits for them in neither case."),
+    row(Section::Scripts, "on_abort", Kind::Choice(&["auto", "ignore", "close", "term"]), r#""auto""#)
+        .flags(&["--on-abort"])
+        .because("a page nobody waits for is not worth its time, and a change must not be broken off half way")
+        .doc("What becomes of a request whose client has left",
+             "`auto` ends GET, HEAD and OPTIONS, and lets other methods run on.\n\
+              `ignore` lets all run on, `close` closes the pipe that a CGI script writes to, `term` sends it SIGTERM and 2 s later SIGKILL.\n\
+              For FastCGI and pipe workers, `close` and `term` both do at once what `auto` does for GET: close the connection, or send ABORT."),
+    row(Section::Scripts, "pass_auth", Kind::Flag, "false")
+        .flags(&["--pass-auth"])
+        .because("RFC 3875 §9.2: other processes of its user can read a script's environment, passwords in it too")
+        .doc("Give CGI scripts the Authorization header",
+             "As HTTP_AUTHORIZATION, and Proxy-Authorization likewise.\n\
+              Workers of other protocols always get them."),
+    row(Section::Scripts, "rlimit_cpu", Kind::Duration { zero: "as inherited" }, r#""0s""#)
+        .flags(&["--rlimit-cpu"])
+        .because("`timeout` ends what hangs; this one ends what spins")
+        .doc("Processor time of a CGI script",
+             "It gets SIGXCPU then, and SIGKILL 2 s later. Counted in whole seconds."),
+    row(Section::Scripts, "rlimit_as", Kind::Size { zero: "as inherited" }, "0")
+        .flags(&["--rlimit-as"])
+        .because("some languages reserve far more addresses than memory")
+        .doc("Address space of each process of a CGI script", ""),
+    row(Section::Scripts, "rlimit_nofile", number("files, 0 = as inherited", 0, 1_000_000), "0")
+        .flags(&["--rlimit-nofile"])
+        .because("whoever started us has chosen one")
+        .doc("Open files of each process of a CGI script", ""),
+    row(Section::Scripts, "rlimit_nproc", number("processes, 0 = as inherited", 0, 1_000_000), "0")
+        .flags(&["--rlimit-nproc"])
+        .because("the kernel counts all processes of the user, so that only one who runs nothing else can be limited well")
+        .doc("Processes of the user of CGI scripts",
+             "It does not bind root."),
+    row(Section::Scripts, "rlimit_fsize", Kind::Size { zero: "as inherited" }, "0")
+        .flags(&["--rlimit-fsize"])
+        .because("whoever started us has chosen one")
+        .doc("Largest file that a CGI script may write", ""),
+    row(Section::Scripts, "rlimit_core", Kind::Size { zero: "none" }, "0")
+        .flags(&["--rlimit-core"])
+        .because("core files would lie beside the scripts, for everybody to download")
+        .doc("Largest core file of a CGI script", ""),
 
     // ---- Workers
     row(Section::Workers, "workers", number("processes", 0, 4096), "1")

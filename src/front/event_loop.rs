@@ -222,7 +222,8 @@ impl Front {
     /// the arbiter by itself.
     pub(super) fn abandon(&self) {
         let workers = self.workers.keys().filter_map(|key| self.workers.get(key));
-        for worker in workers.filter(|worker| worker.pid > 1) {
+        // Those that end their requests themselves do so when their channel ends, which is now, and better than we could.
+        for worker in workers.filter(|worker| worker.pid > 1 && !worker.aborts()) {
             // A group of another user is left to its own parent-death signals.
             let _ = process::signal_group(worker.pid, signals::KILL);
         }

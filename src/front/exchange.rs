@@ -131,6 +131,10 @@ pub(super) struct Exchange {
     pub(super) notes: Vec<u8>,
     /// Process that served it, for the access log.
     pub(super) pid: i32,
+    /// Its worker was told that the answer is not wanted.
+    pub(super) aborted: bool,
+    /// And that its deadline has passed.
+    pub(super) overdue: bool,
 }
 
 impl Exchange {
@@ -183,6 +187,8 @@ impl Exchange {
             window: 0,
             notes: Vec::new(),
             pid: 0,
+            aborted: false,
+            overdue: false,
         }
     }
 
@@ -231,6 +237,8 @@ impl Exchange {
         self.may_have_run = false;
         self.body_passed = 0;
         self.credit = 0;
+        self.aborted = false;
+        self.overdue = false;
     }
 
     /// True while the request could be sent to another worker as if for the first time.

@@ -228,7 +228,7 @@ impl Front {
             https: exchange.https,
             content_length,
             script,
-            pass_auth: true,
+            pass_auth: pool.is_none_or(|pool| pool.config.passes_auth()),
             request_id,
             server_software: SERVER_SOFTWARE,
             params,
@@ -342,7 +342,7 @@ impl Front {
         self.answer_error(key, client, status, reason)
     }
 
-    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+    pub(super) fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
         let key = self.exchanges.insert(exchange);
         if let Some(exchange) = self.exchanges.get_mut(key) {
             exchange.slot = key.place();

@@ -7,7 +7,7 @@ use super::pull::Queue;
 use super::tokens::Key;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
-use crate::config::{self, Upstream};
+use crate::config::{self, Upstream, WorkerProtocol};
 use crate::control::{Protocol, Ready, ToArbiter};
 use crate::pipe::{FrontConn, frame};
 use crate::plan::demand::{self, Demand};
@@ -121,6 +121,11 @@ impl Worker {
         self.protocol == Protocol::Pipe && self.flags & frame::ready::PULL != 0
     }
 
+    /// True if it ends one request when told to, so that it need not be ended itself.
+    pub(super) fn aborts(&self) -> bool {
+        self.flows() && self.flags & frame::ready::ABORTS != 0
+    }
+
     /// True if its board says that some slot runs something.
     pub(super) fn board_busy(&self) -> bool {
         let running = |board: &Board| (0..usize::from(self.slots)).any(|slot| board.running(slot) != 0);
@@ -144,8 +149,20 @@ impl Worker {
 
     /// True if its board says that some slot runs this request.
     pub(super) fn runs(&self, wire: u16) -> bool {
-        let runs = |board: &Board| (0..usize::from(self.slots)).any(|slot| board.running(slot) == u64::from(wire));
-        self.pulls() && self.board.as_ref().is_some_and(runs)
+        self.pulls() && self.cell(wire).is_some()
+    }
+
+    /// The process that its board names for this request, if that is another than the worker.
+    pub(super) fn process_of(&self, wire: u16) -> Option<i32> {
+        let pid = i32::try_from(self.cell(wire)? >> 32).ok()?;
+        (pid > 0).then_some(pid)
+    }
+
+    /// The cell with this request's number in its lower half.
+    fn cell(&self, wire: u16) -> Option<u64> {
+        let board = self.board.as_ref()?;
+        let mut cells = (0..usize::from(self.slots)).map(|slot| board.running(slot));
+        cells.find(|cell| cell & u64::from(u32::MAX) == u64::from(wire))
     }
 
     /// Moves the count of requests in its hands, here and on its board.
@@ -184,11 +201,24 @@ const WIRES: u16 = 0x3fff;
 impl Pool {
     pub(super) fn new(config: config::Pool, now: Instant) -> Self {
         let size = |workers: u32| usize::try_from(workers).unwrap_or(usize::MAX);
+        let is_cgi = config.protocol == WorkerProtocol::Cgi;
+        // One process runs all scripts; `workers` of them at once.
+        let processes = |workers: u32| {
+            if is_cgi {
+                usize::from(workers > 0)
+            } else {
+                size(workers)
+            }
+        };
         let demand = Demand::new(
             demand::Policy {
-                min: size(config.workers_min),
-                max: size(config.workers),
-                slots: usize::from(config.threads),
+                min: processes(config.workers_min),
+                max: processes(config.workers),
+                slots: if is_cgi {
+                    size(config.workers)
+                } else {
+                    usize::from(config.threads)
+                },
                 idle: config.idle.unwrap_or(IDLE),
             },
             now,
@@ -233,6 +263,13 @@ impl Pool {
         }
     }
 
+    /// From now on the number means another exchange.
+    pub(super) fn reassign_wire(&mut self, wire: u16, exchange: Key) {
+        if let Some(place) = self.wires.get_mut(usize::from(wire)) {
+            *place = Some(exchange);
+        }
+    }
+
     /// The exchange of a number.
     pub(super) fn by_wire(&self, wire: u16) -> Option<Key> {
         *self.wires.get(usize::from(wire))?
@@ -255,6 +292,8 @@ impl Front {
         worker.flags = ready.flags;
         worker.state = State::Ready;
         let (id, pulls) = (worker.id, worker.pulls());
+        // What gives each request a process of its own does not wear out.
+        let is_worn = !worker.aborts();
         let in_flight = worker.in_flight;
         if let Some(pool) = self.pools.get_mut(worker.pool) {
             pool.dispatch.add(key.index, ready.slots, pulls && pool.queue.is_some());
@@ -262,7 +301,7 @@ impl Front {
                 pool.dispatch.occupy(key.index);
             }
             pool.dirty = true;
-            if worker.share == 0 && pool.config.max_requests > 0 {
+            if worker.share == 0 && pool.config.max_requests > 0 && is_worn {
                 worker.share = pool.config.max_requests + self.random.u64(0..=pool.config.max_requests_jitter);
             }
         }

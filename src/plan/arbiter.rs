@@ -51,7 +51,8 @@ pub enum Death {
     NotStarted,
     /// It could not be started and never will be: no such program, or no permission.
     Impossible,
-    /// It is not a worker: it answered like a plain CGI program and left.
+    /// It is not a worker: it answered like a plain CGI program and left. From now on one worker of ours takes all
+    /// requests of its pool and starts the program for each.
     NotAWorker,
 }
 

@@ -150,6 +150,22 @@ impl Pool {
         place.current.into_iter().chain(place.successor).collect()
     }
 
+    /// One worker serves the whole pool from now on, of another kind than those there are: `worker` has its only place
+    /// until it is vacated. Returns all others.
+    pub fn shrink_to_one(&mut self, worker: WorkerId) -> Vec<WorkerId> {
+        self.policy.workers = self.policy.workers.min(1);
+        self.policy.is_probing = false;
+        let before = std::mem::take(&mut self.places);
+        self.grow_to(1);
+        if let Some(place) = self.places.first_mut() {
+            place.current = Some(worker);
+        }
+        let held = before
+            .iter()
+            .flat_map(|place| place.current.into_iter().chain(place.successor));
+        held.filter(|other| *other != worker).collect()
+    }
+
     /// Fills what may be filled now: empty places, and at most one successor at a time for a spent worker.
     pub fn fill(&mut self, now: Instant, mut spawn: impl FnMut() -> WorkerId) {
         let mut may_succeed = self.places.iter().all(|place| place.successor.is_none());

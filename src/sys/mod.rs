@@ -16,6 +16,7 @@ pub mod privilege;
 pub mod process;
 pub mod process_state;
 pub mod remote;
+pub mod script;
 pub mod signals;
 pub mod socket;
 pub mod title;

@@ -258,11 +258,24 @@ impl Plan {
         if !worker.state.is_staying() {
             return;
         }
+        let pool = self
+            .find_generation(worker.generation)
+            .and_then(|one| one.pools.get_mut(worker.pool));
+        if death == Death::NotAWorker
+            && let Some(pool) = pool.filter(|pool| pool.policy().is_probing)
+        {
+            for other in pool.shrink_to_one(id) {
+                self.retire(now, other, Why::Scaled, out);
+            }
+            return self.vacate(now, id, worker, None, out);
+        }
         if matches!(worker.state, State::Booting { .. }) {
             let (verdict, is_final) = match death {
                 Death::Code(4) => (Verdict::AppFailedToLoad, true),
-                Death::Code(3) | Death::Impossible | Death::NotAWorker => (Verdict::WorkerFailedToBoot, true),
-                Death::Code(_) | Death::Signal | Death::NotStarted => (Verdict::WorkerFailedToBoot, false),
+                Death::Code(3) | Death::Impossible => (Verdict::WorkerFailedToBoot, true),
+                Death::Code(_) | Death::Signal | Death::NotStarted | Death::NotAWorker => {
+                    (Verdict::WorkerFailedToBoot, false)
+                }
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }

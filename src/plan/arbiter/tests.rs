@@ -145,7 +145,6 @@ fn gunicorns_boot_errors_halt_a_first_start() {
         (Death::Code(3), 3, Verdict::WorkerFailedToBoot),
         (Death::Code(4), 4, Verdict::AppFailedToLoad),
         (Death::Impossible, 3, Verdict::WorkerFailedToBoot),
-        (Death::NotAWorker, 3, Verdict::WorkerFailedToBoot),
     ];
     for (death, code, verdict) in cases {
         let mut stage = Stage::new(2);
@@ -180,6 +179,28 @@ fn crashes_before_anyone_was_ready_are_tried_three_times() {
     assert_eq!(stage.after(Duration::from_millis(100)), [spawn(3, 1)]);
     let actions = stage.gone(3, Death::Code(0));
     assert_eq!(actions[0], Action::CloseListeners);
+}
+
+#[test]
+fn a_program_that_is_no_worker_gets_one_that_runs_it() {
+    let mut terms = terms(3);
+    terms.pools[0].is_probing = true;
+    let mut stage = Stage::new(3);
+    stage.plan = Plan::new(&terms, 7);
+    stage.give(Input::Tick);
+    let actions = stage.gone(2, Death::NotAWorker);
+    let expected = [
+        step(1, Step::SendStop, Why::Scaled),
+        step(3, Step::SendStop, Why::Scaled),
+        spawn(4, 1),
+    ];
+    assert_eq!(actions, expected);
+    // The others end the same way, which says nothing new.
+    assert_eq!(stage.gone(1, Death::NotAWorker), []);
+    assert_eq!(stage.gone(3, Death::NotAWorker), []);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    let ready = stage.give(Input::WorkerReady(WorkerId(4)));
+    assert_eq!(ready, [Action::Serve(FrontId(1)), Action::Promoted(GenerationId(1))]);
 }
 
 #[test]
