@@ -15,6 +15,15 @@ use crate::sys::copy;
 use std::collections::VecDeque;
 use std::fs::File;
 
+/// What a worker is told when it has sent body bytes.
+enum Reply {
+    Nothing,
+    /// It may send so many more.
+    Credit(u32),
+    /// Nobody wants the response any more.
+    Abort,
+}
+
 impl Front {
     pub(super) fn fastcgi_events(
         &mut self,
@@ -176,12 +185,13 @@ impl Front {
                 }
                 pipe::Event::Data { id, data } => {
                     let last = used == bytes.len();
-                    let credit = self.pipe_data(link.worker, id, (data, last), touched);
-                    if credit > 0 {
-                        FrontConn::window(id, credit, &mut link.out.bytes);
-                        link.last_request = None;
-                        self.dirty_links.push(key);
+                    match self.pipe_data(link.worker, id, (data, last), touched) {
+                        Reply::Nothing => continue,
+                        Reply::Credit(bytes) => FrontConn::window(id, bytes, &mut link.out.bytes),
+                        Reply::Abort => FrontConn::abort(id, false, &mut link.out.bytes),
                     }
+                    link.last_request = None;
+                    self.dirty_links.push(key);
                 }
                 pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
                 pipe::Event::File { id, offset, length } => match link.fds.pop_front() {
@@ -268,28 +278,33 @@ impl Front {
         Some(exchange_key)
     }
 
-    /// Passes body bytes on (`last`: nothing that was read is behind them); the credit to give a worker that counts what it sends, if any is due.
-    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> u32 {
+    /// Passes body bytes on (`last`: nothing that was read is behind them), and says what the worker is to be told.
+    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> Reply {
         let Some(exchange_key) = self.by_wire(worker, id) else {
-            return 0;
+            return Reply::Nothing;
         };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return 0;
+            return Reply::Nothing;
         };
         self.worker_spoke(&exchange);
         self.response_data(&mut exchange, data, last);
-        let mut credit = 0;
+        let mut reply = Reply::Nothing;
+        // Said only to one that is sending, and once: its next look finds it, so that nothing gathers in the socket.
+        if exchange.client.is_none() && !exchange.told && self.workers.get(worker).is_some_and(Worker::looks) {
+            exchange.told = true;
+            reply = Reply::Abort;
+        }
         if self.workers.get(worker).is_some_and(Worker::flows) {
             exchange.credit = exchange
                 .credit
                 .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
             if exchange.credit >= frame::WINDOW / 4 && !exchange.blocked {
-                credit = std::mem::take(&mut exchange.credit);
+                reply = Reply::Credit(std::mem::take(&mut exchange.credit));
             }
         }
         self.exchanges.put(exchange_key, exchange);
         touch(touched, exchange_key);
-        credit
+        reply
     }
 
     /// Keeps variables for the access log, as far as they are bearable.

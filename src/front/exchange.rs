@@ -123,6 +123,8 @@ pub(super) struct Exchange {
     pub(super) end_sent: bool,
     /// The client must see that the response is incomplete: cut the connection.
     pub(super) cut: bool,
+    /// A worker that streams was told that nobody wants the response.
+    pub(super) told: bool,
     /// Response bytes read and not yet credited (workers with flow control).
     pub(super) credit: u32,
     /// Body bytes the worker still takes (workers with flow control).
@@ -183,6 +185,7 @@ impl Exchange {
             answered: false,
             end_sent: false,
             cut: false,
+            told: false,
             credit: 0,
             window: 0,
             notes: Vec::new(),
@@ -236,6 +239,7 @@ impl Exchange {
         self.missing_since = None;
         self.may_have_run = false;
         self.body_passed = 0;
+        self.told = false;
         self.credit = 0;
         self.aborted = false;
         self.overdue = false;

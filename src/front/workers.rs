@@ -116,6 +116,11 @@ impl Worker {
         self.protocol == Protocol::Pipe && self.flags & frame::ready::FLOW != 0
     }
 
+    /// True if it looks for ABORT between the frames of a response, and else not.
+    pub(super) fn looks(&self) -> bool {
+        self.protocol == Protocol::Pipe && !self.flows() && self.flags & frame::ready::LOOKS != 0
+    }
+
     /// True if it takes requests from the pull queue.
     pub(super) fn pulls(&self) -> bool {
         self.protocol == Protocol::Pipe && self.flags & frame::ready::PULL != 0

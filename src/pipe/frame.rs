@@ -58,6 +58,8 @@ pub mod ready {
     pub const FDS: u8 = 0x04;
     /// The worker obeys ABORT: it ends what runs that request, and nothing else.
     pub const ABORTS: u8 = 0x08;
+    /// While it sends a response in several frames, the worker looks for ABORT between them.
+    pub const LOOKS: u8 = 0x10;
 }
 
 /// Levels of LOG frames.

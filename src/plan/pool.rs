@@ -154,6 +154,8 @@ impl Pool {
     /// until it is vacated. Returns all others.
     pub fn shrink_to_one(&mut self, worker: WorkerId) -> Vec<WorkerId> {
         self.policy.workers = self.policy.workers.min(1);
+        self.policy.most = self.policy.most.min(1);
+        self.asked = 1;
         self.policy.is_probing = false;
         let before = std::mem::take(&mut self.places);
         self.grow_to(1);
