@@ -266,9 +266,7 @@ mod tests {
 
     #[test]
     fn the_table_is_in_order() {
-        for pair in USUAL.windows(2) {
-            assert!(pair[0].0 < pair[1].0, "{pair:?}");
-        }
+        assert!(USUAL.is_sorted_by(|one, next| one.0 < next.0));
         for (ending, kind) in USUAL {
             assert_eq!(usual(ending), Some(*kind));
             assert!(

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 const NOBODY: u32 = 65_534;
@@ -493,24 +494,41 @@ fn a_directory_that_is_exchanged_for_a_link_while_a_thread_looks_never_leads_out
         ground.path("root/lure"),
     );
     symlink(ground.path("beside"), &lure).unwrap();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 fs::rename(&dir, &away).unwrap();
                 fs::rename(&lure, &dir).unwrap();
                 fs::rename(&dir, &lure).unwrap();
                 fs::rename(&away, &dir).unwrap();
             }
         });
+        // A failure below must end the thread, too.
+        let _end = End(&over);
         for tree in ground.trees() {
-            for _ in 0..3000 {
-                let told = told(&tree.open_file(b"dir/inner", Symlinks::Inside));
-                assert!(["inner", "not found", "escapes"].contains(&told.as_str()), "{told}");
+            // Until it was seen in both states often enough.
+            let deadline = crate::sys::clock::now() + std::time::Duration::from_secs(30);
+            let (mut inner, mut escapes) = (0, 0);
+            while inner < 50 || escapes < 50 {
+                match told(&tree.open_file(b"dir/inner", Symlinks::Inside)).as_str() {
+                    "inner" => inner += 1,
+                    "escapes" => escapes += 1,
+                    "not found" => {}
+                    other => panic!("{other}"),
+                }
+                assert!(crate::sys::clock::now() < deadline, "{inner} {escapes}");
             }
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
