@@ -15,8 +15,12 @@ pub enum Section {
     Sockets,
     /// What is run.
     App,
+    /// Which files and scripts are served.
+    Sites,
     /// How many run, and for how long.
     Workers,
+    /// What workers may do and take.
+    Rights,
     /// Times after which something gives up.
     Deadlines,
     /// HTTP limits and rules.
@@ -33,11 +37,13 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Config,
         Self::Sockets,
         Self::App,
+        Self::Sites,
         Self::Workers,
+        Self::Rights,
         Self::Deadlines,
         Self::Http,
         Self::Trust,
@@ -53,7 +59,9 @@ impl Section {
             Self::Config => "Configuration",
             Self::Sockets => "Listening",
             Self::App => "The app",
+            Self::Sites => "Sites",
             Self::Workers => "Workers",
+            Self::Rights => "Rights and limits of workers",
             Self::Deadlines => "Deadlines",
             Self::Http => "HTTP limits and rules",
             Self::Trust => "Trusted peers",
@@ -63,6 +71,17 @@ impl Section {
         }
     }
 }
+
+/// Settings of other sections that each pool can have its own value of.
+const PER_POOL: &[&str] = &[
+    "timeout",
+    "boot_timeout",
+    "queue_timeout",
+    "user",
+    "group",
+    "initgroups",
+    "umask",
+];
 
 /// How a setting relates to Gunicorn's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +155,16 @@ impl Setting {
     #[must_use]
     pub fn is_in_file(&self) -> bool {
         self.name != "config"
+    }
+
+    /// True if each pool can have its own value, in its table.
+    #[must_use]
+    pub fn is_per_pool(&self) -> bool {
+        match self.section {
+            Section::App => !self.name.starts_with("reload") && self.name != "preload_app",
+            Section::Workers | Section::Rights => true,
+            _ => PER_POOL.contains(&self.name),
+        }
     }
 
     /// The long flags without dashes, the shown one first.
