@@ -154,19 +154,17 @@ impl<'a> Hosting<'a> {
             problems: mut wrong,
         } = unit;
         let before = (self.pools.len(), self.sites.len(), self.wsgi.len());
-        if number == 0 || wrong.is_empty() {
-            for table in tables.pools {
-                self.pool_table(table, number, &mut wrong);
-            }
-            // Its routes may lead to pools of tables.
-            if let Some((root, has_pool)) = self.unnamed.take() {
-                let site = self.unnamed_site(root, has_pool, &mut wrong);
-                self.sites.push(site);
-                self.site_texts.push(String::new());
-            }
-            for table in tables.sites {
-                self.site_table(table, number, &mut wrong);
-            }
+        for table in tables.pools {
+            self.pool_table(table, number, &mut wrong);
+        }
+        // Its routes may lead to pools of tables.
+        if let Some((root, has_pool)) = self.unnamed.take() {
+            let site = self.unnamed_site(root, has_pool, &mut wrong);
+            self.sites.push(site);
+            self.site_texts.push(String::new());
+        }
+        for table in tables.sites {
+            self.site_table(table, number, &mut wrong);
         }
         if number == 0 {
             problems.append(wrong);

@@ -12,8 +12,8 @@ use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 /// The files that `entry`, the value of `include`, names, in the order of its items and of their names. `directory` is
-/// that of the file in which it stands.
-pub(super) fn read(entry: &Entry, directory: &Path, problems: &mut Problems) -> Vec<Unit> {
+/// that of the file in which it stands, and names of files are shown as from `start`.
+pub(super) fn read(entry: &Entry, directory: &Path, start: &Path, problems: &mut Problems) -> Vec<Unit> {
     let patterns = match &entry.raw {
         Raw::Text(pattern) => std::slice::from_ref(pattern),
         Raw::List(patterns) => patterns.as_slice(),
@@ -35,7 +35,7 @@ pub(super) fn read(entry: &Entry, directory: &Path, problems: &mut Problems) -> 
         };
         for path in found {
             if seen.insert(path.clone()) {
-                units.push(unit(&path, origin));
+                units.push(unit(&path, start, origin));
             }
         }
     }
@@ -43,9 +43,9 @@ pub(super) fn read(entry: &Entry, directory: &Path, problems: &mut Problems) -> 
 }
 
 /// One file. What is wrong with it is its own affair.
-fn unit(path: &Path, origin: &Origin) -> Unit {
+fn unit(path: &Path, start: &Path, origin: &Origin) -> Unit {
     let mut unit = Unit {
-        file: path.display().to_string(),
+        file: path.strip_prefix(start).unwrap_or(path).display().to_string(),
         ..Unit::default()
     };
     let text = match std::fs::read_to_string(path) {

@@ -255,7 +255,7 @@ impl Reloader {
         }];
         if let Some(entry) = layer.get("include") {
             let directory = path.parent().unwrap_or(&self.start);
-            units.extend(include::read(entry, directory, problems));
+            units.extend(include::read(entry, directory, &self.start, problems));
         }
         Ok((layer, units))
     }

@@ -223,9 +223,9 @@ impl Hosting<'_> {
                     host => format!("two sites have the host \"{host}\""),
                 };
                 let problem = Problem::new(what).at(origin.clone(), if key.is_empty() { "" } else { "hosts" });
-                let advice = match other.sentence_of_place("begins") {
+                let advice = match other.sentence_of_place("stands") {
                     place if key.is_empty() => format!("the other {place}"),
-                    _ => format!("the other {}", other.sentence("hosts")),
+                    _ => format!("the other {place}"),
                 };
                 problems.push(problem.advice(advice));
             } else {
