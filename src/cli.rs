@@ -92,8 +92,11 @@ fn run(asked: Asked) -> ExitCode {
     for warning in &loaded.warnings {
         complain(&format!("rgunicorn: warning: {warning}\n"));
     }
+    let is_whole = !loaded.skipped || !asked.check_config;
     match crate::arbiter::check_app(&reloader, loaded, host) {
-        Ok(()) => Exit::Ok.into(),
+        Ok(()) if is_whole => Exit::Ok.into(),
+        // A server would serve the other files; whoever checks wants to know.
+        Ok(()) => Exit::Config.into(),
         Err(text) => {
             complain(&format!("rgunicorn: {text}\n"));
             Exit::Config.into()

@@ -85,7 +85,7 @@ mod tests {
             look: false,
             beside: &[],
         };
-        resolve(&mut values, around, &mut problems, &mut warnings);
+        resolve(&mut values, Vec::new(), around, &mut problems, &mut warnings);
         assert!(problems.is_empty(), "{problems}");
         match serde_json::from_str(&object(&values, &foreign, (1, 2))).unwrap() {
             Json::Object(object) => object,

@@ -4,6 +4,7 @@ use super::kind::Raw;
 use super::layers::{Entry, Layer, Origin};
 use super::problem::{Problem, Problems};
 use super::settings::Setting;
+use super::tables::Tables;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,46 +14,98 @@ use toml::de::{DeTable, DeValue};
 pub enum Keys {
     /// Those of a file.
     InFile,
+    /// None but the tables of pools and sites.
+    Tables,
     /// Every setting of the table.
     All,
 }
 
-/// Reads TOML. Unknown keys go to `problems`; broken syntax is an error of its own, because what the parser makes up to
-/// go on is not what was typed, and more complaints about it would mislead.
+/// What a text holds.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// The settings at its top level.
+    pub layer: Layer,
+    /// Its tables of pools, sites and listeners.
+    pub tables: Tables,
+}
+
+/// Where the parts of a text stand.
+pub(super) struct Places<'a> {
+    file: &'a str,
+    /// Where each line but the first begins.
+    begins: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(text: &str, file: &'a str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self {
+            file,
+            begins: ends.map(|(place, _)| place + 1).collect(),
+        }
+    }
+
+    /// The line, from 1, in which a span begins.
+    pub(super) fn of(&self, span: &Range<usize>) -> Origin {
+        Origin::File {
+            file: self.file.to_owned(),
+            line: self.begins.partition_point(|begin| *begin <= span.start) + 1,
+        }
+    }
+}
+
+/// Reads the settings of a TOML text without tables of pools and sites. Unknown keys go to `problems`; broken syntax is
+/// an error of its own, because what the parser makes up to go on is not what was typed, and more complaints about it
+/// would mislead.
 pub fn parse(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Result<Layer, Problems> {
+    Ok(document(text, file, keys, problems)?.layer)
+}
+
+/// Reads a whole TOML text, like [`parse`].
+pub(super) fn document(text: &str, file: &str, keys: Keys, problems: &mut Problems) -> Result<Document, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let place = |span: Range<usize>| Origin::File {
-        file: file.to_owned(),
-        line: line_of(text, span.start),
-    };
+    let places = Places::new(text, file);
     let mut broken = Problems::default();
     for error in &errors {
-        let origin = place(error.span().unwrap_or_default());
+        let origin = places.of(&error.span().unwrap_or_default());
         let what = format!("{file} is not valid TOML: {}", error.message().replace('\n', ", "));
         broken.push(Problem::new(what).at(origin, ""));
     }
     broken.into_result()?;
-    let mut layer = Layer::new();
+    let mut document = Document::default();
     for (key, value) in table.get_ref().iter() {
         let name: &str = key.get_ref();
+        if keys != Keys::All && document.tables.take(name, value, &places, problems) {
+            continue;
+        }
+        if keys == Keys::Tables {
+            let what = format!("{} cannot stand in an included file", super::kind::shown_text(name));
+            let problem = Problem::new(what).at(places.of(&key.span()), "");
+            problems.push(problem.advice("only [pool.NAME] and [[site]] tables can; settings go into the main file"));
+            continue;
+        }
         let found = Setting::find(name).filter(|setting| keys == Keys::All || setting.is_in_file());
         let found = found.or_else(|| super::gunicorn::foreign_setting(name));
         let Some(setting) = found else {
-            problems.push(unknown(name, value.get_ref(), place(key.span())));
+            problems.push(unknown(name, value.get_ref(), places.of(&key.span())));
             continue;
         };
-        let (raw, items) = read(value.get_ref());
-        let mut entry = Entry::new(raw, place(key.span()));
-        entry.items = items.into_iter().map(place).collect();
-        layer.insert(setting.name, entry);
+        let origin = places.of(&key.span());
+        if setting.name == "workers" {
+            super::tables::read_workers(value, origin, &places, &mut document.layer, problems);
+        } else {
+            document.layer.insert(setting.name, entry(value, origin, &places));
+        }
     }
-    Ok(layer)
+    Ok(document)
 }
 
-/// The line a byte stands in, from 1.
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+/// A value with its origin.
+pub(super) fn entry(value: &Spanned<DeValue<'_>>, origin: Origin, places: &Places<'_>) -> Entry {
+    let (raw, items) = read(value.get_ref());
+    let mut entry = Entry::new(raw, origin);
+    entry.items = items.iter().map(|span| places.of(span)).collect();
+    entry
 }
 
 fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
@@ -61,8 +114,9 @@ fn unknown(name: &str, value: &DeValue<'_>, origin: Origin) -> Problem {
         return problem.advice("a file cannot name another file; name it on the command line with -c");
     }
     if matches!(value, DeValue::Table(_)) {
-        return problem
-            .advice("this version has one unnamed pool: write the settings at the top level, without tables");
+        return problem.advice(
+            "tables are [pool.NAME], [[site]], [[site.route]] and [[listener]]; settings stand at the top level",
+        );
     }
     if super::gunicorn::hook(name).is_some() {
         return problem.advice("this is a hook of Gunicorn, which only a file in Python can have");
@@ -75,17 +129,20 @@ fn nearest(name: &str) -> String {
     let wanted = name.to_ascii_lowercase().replace('-', "_");
     // A flag's name is a common slip: `access_logfile` for `accesslog`.
     let flagged = Setting::all().find(|setting| setting.long_flags().any(|flag| flag.replace('-', "_") == wanted));
-    let distance = |setting: &Setting| strsim::damerau_levenshtein(&wanted, setting.name);
-    let near = || {
-        let best = Setting::all()
-            .filter(|setting| setting.is_in_file())
-            .min_by_key(|s| distance(s))?;
-        (distance(best) <= 2.max(wanted.len() / 4)).then_some(best)
-    };
-    match flagged.or_else(near) {
-        Some(setting) => format!("did you mean `{}`?", setting.name),
+    let names = Setting::all().filter(|setting| setting.is_in_file()).map(|s| s.name);
+    let tables = ["site", "pool", "listener"];
+    let near = || nearest_of(&wanted, names.chain(tables));
+    match flagged.map(|setting| setting.name).or_else(near) {
+        Some(name) => format!("did you mean `{name}`?"),
         None => "docs/settings.md and `rgunicorn --help` list all settings".to_owned(),
     }
+}
+
+/// The name that is so near to what was typed that it was probably meant.
+pub(super) fn nearest_of<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let measured = names.map(|name| (strsim::damerau_levenshtein(typed, name), name));
+    let (distance, name) = measured.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2.max(typed.len() / 4)).then_some(name)
 }
 
 /// The setting of Gunicorn that a name in a Python file was probably meant for. Such a file has variables of its own, so

@@ -11,7 +11,7 @@ pub(super) struct Identity {
 }
 
 /// A setting, why it is refused, and what to do.
-type Refusal = (&'static str, String, &'static str);
+pub(super) type Refusal = (&'static str, String, &'static str);
 
 impl Identity {
     /// Looks up names or numbers; empty = unchanged. Without a group, the user's own is taken.
@@ -63,6 +63,14 @@ pub(super) fn numbers(process: &super::Process) -> (u32, u32) {
     )
 }
 
+/// The same for a pool.
+pub(super) fn of(rights: &super::Rights) -> (u32, u32) {
+    (
+        rights.user.unwrap_or_else(|| Uid::effective().as_raw()),
+        rights.group.unwrap_or_else(|| Gid::effective().as_raw()),
+    )
+}
+
 fn find_user(name: &str) -> Result<(Option<u32>, Option<u32>), Refusal> {
     if name.is_empty() {
         return Ok((None, None));
@@ -80,7 +88,7 @@ fn find_user(name: &str) -> Result<(Option<u32>, Option<u32>), Refusal> {
     }
 }
 
-fn find_group(name: &str) -> Result<Option<u32>, Refusal> {
+pub(super) fn find_group(name: &str) -> Result<Option<u32>, Refusal> {
     if name.is_empty() {
         return Ok(None);
     }

@@ -61,12 +61,26 @@ impl Origin {
     pub fn sentence(&self, name: &str) -> String {
         match self {
             Self::File { file, line } if name.is_empty() => format!("at {file}:{line}"),
+            Self::CommandLine if name.is_empty() => "set on the command line".to_owned(),
             Self::Default => format!("this is the default ({name})"),
             Self::Environment(variable) => format!("set by the environment variable {variable} ({name})"),
             Self::File { file, line: 0 } => format!("set in {file} ({name})"),
             Self::File { file, line } => format!("set at {file}:{line} ({name})"),
             Self::Arguments => format!("set by the environment variable GUNICORN_CMD_ARGS ({name})"),
             Self::CommandLine => format!("set on the command line ({name})"),
+        }
+    }
+}
+
+impl Origin {
+    /// The place as part of a sentence about something that stands there: `begins at conf/sites.toml:4`.
+    #[must_use]
+    pub(super) fn sentence_of_place(&self, verb: &str) -> String {
+        match self {
+            Self::File { .. } => format!("{verb} {}", self.sentence("")),
+            Self::Default => "is there by itself".to_owned(),
+            Self::Environment(_) | Self::Arguments => format!("is set by the {self}"),
+            Self::CommandLine => "is set on the command line".to_owned(),
         }
     }
 }
@@ -179,6 +193,34 @@ impl Values {
             }
         }
         merged
+    }
+
+    /// These values with those of a pool's table in their place, checked against their kinds.
+    #[must_use]
+    pub(super) fn overlay(&self, layer: &Layer, problems: &mut Problems) -> Self {
+        let mut overlaid = self.clone();
+        for (name, entry) in layer {
+            let Some(setting) = Setting::find(name) else { continue };
+            if let Some(value) = super::tables::accept(name, setting.kind, entry, problems) {
+                let mut entry = entry.clone();
+                if matches!(&value, Value::List(items) if items.len() != entry.items.len()) {
+                    entry.items.clear();
+                }
+                overlaid.values.insert(setting.name, (value, entry));
+            }
+        }
+        overlaid
+    }
+
+    /// Appends items to a list.
+    pub(super) fn extend(&mut self, name: &str, more: impl IntoIterator<Item = (String, Origin)>) {
+        if let Some((Value::List(texts), entry)) = self.values.get_mut(name) {
+            entry.items.resize(texts.len(), entry.origin.clone());
+            for (text, origin) in more {
+                texts.push(text);
+                entry.items.push(origin);
+            }
+        }
     }
 
     /// The value of a setting; `None` only if no setting has this name.

@@ -1,12 +1,14 @@
 //! Sources -> [`Loaded`], again and again: at start and at every reload.
 
 use super::conf::{Conf, ConfRequest, Evaluated};
+use super::file::Document;
+use super::hosting::Unit;
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
-use super::resolve::{Surroundings, resolve};
+use super::resolve::{Resolved, Surroundings, resolve};
 use super::wsgi::Interpreters;
-use super::{AccessFormat, Config, Program, cfg, file, gunicorn, identity};
+use super::{AccessFormat, Config, Pool, Program, cfg, file, gunicorn, identity, include};
 use std::path::{Path, PathBuf};
 
 /// Says why an access log format is wrong.
@@ -23,6 +25,8 @@ pub struct Loaded {
     pub text: String,
     /// What is allowed but hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
+    /// An included file was left out; the warnings say why.
+    pub skipped: bool,
     /// Workers are to be forked from one process in Python, which has the app, hooks or loggers.
     pub wants_host: bool,
 }
@@ -113,12 +117,16 @@ impl Reloader {
         let mut problems = Problems::default();
         let mut warnings = self.warnings.clone();
         let environment = layers::environment(&self.env);
-        let conf = match evaluated {
-            Some(evaluated) => evaluated.conf(&mut problems, &mut warnings),
-            None => Conf {
-                layer: self.toml_layer(&mut problems)?,
-                ..Conf::default()
-            },
+        let (conf, units) = match evaluated {
+            Some(evaluated) => (evaluated.conf(&mut problems, &mut warnings), vec![Unit::default()]),
+            None => {
+                let (layer, units) = self.toml(&mut problems)?;
+                let conf = Conf {
+                    layer,
+                    ..Conf::default()
+                };
+                (conf, units)
+            }
         };
         let mut layers = [environment, conf.layer, self.arguments.clone(), self.flags.clone()];
         let named = |name| layers.iter().any(|layer| layer.contains_key(name));
@@ -136,15 +144,31 @@ impl Reloader {
             look: true,
             beside: &self.beside,
         };
-        let mut config = resolve(&mut values, around, &mut problems, &mut warnings);
+        let Resolved {
+            mut config,
+            tables,
+            wsgi,
+            skipped,
+        } = resolve(&mut values, units, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
         let cfg = cfg::object(&values, &foreign, identity::numbers(&config.process));
         let wants_host = finish(&mut config, &cfg, conf.wants_host, evaluated, &mut warnings);
+        for (place, values) in &wsgi {
+            if let Some(Pool {
+                program: Program::Wsgi(wsgi),
+                rights,
+                ..
+            }) = config.pools.get_mut(*place)
+            {
+                wsgi.cfg = cfg::object(values, &foreign, identity::of(rights));
+            }
+        }
         add_warnings(&config, &mut warnings);
         Ok(Loaded {
-            text: values.render(),
+            text: values.render() + &tables,
             warnings,
+            skipped,
             origins: Origins { values },
             config,
             wants_host,
@@ -173,7 +197,8 @@ impl Reloader {
             _ => None,
         });
         let Some((entry, name)) = named else {
-            let runs_program = ["exec", "connect"].into_iter().any(|name| self.typed(name).is_some());
+            let is_typed = |name: &str| self.typed(name).is_some();
+            let runs_program = is_typed("exec") || is_typed("connect") || (is_typed("root") && !is_typed("wsgi_app"));
             let usual = self.start.join(USUAL_FILE);
             return Ok(if runs_program || !usual.is_file() {
                 ConfigFile::None
@@ -211,16 +236,28 @@ impl Reloader {
             .into()
     }
 
-    /// The values of a file in TOML; unknown keys go to `problems`. A file that cannot be read at all is an error of its
-    /// own, because it would make all later complaints doubtful.
-    fn toml_layer(&self, problems: &mut Problems) -> Result<Layer, Problems> {
+    /// The values and tables of a file in TOML, and those of the files that it includes; unknown keys go to `problems`.
+    /// A file that cannot be read at all is an error of its own, because it would make all later complaints doubtful.
+    fn toml(&self, problems: &mut Problems) -> Result<(Layer, Vec<Unit>), Problems> {
         let ConfigFile::Toml(entry, name) = self.config_file()? else {
-            return Ok(Layer::new());
+            return Ok((Layer::new(), vec![Unit::default()]));
         };
-        match std::fs::read_to_string(self.start.join(&name)) {
-            Ok(text) => file::parse(&text, &name, file::Keys::InFile, problems),
-            Err(error) => Err(self.unreadable(&entry, &name, &error)),
+        let path = self.start.join(&name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => return Err(self.unreadable(&entry, &name, &error)),
+        };
+        let Document { layer, tables } = file::document(&text, &name, file::Keys::InFile, problems)?;
+        let mut units = vec![Unit {
+            file: name,
+            tables,
+            problems: Problems::default(),
+        }];
+        if let Some(entry) = layer.get("include") {
+            let directory = path.parent().unwrap_or(&self.start);
+            units.extend(include::read(entry, directory, &self.start, problems));
         }
+        Ok((layer, units))
     }
 
     fn check_access_format(&self, config: &Config, values: &Values, problems: &mut Problems) {
@@ -240,7 +277,11 @@ impl Reloader {
 /// The environment of workers is that of `env`, which the front, having no use for it, leaves empty.
 pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problems> {
     let mut problems = Problems::default();
-    let layer = file::parse(text, "configuration", file::Keys::InFile, &mut problems)?;
+    let Document { layer, tables } = file::document(text, "configuration", file::Keys::InFile, &mut problems)?;
+    let unit = Unit {
+        tables,
+        ..Unit::default()
+    };
     let mut values = Values::merge(&[&layer], &mut problems);
     let around = Surroundings {
         env,
@@ -248,9 +289,9 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         beside: &[],
     };
-    let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
+    let resolved = resolve(&mut values, vec![unit], around, &mut problems, &mut Vec::new());
     problems.into_result()?;
-    Ok(config)
+    Ok(resolved.config)
 }
 
 /// Adds what only the whole configuration and Python know. True if workers are to be forked from a process in Python
@@ -264,7 +305,7 @@ fn finish(
 ) -> bool {
     let mut wants_host = false;
     let by_app = config.logs.access_by_app;
-    for pool in &mut config.pools {
+    for pool in config.pools.iter_mut().take(1) {
         let Program::Wsgi(wsgi) = &mut pool.program else {
             if let Some(evaluated) = evaluated.filter(|_| has_objects) {
                 warnings.push(format!("{}: hooks and loggers are for WSGI apps only", evaluated.shown));
@@ -296,276 +337,4 @@ fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::kind::Kind;
-    use super::super::settings::Setting;
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    const START: &str = "/srv/app";
-
-    fn env() -> Vec<(String, String)> {
-        let pairs = [
-            ("HOME", "/root"),
-            ("LISTEN_FDS", "1"),
-            ("PATH", "/bin"),
-            ("PHP_FCGI_CHILDREN", "9"),
-        ];
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
-    }
-
-    /// Resolves typed values without looking at the machine.
-    fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
-        let mut problems = Problems::default();
-        let mut values = Values::merge(&[layer], &mut problems);
-        let around = Surroundings {
-            env: &env(),
-            start: Path::new(START),
-            look: false,
-            beside: &[],
-        };
-        let config = resolve(&mut values, around, &mut problems, &mut Vec::new());
-        problems.into_result()?;
-        Ok((config, values.render()))
-    }
-
-    fn layer(values: &[(&'static str, Raw)]) -> Layer {
-        let entries = values
-            .iter()
-            .map(|(name, raw)| (*name, Entry::new(raw.clone(), super::layers::Origin::CommandLine)));
-        entries.collect()
-    }
-
-    /// A WSGI app, with these settings.
-    fn wsgi(values: &[(&'static str, Raw)]) -> Layer {
-        layer(&[&[("wsgi_app", text("app"))], values].concat())
-    }
-
-    fn list(texts: &[&str]) -> Raw {
-        Raw::List(texts.iter().map(|text| (*text).to_owned()).collect())
-    }
-
-    fn text(text: &str) -> Raw {
-        Raw::Text(text.to_owned())
-    }
-
-    /// A value of each setting that is valid and not the default.
-    fn sample(setting: &Setting) -> Raw {
-        match (setting.name, setting.kind) {
-            ("bind", _) => list(&["[::1]:9"]),
-            ("connect", _) => list(&["tcp:127.0.0.1:9"]),
-            ("exec", _) => list(&["./other", "argument"]),
-            ("group" | "user", _) => text("1"),
-            ("forwarded_allow_ips" | "proxy_allow_ips", _) => list(&["10.0.0.0/8"]),
-            ("worker_class", _) => text("gevent"),
-            ("statsd_host", _) => text("127.0.0.1"),
-            ("syslog_addr", _) => text("unix:///dev/log"),
-            ("syslog_facility", _) => text("local7"),
-            ("worker_connections", _) => Raw::Integer(100),
-            ("pass_env" | "forwarder_headers", _) => list(&["HOME"]),
-            // It needs room for a head.
-            ("response_buffer", _) => Raw::Integer(5000),
-            (_, Kind::Flag) => Raw::Flag(setting.default == "false"),
-            (_, Kind::Number { .. } | Kind::Size { .. } | Kind::Duration { .. }) => Raw::Integer(249),
-            (_, Kind::Choice(choices)) => text(
-                choices
-                    .iter()
-                    .find(|choice| !setting.default.contains(*choice))
-                    .unwrap(),
-            ),
-            (_, Kind::Octal) => Raw::Integer(0o27),
-            (_, Kind::Text { .. } | Kind::Path { .. }) => text("x"),
-            (_, Kind::List { .. } | Kind::Command) => list(&["A=b"]),
-            (_, Kind::Map { .. }) => Raw::Map(vec![("X".to_owned(), "y".to_owned())]),
-        }
-    }
-
-    #[test]
-    fn every_setting_has_an_effect_and_survives_printing() {
-        for setting in Setting::all().filter(|setting| setting.is_in_file()) {
-            let mut base = layer(&[("exec", text("/bin/true"))]);
-            match setting.name {
-                "connect" => drop(base.remove("exec")),
-                "pass_env" => base.extend(layer(&[("clear_env", Raw::Flag(true))])),
-                "wsgi_app" => drop(base.remove("exec")),
-                "python" | "worker_class" | "pythonpath" | "preload_app" => base = wsgi(&[]),
-                "worker_connections" => base = wsgi(&[("worker_class", text("gevent"))]),
-                // Only a WSGI app has one without being asked.
-                "control_socket_disable" => base = wsgi(&[("control_socket", text("/run/x.ctl"))]),
-                "reload_engine" | "reload_extra_files" => base.extend(layer(&[("reload", Raw::Flag(true))])),
-                "statsd_prefix" | "dogstatsd_tags" | "enable_backlog_metric" => {
-                    base.extend(layer(&[("statsd_host", text("127.0.0.1:8125"))]));
-                }
-                "syslog_addr" | "syslog_prefix" | "syslog_facility" | "disable_redirect_access_to_syslog" => {
-                    base.extend(layer(&[("syslog", Raw::Flag(true))]));
-                }
-                _ => {}
-            }
-            let raw = sample(setting);
-            let before = resolved(&base).ok().map(|(config, _)| config);
-            base.insert(setting.name, Entry::new(raw, super::layers::Origin::CommandLine));
-            let (config, printed) = resolved(&base).unwrap_or_else(|problems| panic!("{}: {problems}", setting.name));
-            assert_ne!(before.as_ref(), Some(&config), "{} has no effect", setting.name);
-            assert_eq!(from_text(&printed, &env()).unwrap(), config, "{}", setting.name);
-            if matches!(config.pools[0].program, Program::Wsgi(_)) {
-                let elsewhere = from_text(&printed, &[]).unwrap();
-                assert_eq!(elsewhere.process, config.process, "{}", setting.name);
-            }
-        }
-    }
-
-    fn number(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Raw> {
-        range.prop_map(|number| Raw::Integer(i64::try_from(number).unwrap()))
-    }
-
-    /// Any value that a setting's kind takes; what it means may still be refused.
-    fn any_value(setting: &'static Setting) -> BoxedStrategy<Raw> {
-        match (setting.name, setting.kind) {
-            ("user" | "group", _) => Just(text("1")).boxed(),
-            ("connect", _) => Just(list(&[])).boxed(),
-            ("wsgi_app", _) => Just(text("")).boxed(),
-            ("statsd_host", _) => "(127[.]0[.]0[.]1(:[1-9][0-9]{3})?|unix:///[a-z \"\\\\é]{0,9})"
-                .prop_map(Raw::Text)
-                .boxed(),
-            ("syslog_addr", _) => "(udp://127[.]0[.]0[.]1|tcp://\\[::1\\]:9|unix:///[a-z é]{0,9}(#dgram|#stream)?)"
-                .prop_map(Raw::Text)
-                .boxed(),
-            ("syslog_facility", _) => "(LOCAL[0-7]|daemon)".prop_map(Raw::Text).boxed(),
-            ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
-            ("bind", _) => prop::collection::btree_set(
-                prop_oneof![
-                    (1..9_u16).prop_map(|p| format!(":{p}")),
-                    "unix:[a-z \"\\\\é]{0,9}z",
-                    Just("[::1]".to_owned())
-                ],
-                1..4,
-            )
-            .prop_map(|set| Raw::List(set.into_iter().collect()))
-            .boxed(),
-            ("param" | "raw_env", _) => prop::collection::vec("[A-Z_]{1,5}=\\PC{0,8}", 0..4)
-                .prop_map(Raw::List)
-                .boxed(),
-            ("forwarded_allow_ips" | "proxy_allow_ips", _) => Just(text("10.0.0.0/8, ::1,*")).boxed(),
-            ("forwarder_headers" | "pass_env", _) => Just(text("HOME, PATH")).boxed(),
-            ("response_buffer", _) => number(4096..=1 << 40).boxed(),
-            ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),
-            (_, Kind::Flag) => any::<bool>().prop_map(Raw::Flag).boxed(),
-            (_, Kind::Number { min, max, .. }) => number(min..=max).boxed(),
-            (_, Kind::Size { .. }) => prop_oneof![number(0..=1 << 62), "[0-9]{1,6}[kmg]?".prop_map(Raw::Text)].boxed(),
-            (_, Kind::Duration { .. }) => "[0-9]{1,4}(ms|s|m|h|)".prop_map(Raw::Text).boxed(),
-            (_, Kind::Choice(choices)) => prop::sample::select(choices).prop_map(text).boxed(),
-            (_, Kind::Octal) => number(0..=0o777).boxed(),
-            // Anything that is no NUL: quotes, backslashes, line ends and other controls must survive too.
-            (_, Kind::Text { .. } | Kind::Path { .. }) => "[^\0]{1,12}".prop_map(Raw::Text).boxed(),
-            (_, Kind::List { .. } | Kind::Command) => {
-                prop::collection::vec("[^\0]{1,12}", 1..4).prop_map(Raw::List).boxed()
-            }
-            (_, Kind::Map { .. }) => prop::collection::btree_map("[A-Za-z-]{1,9}", "\\PC{0,9}", 0..4)
-                .prop_map(|map| Raw::Map(map.into_iter().collect()))
-                .boxed(),
-        }
-    }
-
-    fn any_layer() -> impl Strategy<Value = Layer> {
-        let settings: Vec<&'static Setting> = Setting::all().filter(|setting| setting.is_in_file()).collect();
-        let values: Vec<_> = settings
-            .into_iter()
-            .map(|setting| {
-                let value = any_value(setting).prop_map(move |raw| (setting.name, raw));
-                match setting.name {
-                    "exec" => value.prop_map(Some).boxed(),
-                    _ => prop::option::of(value).boxed(),
-                }
-            })
-            .collect();
-        values.prop_map(|values| layer(&values.into_iter().flatten().collect::<Vec<_>>()))
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_loads_back_as_the_same_configuration(typed in any_layer()) {
-            let (config, printed) = match resolved(&typed) {
-                Ok(loaded) => loaded,
-                Err(problems) => panic!("{problems}"),
-            };
-            let again = from_text(&printed, &env());
-            prop_assert_eq!(again, Ok(config), "{}", printed);
-        }
-    }
-
-    #[test]
-    fn the_workers_environment_is_complete() {
-        let names = |values: &[(&'static str, Raw)]| -> BTreeMap<String, String> {
-            let exec = [("exec", text("/bin/true"))];
-            let (config, _) = resolved(&layer(&[values, &exec[..]].concat())).unwrap();
-            config.pools.into_iter().flat_map(|pool| pool.env).collect()
-        };
-        let inherited = names(&[]);
-        assert_eq!(
-            inherited.keys().collect::<Vec<_>>(),
-            ["HOME", "PATH", "PHP_FCGI_CHILDREN"]
-        );
-        let added = names(&[("raw_env", list(&["A=1", "HOME=/x", "A=2"]))]);
-        assert_eq!((added["A"].as_str(), added["HOME"].as_str()), ("2", "/x"));
-        let clear = ("clear_env", Raw::Flag(true));
-        assert!(names(std::slice::from_ref(&clear)).is_empty());
-        let passed = names(&[clear, ("pass_env", list(&["PATH", "NOPE"])), ("raw_env", list(&["B="]))]);
-        assert_eq!(
-            passed.into_iter().collect::<Vec<_>>(),
-            [("B".into(), String::new()), ("PATH".into(), "/bin".into())]
-        );
-    }
-
-    #[test]
-    fn php_forks_and_ends_only_when_we_say_so() {
-        let env_of = |values: &[(&'static str, Raw)]| resolved(&layer(values)).unwrap().0.pools.remove(0);
-        let php = env_of(&[("exec", text("/usr/bin/php-cgi8.2"))]);
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert!(php.env.contains(&pair("PHP_FCGI_CHILDREN", "0")));
-        assert!(php.env.contains(&pair("PHP_FCGI_MAX_REQUESTS", "0")));
-        assert_eq!(php.protocol, super::super::WorkerProtocol::FastCgi);
-        let asked = env_of(&[("exec", text("php-cgi")), ("raw_env", list(&["PHP_FCGI_CHILDREN=2"]))]);
-        assert!(asked.env.contains(&pair("PHP_FCGI_CHILDREN", "2")));
-    }
-
-    #[test]
-    fn origins_name_files_lines_and_items() {
-        let mut problems = Problems::default();
-        let text = "exec = 'x'\nbind = [\n':1',\n':2' ]\nforwarded_allow_ips = '::1,*'\n";
-        let layer = file::parse(text, "a.toml", file::Keys::InFile, &mut problems).unwrap();
-        let origins = Origins {
-            values: Values::merge(&[&layer], &mut problems),
-        };
-        assert!(problems.is_empty());
-        for (name, index, expected) in [
-            ("bind", 0, "set at a.toml:3 (bind)"),
-            ("bind", 1, "set at a.toml:4 (bind)"),
-            ("bind", 2, "set at a.toml:2 (bind)"),
-            ("forwarded_allow_ips", 1, "set at a.toml:5 (forwarded_allow_ips)"),
-            ("exec", 0, "set at a.toml:1 (exec)"),
-            ("workers", 0, "this is the default (workers)"),
-        ] {
-            assert_eq!(origins.of(name, index), expected);
-        }
-    }
-
-    #[test]
-    fn what_hardly_was_meant_is_a_warning() {
-        let warned = |values: &[(&'static str, Raw)]| {
-            let exec = [("exec", text("/bin/true"))];
-            let (config, _) = resolved(&layer(&[values, &exec[..]].concat())).unwrap();
-            let mut warnings = Vec::new();
-            add_warnings(&config, &mut warnings);
-            warnings.len()
-        };
-        assert_eq!(warned(&[("max_requests_jitter", Raw::Integer(5))]), 1);
-        assert_eq!(
-            warned(&[
-                ("max_requests_jitter", Raw::Integer(5)),
-                ("max_requests", Raw::Integer(1))
-            ]),
-            0
-        );
-    }
-}
+mod tests;

@@ -10,18 +10,24 @@ mod cfg;
 mod conf;
 pub mod file;
 pub mod gunicorn;
+mod hosting;
 mod identity;
+mod include;
 pub mod kind;
 pub mod layers;
 mod load;
 mod observe;
+mod pool;
 pub mod problem;
 mod program;
 pub mod reference;
 mod resolve;
+mod rights;
+mod routes;
 mod scripts;
 pub mod settings;
 mod table;
+pub mod tables;
 mod wsgi;
 
 pub use crate::base::level::Level;
@@ -200,7 +206,45 @@ pub enum AccessFormat {
     Json,
 }
 
-/// One pool. In this version there is exactly one, unnamed.
+/// What the workers of a pool may do and take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Numeric user; `None` = that of the arbiter.
+    pub user: Option<u32>,
+    /// Numeric group; `None` = that of the arbiter.
+    pub group: Option<u32>,
+    /// Supplementary groups of `user` too.
+    pub initgroups: bool,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Permission bits that new files do not get; `None` = unchanged.
+    pub umask: Option<u32>,
+    /// Scheduling priority; `None` = unchanged.
+    pub nice: Option<i32>,
+    /// Root directory; `exec` and `chdir` are then paths within it.
+    pub chroot: Option<PathBuf>,
+    /// Setuid programs give no rights.
+    pub no_new_privileges: bool,
+    /// Scripts must belong to the user or to root, and not be writable by others.
+    pub check_owner: bool,
+    /// Bytes of memory of the pool together (cgroup `memory.max`).
+    pub memory_max: Option<u64>,
+    /// CPU time of the pool together in percent of one CPU (cgroup `cpu.max`).
+    pub cpu_max: Option<u32>,
+    /// Processes and threads of the pool together (cgroup `pids.max`).
+    pub pids_max: Option<u64>,
+}
+
+/// A listener that speaks FastCGI with web servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FastCgiListener {
+    /// Where it listens.
+    pub bind: Bind,
+    /// Directories in which a web server may name scripts; absolute.
+    pub allowed_roots: Vec<PathBuf>,
+}
+
+/// One pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// Its name in logs: `default` for the unnamed pool.
@@ -211,7 +255,7 @@ pub struct Pool {
     pub protocol: WorkerProtocol,
     /// The pipe channel is stdin/stdout instead of descriptor 3.
     pub pipe_stdio: bool,
-    /// Processes wanted (for `connect`: connections per server).
+    /// Most processes (for `connect`: connections per server; for plain CGI: scripts at once).
     pub workers: u32,
     /// Processes that run even with nothing to do; at most `workers`.
     pub workers_min: u32,
@@ -231,6 +275,10 @@ pub struct Pool {
     pub max_requests: u64,
     /// See `max_requests`.
     pub max_requests_jitter: u64,
+    /// Age at which a worker is replaced.
+    pub max_lifetime: Option<Duration>,
+    /// Resident bytes at which a worker is replaced.
+    pub max_memory: Option<u64>,
     /// Workers that can pull may do so.
     pub pull: bool,
     /// Requests kept in the pull queue beyond the free slots.
@@ -247,6 +295,8 @@ pub struct Pool {
     pub stop_signal: i32,
     /// How its CGI scripts are run.
     pub scripts: Scripts,
+    /// What its workers may do and take.
+    pub rights: Rights,
 }
 
 /// Rules and limits of the HTTP front. 0 in the file or on the command line = unlimited, where it says so.
@@ -379,6 +429,8 @@ pub struct Process {
 pub struct Config {
     /// Listeners.
     pub bind: Vec<Bind>,
+    /// Listeners for web servers that speak FastCGI.
+    pub fastcgi: Vec<FastCgiListener>,
     /// `listen()` argument.
     pub backlog: i32,
     /// SO_REUSEPORT on TCP listeners.
@@ -391,6 +443,6 @@ pub struct Config {
     pub logs: Logs,
     /// The pools.
     pub pools: Vec<Pool>,
-    /// The sites. The first without hosts is the default site; without one, requests for other hosts get 404.
+    /// The sites. The one without hosts is the default site; without one, requests for other hosts get 404.
     pub sites: Vec<Site>,
 }

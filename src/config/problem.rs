@@ -52,6 +52,12 @@ impl Problem {
         &self.what
     }
 
+    /// All of it on one line, for the log.
+    #[must_use]
+    pub fn on_one_line(&self) -> String {
+        self.to_string().replace("\n  ", "; ")
+    }
+
     fn line(&self) -> usize {
         match &self.place {
             Some((Origin::File { line, .. }, _)) => *line,
@@ -107,6 +113,9 @@ impl Problems {
             return Ok(());
         }
         self.list.sort_by_key(Problem::line);
+        // Pools that share a bad value of the top level each complain about it.
+        let mut seen = std::collections::HashSet::new();
+        self.list.retain(|problem| seen.insert(problem.to_string()));
         Err(self)
     }
 

@@ -23,6 +23,30 @@ pub(super) struct Search<'a> {
     pub origin: Origin,
 }
 
+/// The php-cgi on PATH, or else the newest that has a version in its name, such as `php-cgi8.2`.
+pub(super) fn find_php(env: &[(String, String)]) -> Option<PathBuf> {
+    let search = Search {
+        chdir: Path::new("/"),
+        env,
+        origin: Origin::Default,
+    };
+    search.on_path("php-cgi").or_else(|| {
+        let files = search.directories().filter_map(|directory| directory.read_dir().ok());
+        let files = files.flat_map(|entries| entries.flatten());
+        let versions = files.filter_map(|entry| Some((php_version(entry.file_name().to_str()?)?, entry.path())));
+        let runs = |path: &Path| path.metadata().is_ok_and(|meta| is_executable(&meta));
+        let newest = versions.filter(|(_, path)| runs(path)).max();
+        newest.map(|(_, path)| path)
+    })
+}
+
+/// The version in a name such as `php-cgi8.2` or `php-cgi-8.2`.
+fn php_version(name: &str) -> Option<Vec<u32>> {
+    let version = name.strip_prefix("php-cgi")?;
+    let version = version.strip_prefix('-').unwrap_or(version);
+    version.split('.').map(|part| part.parse().ok()).collect()
+}
+
 impl Search<'_> {
     /// The absolute path of `program`, checked to be one the system can start.
     pub(super) fn find(&self, program: &str) -> Result<PathBuf, Problem> {

@@ -1,15 +1,16 @@
 //! Merged values -> validated [`Config`]. What passes here is not checked again later.
 
+use super::hosting::{Hosting, Unit};
 use super::identity::{self, Identity};
 use super::kind::{Value, shown_text};
-use super::layers::Values;
+use super::layers::{Origin, Values};
+use super::pool::file_name;
 use super::problem::{Problem, Problems};
-use super::program::Search;
+use super::tables::Table;
 use super::{
-    AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Pool, Process, Program, ProxyProtocol, Trust,
-    Upstream, WorkerProtocol,
+    AccessFormat, AccessLog, Bind, Config, FastCgiListener, HeaderMap, Http, Level, Logs, Process, Program,
+    ProxyProtocol, Trust,
 };
-use crate::base::site::{Act, PathMatch, Route, Site};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,20 +19,6 @@ const RUNTIME_DIR_LIMIT: usize = 60;
 
 /// The smallest `response_buffer` in bytes: room for a response head.
 const RESPONSE_BUFFER_MIN: u64 = 4096;
-
-/// The settings that name what is run.
-const PROGRAMS: &[&str] = &["exec", "connect", "wsgi_app"];
-
-/// Variables that are between the arbiter and its own parent, and would mislead workers.
-const NEVER_INHERITED: &[&str] = &[
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "MAINPID",
-];
 
 /// What a configuration is resolved in.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +33,27 @@ pub(super) struct Surroundings<'a> {
     pub beside: &'a [PathBuf],
 }
 
-/// Gives values their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
+/// What values and tables come to.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub config: Config,
+    /// The tables of pools and sites as TOML that makes them again.
+    pub tables: String,
+    /// The values of named pools with WSGI apps, by their place in the configuration.
+    pub wsgi: Vec<(usize, Values)>,
+    /// True if an included file was left out.
+    pub skipped: bool,
+}
+
+/// Gives values and tables their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
+/// The first of `units` is the configuration's own file, the others are those that it includes.
 pub(super) fn resolve(
     values: &mut Values,
+    mut units: Vec<Unit>,
     around: Surroundings<'_>,
     problems: &mut Problems,
     warnings: &mut Vec<String>,
-) -> Config {
+) -> Resolved {
     let mut resolver = Resolver {
         values,
         around,
@@ -62,38 +63,48 @@ pub(super) fn resolve(
     };
     resolver.choose_program();
     resolver.adopt_gunicorns_defaults();
-    let chdir = resolver.directory("chdir", around.start, false);
+    let listeners = units.first_mut().map(|unit| std::mem::take(&mut unit.tables.listeners));
+    let listeners = listeners.unwrap_or_default();
+    resolver.add_binds(&listeners);
+    let chdir = resolver.working_directory();
     if resolver.names_program("wsgi_app") {
         // Gunicorn is in the app's directory when it opens files and sockets.
         resolver.base.clone_from(&chdir);
     }
     let bind = resolver.bind();
+    let fastcgi = resolver.fastcgi(&listeners);
     let process = resolver.process();
     let mut http = resolver.http();
-    let pool = resolver.pool(chdir);
-    let proc_name = resolver.proc_name(&pool.program);
+    let pool = resolver.pool(None, chdir);
+    let proc_name = resolver.proc_name(pool.as_ref().map(|pool| &pool.program));
     let logs = resolver.logs(&proc_name);
-    http.script_name = resolver.script_name(&pool);
-    Config {
+    http.script_name = resolver.script_name(pool.as_ref());
+    let root = resolver.root();
+    resolver.forget_includes();
+    let backlog = i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX);
+    let reuse_port = resolver.values.flag("reuse_port");
+    let mut hosting = Hosting::new(values, around, warnings);
+    hosting.unnamed(pool, root, units.iter().any(Unit::has_tables), problems);
+    for (number, unit) in units.into_iter().enumerate() {
+        hosting.unit(number, unit, problems);
+    }
+    let made = hosting.finish(problems);
+    let config = Config {
         bind,
-        backlog: i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX),
-        reuse_port: resolver.values.flag("reuse_port"),
+        fastcgi,
+        backlog,
+        reuse_port,
         process: Process { proc_name, ..process },
         http,
         logs,
-        pools: vec![pool],
-        sites: vec![Site {
-            name: "default".to_owned(),
-            routes: vec![Route {
-                path: PathMatch::Prefix("/".to_owned()),
-                suffixes: Vec::new(),
-                act: Act::App {
-                    pool: 0,
-                    script_name: String::new(),
-                },
-            }],
-            ..Site::default()
-        }],
+        pools: made.pools,
+        sites: made.sites,
+    };
+    Resolved {
+        config,
+        tables: made.text,
+        wsgi: made.wsgi,
+        skipped: made.skipped,
     }
 }
 
@@ -118,7 +129,7 @@ impl Resolver<'_> {
         });
     }
 
-    fn time(&self, name: &str) -> Option<Duration> {
+    pub(super) fn time(&self, name: &str) -> Option<Duration> {
         Some(self.values.duration(name)).filter(|time| !time.is_zero())
     }
 
@@ -164,7 +175,7 @@ impl Resolver<'_> {
     }
 
     /// An existing directory; `fallback` if the setting is empty.
-    fn directory(&mut self, name: &str, fallback: &Path, writable: bool) -> PathBuf {
+    pub(super) fn directory(&mut self, name: &str, fallback: &Path, writable: bool) -> PathBuf {
         if self.values.text(name).is_empty() {
             self.values.replace(name, Value::Text(fallback.display().to_string()));
         }
@@ -195,7 +206,7 @@ impl Resolver<'_> {
     }
 
     /// Items of the form NAME=VALUE.
-    fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
+    pub(super) fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for (place, item) in self.values.list(name).to_vec().iter().enumerate() {
             match item.split_once('=') {
@@ -209,6 +220,90 @@ impl Resolver<'_> {
             }
         }
         pairs
+    }
+
+    /// The directory that workers are started in.
+    pub(super) fn working_directory(&mut self) -> PathBuf {
+        if self.values.text("chroot").is_empty() {
+            return self.directory("chdir", self.around.start, false);
+        }
+        // It is within the root directory of workers, and only `/` is there for sure.
+        if self.values.text("chdir").is_empty() || self.values.origin("chdir", 0) == Origin::Default {
+            self.values.replace("chdir", Value::Text("/".to_owned()));
+        }
+        let path = self.path("chdir").unwrap_or_else(|| PathBuf::from("/"));
+        let inside = join(self.around.start, self.values.text("chroot"));
+        let inside = inside.join(path.strip_prefix("/").unwrap_or(&path));
+        if self.around.look && !inside.is_dir() {
+            let why = format!(
+                "is {} in `chroot`, but there is no directory {}",
+                path.display(),
+                inside.display()
+            );
+            self.refuse("chdir", 0, &why, "it is a path within `chroot`");
+        }
+        path
+    }
+
+    /// The directory of the unnamed site.
+    fn root(&mut self) -> Option<PathBuf> {
+        let is_set = !self.values.text("root").is_empty();
+        is_set.then(|| self.directory("root", Path::new("/"), false))
+    }
+
+    /// The included files were read; what is printed holds them.
+    fn forget_includes(&mut self) {
+        self.values.replace("include", Value::List(Vec::new()));
+    }
+
+    /// Adds the addresses of listeners that speak HTTP to `bind`.
+    fn add_binds(&mut self, listeners: &[Table]) {
+        let http = listeners
+            .iter()
+            .filter(|listener| listener.text("protocol") != Some("fastcgi"));
+        let texts = http.flat_map(|listener| {
+            let texts = listener.list("bind").unwrap_or_default();
+            texts.iter().map(|text| (text.clone(), listener.origin("bind")))
+        });
+        let texts: Vec<_> = texts.collect();
+        if !listeners.is_empty() && self.values.is_default("bind") {
+            self.values.replace("bind", Value::List(Vec::new()));
+        }
+        self.values.extend("bind", texts);
+        for listener in listeners
+            .iter()
+            .filter(|listener| listener.list("bind").is_none_or(<[_]>::is_empty))
+        {
+            let problem = listener.problem("bind", "a listener must have an address");
+            self.problems
+                .push(problem.advice("for example bind = \"127.0.0.1:8000\""));
+        }
+        for listener in listeners
+            .iter()
+            .filter(|listener| listener.text("protocol") != Some("fastcgi"))
+        {
+            if listener.has("allowed_roots") {
+                let problem = listener.problem("allowed_roots", "allowed_roots needs protocol fastcgi");
+                self.problems
+                    .push(problem.advice("with HTTP, sites say what is served"));
+            }
+        }
+    }
+
+    /// Listeners that speak FastCGI.
+    fn fastcgi(&mut self, listeners: &[Table]) -> Vec<FastCgiListener> {
+        for listener in listeners
+            .iter()
+            .filter(|listener| listener.text("protocol") == Some("fastcgi"))
+        {
+            let problem = listener.problem(
+                "protocol",
+                "listeners that speak FastCGI are not served by this version",
+            );
+            self.problems
+                .push(problem.advice("let the web server speak HTTP: proxy_pass instead of fastcgi_pass in nginx"));
+        }
+        Vec::new()
     }
 
     fn bind(&mut self) -> Vec<Bind> {
@@ -280,24 +375,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn identity(&mut self) -> Identity {
-        let (user, group) = (
-            self.values.text("user").to_owned(),
-            self.values.text("group").to_owned(),
-        );
-        let (identity, refusals) = Identity::find(&user, &group, !self.around.look || identity::is_root());
-        for (name, why, advice) in refusals {
-            self.refuse(name, 0, &why, advice);
-        }
-        identity
-    }
-
-    fn proc_name(&mut self, program: &Program) -> String {
+    fn proc_name(&mut self, program: Option<&Program>) -> String {
         let given = self.values.text("proc_name");
         let name = if given.is_empty() {
             match program {
-                Program::Wsgi(wsgi) => &wsgi.app,
-                program => file_name(program).unwrap_or_default(),
+                Some(Program::Wsgi(wsgi)) => &wsgi.app,
+                Some(program) => file_name(program).unwrap_or_default(),
+                None => "",
             }
         } else {
             given
@@ -427,204 +511,6 @@ impl Resolver<'_> {
             syslog: self.syslog(proc_name),
         }
     }
-
-    fn pool(&mut self, chdir: PathBuf) -> Pool {
-        let raw_env = self.pairs("raw_env");
-        let mut env = self.env(&raw_env);
-        let program = self.program(&chdir, &env);
-        let protocol = self.protocol(&program);
-        quiet_php_children(&program, &raw_env, &mut env);
-        let values = &*self.values;
-        let stop_signal = match values.text("stop_signal") {
-            "INT" => libc::SIGINT,
-            "QUIT" => libc::SIGQUIT,
-            "HUP" => libc::SIGHUP,
-            "USR1" => libc::SIGUSR1,
-            "USR2" => libc::SIGUSR2,
-            "WINCH" => libc::SIGWINCH,
-            _ => libc::SIGTERM,
-        };
-        let slots = self.slots(&program);
-        let values = &*self.values;
-        let mut pool = Pool {
-            name: "default".to_owned(),
-            program,
-            protocol,
-            pipe_stdio: values.flag("pipe_stdio"),
-            workers: u32::try_from(values.number("workers")).unwrap_or(u32::MAX),
-            workers_min: u32::try_from(values.number("workers")).unwrap_or(u32::MAX),
-            idle: None,
-            threads: slots,
-            timeout: self.time("timeout"),
-            boot_timeout: self.time("boot_timeout"),
-            queue_timeout: self.time("queue_timeout"),
-            max_queue: self.size("max_queue"),
-            max_requests: values.number("max_requests"),
-            max_requests_jitter: values.number("max_requests_jitter"),
-            pull: values.flag("pull"),
-            lookahead: u16::try_from(values.number("lookahead")).unwrap_or(u16::MAX),
-            params: Vec::new(),
-            chdir,
-            env,
-            stream_request: values.flag("stream_request"),
-            stop_signal,
-            scripts: self.scripts(),
-        };
-        pool.params = self.pairs("param");
-        pool
-    }
-
-    /// The worker's complete environment: inherited or passed variables, then those of `raw_env`; sorted by name.
-    fn env(&self, raw_env: &[(String, String)]) -> Vec<(String, String)> {
-        let clear = self.values.flag("clear_env");
-        let pass = self.values.list("pass_env");
-        let inherited = self.around.env.iter().filter(|(name, _)| {
-            let wanted = !clear || pass.contains(name);
-            wanted && !NEVER_INHERITED.contains(&name.as_str())
-        });
-        let mut env: std::collections::BTreeMap<String, String> = inherited.cloned().collect();
-        env.extend(raw_env.iter().cloned());
-        env.into_iter().collect()
-    }
-
-    /// True if one of the settings that name a program is set.
-    pub(super) fn names_program(&self, name: &str) -> bool {
-        match name {
-            "wsgi_app" => !self.values.text(name).is_empty(),
-            _ => !self.values.list(name).is_empty(),
-        }
-    }
-
-    /// Leaves at most one of `exec`, `connect` and `wsgi_app`: one from a stronger layer wins over the others.
-    fn choose_program(&mut self) {
-        let mut named: Vec<&str> = PROGRAMS.iter().copied().filter(|n| self.names_program(n)).collect();
-        let rank = |this: &Self, name: &str| this.values.origin(name, usize::MAX).rank();
-        let Some(strongest) = named.iter().map(|name| rank(self, name)).max() else {
-            return;
-        };
-        named.retain(|name| {
-            let stays = rank(self, name) == strongest;
-            if !stays {
-                let nothing = if *name == "wsgi_app" {
-                    Value::Text(String::new())
-                } else {
-                    Value::List(Vec::new())
-                };
-                self.values.replace(name, nothing);
-            }
-            stays
-        });
-        if let [first, second, ..] = named[..] {
-            let origin = self.values.origin(first, 0).sentence(first);
-            let advice = format!("leave one of them out; {first} was {origin}");
-            self.refuse(second, 0, &format!("and {first} exclude each other"), &advice);
-        }
-    }
-
-    fn program(&mut self, chdir: &Path, env: &[(String, String)]) -> Program {
-        if self.names_program("wsgi_app") {
-            return Program::Wsgi(self.wsgi());
-        }
-        if self.names_program("connect") {
-            return Program::Connect(self.upstreams());
-        }
-        let mut words = self.values.list("exec").to_vec();
-        let Some(first) = words.first().cloned() else {
-            let problem = Problem::new("No application module specified.");
-            self.problems.push(problem.advice(
-                "name a WSGI app: rgunicorn app:application\n  \
-                 or a program: rgunicorn --exec ./app\n  \
-                 or a FastCGI server: rgunicorn --connect unix:/run/php/fpm.sock",
-            ));
-            return Program::Exec(words);
-        };
-        if words.iter().any(|word| word.contains('\0')) {
-            self.refuse("exec", 0, "must not contain NUL", "");
-        } else if self.around.look {
-            let origin = self.values.origin("exec", 0);
-            match (Search { chdir, env, origin }).find(&first) {
-                Err(problem) => self.problems.push(problem),
-                Ok(path) => {
-                    if let Some(word) = words.first_mut() {
-                        *word = path.display().to_string();
-                    }
-                }
-            }
-        }
-        self.values.replace("exec", Value::List(words.clone()));
-        Program::Exec(words)
-    }
-
-    fn upstreams(&mut self) -> Vec<Upstream> {
-        let mut found = Vec::new();
-        for (place, text) in self.values.list("connect").to_vec().iter().enumerate() {
-            match Upstream::parse(text, self.around.start) {
-                Ok(upstream) => found.push(upstream),
-                Err((why, advice)) => self.refuse("connect", place, &why, advice),
-            }
-        }
-        if self.values.number("workers") == 0 {
-            self.refuse(
-                "workers",
-                0,
-                "must be at least 1 with `connect`",
-                "it is the number of connections",
-            );
-        }
-        self.values
-            .replace("connect", Value::List(found.iter().map(Upstream::text).collect()));
-        found
-    }
-
-    fn protocol(&mut self, program: &Program) -> WorkerProtocol {
-        let asked = self.values.text("protocol").to_owned();
-        let stdio = self.values.flag("pipe_stdio");
-        let is_server = matches!(program, Program::Connect(_));
-        if asked == "cgi" {
-            self.check_cgi(program);
-            return WorkerProtocol::Cgi;
-        }
-        match (asked.as_str(), is_server, stdio) {
-            ("pipe", true, _) => {
-                self.refuse(
-                    "protocol",
-                    0,
-                    "must be fastcgi with `connect`",
-                    "servers are reached over FastCGI only",
-                );
-                WorkerProtocol::Pipe
-            }
-            _ if matches!(program, Program::Wsgi(_)) => {
-                if stdio {
-                    self.refuse("pipe_stdio", 0, "needs `exec`", "WSGI apps have their own workers");
-                }
-                if asked == "fastcgi" {
-                    self.refuse("protocol", 0, "needs `exec`", "WSGI apps have their own workers");
-                }
-                if self.values.flag("stream_request") {
-                    self.refuse(
-                        "stream_request",
-                        0,
-                        "needs `exec`",
-                        "WSGI apps get requests that are whole",
-                    );
-                }
-                WorkerProtocol::Pipe
-            }
-            (_, true, true) => {
-                self.refuse("pipe_stdio", 0, "needs `exec`", "servers are reached over FastCGI only");
-                WorkerProtocol::FastCgi
-            }
-            ("fastcgi", _, true) => {
-                self.refuse("pipe_stdio", 0, "contradicts protocol fastcgi", "leave one of them out");
-                WorkerProtocol::FastCgi
-            }
-            ("pipe", false, _) | (_, false, true) => WorkerProtocol::Pipe,
-            ("fastcgi", ..) | (_, true, _) => WorkerProtocol::FastCgi,
-            _ if is_fastcgi_name(program) => WorkerProtocol::FastCgi,
-            _ => WorkerProtocol::Auto,
-        }
-    }
 }
 
 /// `path` as seen from `start`, without `.` in it. `..` stays: it may follow a symbolic link.
@@ -636,32 +522,6 @@ pub(super) fn join(start: &Path, path: &str) -> PathBuf {
 pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-fn file_name(program: &Program) -> Option<&str> {
-    match program {
-        Program::Exec(words) => Path::new(words.first()?).file_name()?.to_str(),
-        Program::Connect(_) | Program::Wsgi(_) | Program::Scripts => None,
-    }
-}
-
-/// Programs whose name says that they speak FastCGI: `php-cgi`, `php-cgi8.2`, `*.fcgi`.
-fn is_fastcgi_name(program: &Program) -> bool {
-    file_name(program).is_some_and(|name| name.starts_with("php-cgi") || name.ends_with(".fcgi"))
-}
-
-/// php-cgi forks children of its own and ends after 500 requests unless told not to; both are the arbiter's work.
-fn quiet_php_children(program: &Program, asked: &[(String, String)], env: &mut Vec<(String, String)>) {
-    if !file_name(program).is_some_and(|name| name.starts_with("php-cgi")) {
-        return;
-    }
-    for name in ["PHP_FCGI_CHILDREN", "PHP_FCGI_MAX_REQUESTS"] {
-        if !asked.iter().any(|(key, _)| key == name) {
-            env.retain(|(key, _)| key != name);
-            env.push((name.to_owned(), "0".to_owned()));
-        }
-    }
-    env.sort();
 }
 
 /// A token of RFC 9110 §5.6.2.

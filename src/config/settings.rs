@@ -17,8 +17,12 @@ pub enum Section {
     App,
     /// How CGI scripts are run.
     Scripts,
+    /// Which files and scripts are served.
+    Sites,
     /// How many run, and for how long.
     Workers,
+    /// What workers may do and take.
+    Rights,
     /// Times after which something gives up.
     Deadlines,
     /// HTTP limits and rules.
@@ -35,12 +39,14 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::Sockets,
         Self::App,
+        Self::Sites,
         Self::Scripts,
         Self::Workers,
+        Self::Rights,
         Self::Deadlines,
         Self::Http,
         Self::Trust,
@@ -57,7 +63,9 @@ impl Section {
             Self::Sockets => "Listening",
             Self::App => "The app",
             Self::Scripts => "CGI scripts",
+            Self::Sites => "Sites",
             Self::Workers => "Workers",
+            Self::Rights => "Rights and limits of workers",
             Self::Deadlines => "Deadlines",
             Self::Http => "HTTP limits and rules",
             Self::Trust => "Trusted peers",
@@ -67,6 +75,17 @@ impl Section {
         }
     }
 }
+
+/// Settings of other sections that each pool can have its own value of.
+const PER_POOL: &[&str] = &[
+    "timeout",
+    "boot_timeout",
+    "queue_timeout",
+    "user",
+    "group",
+    "initgroups",
+    "umask",
+];
 
 /// How a setting relates to Gunicorn's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +159,16 @@ impl Setting {
     #[must_use]
     pub fn is_in_file(&self) -> bool {
         self.name != "config"
+    }
+
+    /// True if each pool can have its own value, in its table.
+    #[must_use]
+    pub fn is_per_pool(&self) -> bool {
+        match self.section {
+            Section::App => !self.name.starts_with("reload") && self.name != "preload_app",
+            Section::Workers | Section::Rights | Section::Scripts => true,
+            _ => PER_POOL.contains(&self.name),
+        }
     }
 
     /// The long flags without dashes, the shown one first.

@@ -213,11 +213,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("an app started by hand expects the environment it was started in")
         .doc("Start workers with an empty environment",
              "Only `pass_env` and `raw_env` are then in it.\n\
-              Scripts usually want PATH among `pass_env`."),
+              Scripts usually want PATH among `pass_env`.\n\
+              Pools of a table, and those that `root` makes, start with a clear one unless it is set."),
     row(Section::App, "pass_env", comma_list("names of variables"), "[]")
         .flags(&["--pass-env"])
         .because("a cleared environment is meant to be empty")
-        .doc("Variables that pass `clear_env`", ""),
+        .doc("Variables that pass `clear_env`",
+             "For pools of a table, and those that `root` makes, it is PATH unless it is set."),
     row(Section::App, "stream_request", Kind::Flag, "false")
         .flags(&["--stream-request"])
         .because("a client that sends slowly would hold a worker")
@@ -271,6 +273,43 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--rlimit-core"])
         .because("core files would lie beside the scripts, for everybody to download")
         .doc("Largest core file of a CGI script", ""),
+    // ---- Sites
+    row(Section::Sites, "root", path("a directory"), r#""""#)
+        .flags(&["--root"])
+        .because("there is no directory that everybody has")
+        .doc("Directory whose files are served",
+             "Alone it serves a site as it lies on disk: files, PHP with the php-cgi on PATH, and scripts with one of `script_suffixes` or under /cgi-bin/.\n\
+              With php-cgi in `exec`, or with `connect`, `.php` files are run there and other files are sent.\n\
+              With any other app, files that exist are sent, and everything else goes to the app.\n\
+              Hidden files, backups and sources of scripts are never sent."),
+    row(Section::Sites, "index", comma_list("file names"), r#"["index.php", "index.html", "index.htm", "index.cgi"]"#)
+        .flags(&["--index"])
+        .because("sites have one of these; what makes pages goes before what was once a page")
+        .doc("Files that stand for their directory; the first that exists counts", ""),
+    row(Section::Sites, "fallback", text("a path below `root`, or the word app"), r#""""#)
+        .flags(&["--fallback"])
+        .because("only its author knows whether a site has a front controller")
+        .doc("What answers for paths that name no file",
+             "A path such as `/index.php` is a front controller; the request's own path is in REQUEST_URI.\n\
+              `app` gives them to the app, which is the default for apps other than php-cgi and those of `connect`.\n\
+              Otherwise they get 404."),
+    row(Section::Sites, "symlinks", Kind::Choice(&["inside", "owner", "follow"]), r#""owner""#)
+        .flags(&["--symlinks"])
+        .because("a link to somebody else's files is how one tenant reads another's")
+        .doc("Which symbolic links below `root` are followed",
+             "`inside`: those that stay in it.\n\
+              `owner`: also links out of it that belong to the owner of what they lead to.\n\
+              `follow`: all."),
+    row(Section::Sites, "script_suffixes", comma_list("endings of names"), r#"[".cgi", ".pl", ".py", ".rb", ".sh"]"#)
+        .flags(&["--script-suffixes"])
+        .because("these are the usual endings of CGI scripts")
+        .doc("Endings of files that are run as CGI scripts",
+             "It counts where `root` alone is served; there, `.php` files and all in /cgi-bin/ are run too."),
+    row(Section::Sites, "include", list("paths, or patterns such as conf.d/*.toml"), "[]")
+        .because("one file is enough for one site")
+        .doc("More files, with [pool.NAME] and [[site]] tables only",
+             "Relative ones start from the directory of the file that names them.\n\
+              A file with a mistake is reported and left out as a whole; the others are served."),
 
     // ---- Workers
     row(Section::Workers, "workers", number("processes", 0, 4096), "1")
@@ -278,7 +317,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         .variable("WEB_CONCURRENCY", "{}")
         .same()
         .doc("Worker processes",
-             "With `connect`: connections to each server."),
+             "With `connect`: connections to each server.\n\
+              In a file also a table, `{ min = 0, max = 8, idle = \"60s\" }`: `min` is `min_workers`, `max` is this, `idle` is `idle_timeout`."),
+    row(Section::Workers, "min_workers", number("processes", 0, 4096), "4096")
+        .flags(&["--min-workers"])
+        .because("as many as `workers`: all run all the time")
+        .doc("Workers that run even with nothing to do",
+             "More are started up to `workers` while requests wait; 0 means that the first request starts one.\n\
+              More than `workers` means as many as that."),
+    row(Section::Workers, "idle_timeout", Kind::Duration { zero: "never" }, r#""60s""#)
+        .flags(&["--idle-timeout"])
+        .because("people read a page for about as long, and then ask for the next")
+        .doc("Idle time after which a worker beyond `min_workers` stops", ""),
     row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")
@@ -297,6 +347,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--max-requests-jitter"])
         .same()
         .doc("Random extra requests, so that workers do not retire together", ""),
+    row(Section::Workers, "max_lifetime", OFF, "0")
+        .flags(&["--max-lifetime"])
+        .because("an app that leaks nothing can run for ever")
+        .doc("Age at which a worker is replaced",
+             "Its replacement is ready before it retires."),
+    row(Section::Workers, "max_memory", Kind::Size { zero: "no end" }, "0")
+        .flags(&["--max-memory"])
+        .because("only its author knows what an app needs")
+        .doc("Resident memory at which a worker is replaced",
+             "It finishes what it does first; `memory_max` is the limit that ends it at once."),
     row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
         .flags(&["--max-queue"])
         .because("as many as Gunicorn lets wait in the kernel (`backlog`), and few enough to be served before clients leave")
@@ -318,6 +378,40 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("it ends every program that does not handle it")
         .doc("Signal that asks a worker to stop after its current work",
              "Some programs stop gently only on another one, Apache's helpers on USR1 for example."),
+
+    // ---- Rights and limits of workers
+    row(Section::Rights, "groups", comma_list("names or numbers"), "[]")
+        .because("the fewer groups, the fewer files")
+        .doc("Supplementary groups of workers",
+             "Setting them needs root.\n\
+              With `initgroups` they are added to those of the user."),
+    row(Section::Rights, "nice", text("-20 to 19; empty = unchanged"), r#""""#)
+        .because("workers are as important as what starts them")
+        .doc("Scheduling priority of workers",
+             "More is nicer to others; below 0 needs root."),
+    row(Section::Rights, "chroot", path("a directory; empty = none"), r#""""#)
+        .because("few programs find what they need in such a directory")
+        .doc("Root directory of workers",
+             "It needs root, and a program of `exec` or scripts.\n\
+              `exec` and `chdir` are then paths within it; `chdir` is `/` unless it is set."),
+    row(Section::Rights, "no_new_privileges", Kind::Flag, "false")
+        .because("some apps send mail with a program that is setgid")
+        .doc("Let workers not gain rights by setuid programs", ""),
+    row(Section::Rights, "check_owner", Kind::Flag, "false")
+        .because("one person's own files need no such check")
+        .doc("Run scripts only if they are safe from other users",
+             "They must belong to the pool's user or to root, and others must not be able to write to them.\n\
+              It is on by default where a pool or site names a `user`."),
+    row(Section::Rights, "memory_max", Kind::Size { zero: "no limit" }, "0")
+        .because("limits depend on the machine")
+        .doc("Memory of all workers of a pool together, by cgroup",
+             "What goes beyond it is ended by the kernel."),
+    row(Section::Rights, "cpu_max", text("a percentage of one CPU, such as 150%; empty = no limit"), r#""""#)
+        .because("limits depend on the machine")
+        .doc("CPU time of all workers of a pool together, by cgroup", ""),
+    row(Section::Rights, "pids_max", number("processes and threads, 0 = no limit", 0, 4_194_304), "0")
+        .because("limits depend on the machine")
+        .doc("Processes and threads of a pool together, by cgroup", ""),
 
     // ---- Deadlines
     row(Section::Deadlines, "timeout", OFF, r#""30s""#)
@@ -592,7 +686,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--umask", "-m"])
         .differs("a text is always octal")
         .doc("Permission bits that new unix sockets do not get",
-             "0 lets every local user connect; 0o007 only user and group."),
+             "0 lets every local user connect; 0o007 only user and group.\n\
+              In a [pool.NAME] table it is that of the pool's workers."),
     row(Section::Process, "pidfile", path("a file; empty = none"), r#""""#)
         .flags(&["--pid", "-p", "--pidfile"])
         .same()

@@ -127,9 +127,11 @@ impl Resolver<'_> {
     }
 
     /// The path prefix of a WSGI app: as set, else SCRIPT_NAME of the workers' environment, as in Gunicorn.
-    pub(super) fn script_name(&mut self, pool: &Pool) -> String {
+    pub(super) fn script_name(&mut self, pool: Option<&Pool>) -> String {
         let mut name = self.values.text("script_name").to_owned();
-        if name.is_empty() && matches!(pool.program, Program::Wsgi(_)) {
+        if name.is_empty()
+            && let Some(pool) = pool.filter(|pool| matches!(pool.program, Program::Wsgi(_)))
+        {
             let found = pool.env.iter().find(|(key, _)| key == "SCRIPT_NAME");
             name = found.map(|(_, value)| value.clone()).unwrap_or_default();
             self.values.replace("script_name", Value::Text(name.clone()));
