@@ -242,7 +242,8 @@ impl Arbiter {
             let line = format_args!("Killed process group {group}, which a runner of scripts (pid:{runner}) left");
             self.log.warning(&NONE, line);
             if let Err(error) = process::signal_group(group, KILL) {
-                self.log.error(&NONE, format_args!("cannot kill process group {group}: {error}"));
+                self.log
+                    .error(&NONE, format_args!("cannot kill process group {group}: {error}"));
             }
             self.killed.push(group);
         }

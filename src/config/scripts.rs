@@ -121,7 +121,14 @@ impl RunnerOrder {
             let _ = writeln!(text, "{name} {value}");
         };
         put("slots", &self.slots.to_string());
-        put("strays", if self.scripts.strays == Strays::Keep { "keep" } else { "kill" });
+        put(
+            "strays",
+            if self.scripts.strays == Strays::Keep {
+                "keep"
+            } else {
+                "kill"
+            },
+        );
         let on_abort = match self.scripts.on_abort {
             OnAbort::Auto => "auto",
             OnAbort::Ignore => "ignore",
@@ -245,7 +252,12 @@ impl Resolver<'_> {
     pub(super) fn check_cgi(&mut self, program: &Program) {
         let needs = "CGI scripts are started by rgunicorn itself";
         match program {
-            Program::Connect(_) => self.refuse("protocol", 0, "must be fastcgi with `connect`", "servers are reached over FastCGI only"),
+            Program::Connect(_) => self.refuse(
+                "protocol",
+                0,
+                "must be fastcgi with `connect`",
+                "servers are reached over FastCGI only",
+            ),
             Program::Wsgi(_) => self.refuse("protocol", 0, "needs `exec`", "WSGI apps have their own workers"),
             Program::Exec(_) | Program::Scripts => {}
         }
@@ -271,8 +283,15 @@ mod tests {
     fn orders() -> impl Strategy<Value = RunnerOrder> {
         let limits = proptest::collection::vec(proptest::option::of(any::<u64>()), 6);
         let exec = proptest::collection::vec("[^\0]{0,12}", 0..3);
-        (1..=SCRIPTS_LIMIT, any::<(bool, bool)>(), 0..4_usize, limits, exec, "[^\0]{0,12}").prop_map(
-            |(slots, (keep, pass_auth), choice, limits, exec, chdir)| {
+        (
+            1..=SCRIPTS_LIMIT,
+            any::<(bool, bool)>(),
+            0..4_usize,
+            limits,
+            exec,
+            "[^\0]{0,12}",
+        )
+            .prop_map(|(slots, (keep, pass_auth), choice, limits, exec, chdir)| {
                 let mut order = RunnerOrder {
                     slots,
                     exec,
@@ -288,8 +307,7 @@ mod tests {
                     *order.scripts.limits.by_name(name).unwrap() = limit;
                 }
                 order
-            },
-        )
+            })
     }
 
     proptest! {
@@ -301,7 +319,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_order() {
-        for text in ["", "slots 0\n", "slots 1\nx 2\n", "slots 1\ncpu x\n", "slots", "slots 1\nstrays y\n"] {
+        for text in [
+            "",
+            "slots 0\n",
+            "slots 1\nx 2\n",
+            "slots 1\ncpu x\n",
+            "slots",
+            "slots 1\nstrays y\n",
+        ] {
             assert_eq!(RunnerOrder::decode(text), None, "{text:?}");
         }
     }

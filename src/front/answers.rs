@@ -349,7 +349,11 @@ impl Front {
         if exchange.is_whole() {
             self.refused(exchange_key, &mut exchange);
         } else {
-            self.blame(&mut exchange, 502, "it refused the request when part of it had been sent");
+            self.blame(
+                &mut exchange,
+                502,
+                "it refused the request when part of it had been sent",
+            );
         }
         self.settle(exchange_key, exchange);
     }

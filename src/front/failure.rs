@@ -3,9 +3,9 @@
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::link::{Down, Link};
+use super::pull::LOOK;
 use super::spool::Spool;
 use super::tokens::Key;
-use super::pull::LOOK;
 use super::workers::{Route, State, Worker};
 use crate::base::level::Level;
 use crate::config::{OnAbort, Program};

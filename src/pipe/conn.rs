@@ -126,11 +126,7 @@ enum State {
     /// At a header.
     Header,
     /// At the counted head block of a RESPONSE, `payload` bytes before the frame's end.
-    Head {
-        id: u16,
-        flags: u8,
-        payload: usize,
-    },
+    Head { id: u16, flags: u8, payload: usize },
     /// At the place in a file that a frame with the flag FD ends with.
     Place { id: u16, kind: Kind, end: bool },
     /// In body bytes, this many before the frame's end. At 0 the frame is over and only its END is to be told.
@@ -450,7 +446,11 @@ impl FrontConn {
                 return Err(Error::unexpected("END and no body with REDIRECT", Kind::Response, id));
             }
             if !head.field("location").is_some_and(|place| place.starts_with(b"/")) {
-                return Err(Error::unexpected("a Location that begins with / with REDIRECT", Kind::Response, id));
+                return Err(Error::unexpected(
+                    "a Location that begins with / with REDIRECT",
+                    Kind::Response,
+                    id,
+                ));
             }
         }
         if head.status < 200 {

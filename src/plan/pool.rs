@@ -111,7 +111,9 @@ impl Pool {
         if let Some(place) = self.places.first_mut() {
             place.current = Some(worker);
         }
-        let held = before.iter().flat_map(|place| place.current.into_iter().chain(place.successor));
+        let held = before
+            .iter()
+            .flat_map(|place| place.current.into_iter().chain(place.successor));
         held.filter(|other| *other != worker).collect()
     }
 

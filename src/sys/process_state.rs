@@ -37,7 +37,9 @@ pub fn members(wanted: impl Fn(i32, i32) -> bool) -> Vec<Member> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter_map(|pid| member(pid, &wanted)).collect()
 }
 
@@ -57,7 +59,10 @@ fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
     while command.last() == Some(&0) {
         command.pop();
     }
-    command.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    command
+        .iter_mut()
+        .filter(|byte| **byte == 0)
+        .for_each(|byte| *byte = b' ');
     if command.is_empty() {
         let name = name.split_once('(').map_or(name, |(_, name)| name);
         command = format!("[{name}]").into_bytes();
@@ -75,7 +80,9 @@ fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
 #[must_use]
 pub fn children() -> Vec<i32> {
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    text.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }
 
 /// The letter for the state of what this directory of /proc describes.

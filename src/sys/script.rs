@@ -46,7 +46,8 @@ impl Texts {
         let bytes = &self.bytes;
         let texts = self.starts.iter().filter_map(|start| bytes.get(*start..));
         self.pointers.clear();
-        self.pointers.extend(texts.map(|text| text.as_ptr().cast::<libc::c_char>()));
+        self.pointers
+            .extend(texts.map(|text| text.as_ptr().cast::<libc::c_char>()));
         self.pointers.push(ptr::null());
         self.pointers.as_ptr()
     }

@@ -270,7 +270,9 @@ impl Plan {
             let (verdict, is_final) = match death {
                 Death::Code(4) => (Verdict::AppFailedToLoad, true),
                 Death::Code(3) | Death::Impossible => (Verdict::WorkerFailedToBoot, true),
-                Death::Code(_) | Death::Signal | Death::NotStarted | Death::NotAWorker => (Verdict::WorkerFailedToBoot, false),
+                Death::Code(_) | Death::Signal | Death::NotStarted | Death::NotAWorker => {
+                    (Verdict::WorkerFailedToBoot, false)
+                }
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }
