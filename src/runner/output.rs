@@ -15,8 +15,10 @@ const HOLD: Duration = Duration::from_millis(1);
 /// More than this does not wait.
 const HELD: usize = 32 * 1024;
 
-/// Bytes of error output that are logged for one request.
-const ERRORS_LIMIT: usize = 128 * 1024;
+/// Bytes and lines of error output that are logged for one request: the log's buffer has room for the lines of some
+/// requests, not for a flood.
+const ERRORS_LIMIT: usize = 64 * 1024;
+const LINES_LIMIT: usize = 500;
 
 /// A longer line is logged in parts.
 const LINE: usize = 3 * 1024;
@@ -239,6 +241,7 @@ pub(super) struct Errors {
     prefix: Vec<u8>,
     partial: Vec<u8>,
     logged: usize,
+    lines: usize,
     dropped: usize,
 }
 
@@ -249,6 +252,7 @@ impl Errors {
             prefix,
             partial: Vec::new(),
             logged: 0,
+            lines: 0,
             dropped: 0,
         }
     }
@@ -257,7 +261,7 @@ impl Errors {
     pub(super) fn take(&mut self, data: &[u8], out: &mut Vec<u8>) {
         let mut rest = data;
         while !rest.is_empty() {
-            if self.logged >= ERRORS_LIMIT {
+            if self.logged >= ERRORS_LIMIT || self.lines >= LINES_LIMIT {
                 self.dropped += rest.len();
                 return;
             }
@@ -280,6 +284,7 @@ impl Errors {
     fn line(&mut self, out: &mut Vec<u8>) {
         let line = self.partial.trim_ascii_end();
         if !line.is_empty() {
+            self.lines += 1;
             let text = [&self.prefix, line].concat();
             WorkerConn::log(self.id, frame::level::INFO, &text, out);
         }
