@@ -28,12 +28,18 @@ const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
 /// The internal subcommand that makes this process a front.
 const FRONT: &str = "__front";
 
+/// The internal subcommand that makes this process a runner of CGI scripts.
+const RUNNER: &str = "__runner";
+
 /// Runs the role that the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|word| word == FRONT) {
         return crate::front::main();
+    }
+    if args.get(1).is_some_and(|word| word == RUNNER) {
+        return crate::runner::main();
     }
     if let Some(code) = client::main(&args) {
         return code;

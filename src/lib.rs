@@ -7,7 +7,8 @@
 //!   [`control`], [`command`]
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
-//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`commander`]
+//! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`runner`],
+//!   [`commander`]
 //! - [`cli`]: the command line
 
 pub mod arbiter;
@@ -26,5 +27,6 @@ pub mod logging;
 pub mod pipe;
 pub mod plan;
 pub mod proxy;
+pub mod runner;
 pub mod shims;
 pub mod sys;

@@ -388,7 +388,7 @@ impl Front {
         } else if reason.is_empty() {
             self.blame(&mut exchange, status.unwrap_or(502), "it gave the response up");
         } else {
-            let reason = escape::cut(reason, frame::REASON_LIMIT).to_string();
+            let reason = escape::printable(reason);
             self.blame(&mut exchange, status.unwrap_or(502), &reason);
         }
         self.settle(exchange_key, exchange);

@@ -186,6 +186,19 @@ impl Front {
         }
     }
 
+    /// True for a request that a worker which can end it shall end when its client has left.
+    pub(super) fn ends_with_client(&self, exchange: &Exchange) -> bool {
+        let Some(pool) = self.pools.get(exchange.pool) else {
+            return false;
+        };
+        let is_ended = match pool.config.scripts.on_abort {
+            OnAbort::Auto => exchange.head.is_safe(),
+            OnAbort::Ignore => false,
+            OnAbort::Close | OnAbort::Term => true,
+        };
+        is_ended && pool.aborts
+    }
+
     /// The worker whose board names a pulled request.
     pub(super) fn runner(&self, exchange: &Exchange) -> Option<Key> {
         let runs = |key: &Key| {

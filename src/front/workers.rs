@@ -195,6 +195,8 @@ pub(super) struct Pool {
     /// Exchanges by wire number, for the pipe protocol.
     wires: Vec<Option<Key>>,
     next_wire: u16,
+    /// Its workers end single requests when told to.
+    pub(super) aborts: bool,
     /// Work may be waiting for a worker that has come free.
     pub(super) dirty: bool,
 }
@@ -242,6 +244,7 @@ impl Pool {
             queue: None,
             wires: Vec::new(),
             next_wire: 0,
+            aborts: false,
             dirty: false,
         }
     }
@@ -306,6 +309,7 @@ impl Front {
                 pool.dispatch.occupy(key.index);
             }
             pool.dirty = true;
+            pool.aborts = !is_worn;
             if worker.share == 0 && pool.config.max_requests > 0 && is_worn {
                 worker.share = pool.config.max_requests + self.random.u64(0..=pool.config.max_requests_jitter);
             }
