@@ -97,14 +97,28 @@ fn interpreter(rest: &[u8], subject: &Subject, account: &Account, report: &mut R
     let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let plain = line.strip_suffix(b"\r").unwrap_or(line);
     if plain.len() < line.len() {
-        report.fatal(
-            format!(
-                "its first line ends in CR LF, so the kernel looks for {}",
-                quoted(line.trim_ascii_start())
+        let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let text = line.trim_ascii_start();
+        let advice = format!("save it with Unix line ends, or: sed -i 's/\\r$//' {path}");
+        match text.iter().position(blank).and_then(|end| text.get(end..)) {
+            // Some interpreters do not mind.
+            Some(rest) => report.wrong(
+                format!(
+                    "its first line ends in CR LF, so its interpreter gets the argument {}",
+                    quoted(
+                        rest.get(rest.iter().take_while(|byte| blank(byte)).count()..)
+                            .unwrap_or_default()
+                    )
+                ),
+                place.clone(),
+                advice,
             ),
-            place.clone(),
-            format!("save it with Unix line ends, or: sed -i 's/\\r$//' {path}"),
-        );
+            None => report.fatal(
+                format!("its first line ends in CR LF, so the kernel looks for {}", quoted(text)),
+                place.clone(),
+                advice,
+            ),
+        }
     }
     if line.len() + 2 >= LINE_LIMIT {
         let what = format!("its first line is longer than the {LINE_LIMIT} bytes that the kernel reads");

@@ -178,6 +178,10 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
             ),
             "print an empty line after the last header field",
         ),
+        Error::Eof { .. } if !line.text.contains(&b':') => (
+            format!("it prints {} before the header, or instead of it", quoted(line.text)),
+            "print Content-Type and an empty line first, and messages for yourself to standard error",
+        ),
         Error::Eof { .. } => (
             format!("no empty line ends its header, which begins with {}", quoted(line.text)),
             "print an empty line after the last header field",

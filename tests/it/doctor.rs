@@ -140,7 +140,11 @@ fn files_that_the_system_does_not_run() {
             b"#!/bin/sh\r\necho\r\n",
             &["ends in CR LF", "\"/bin/sh\\r\"", "sed -i 's/\\r$//'", "crlf:1"],
         ),
-        ("crlf_env", b"#!/usr/bin/env python3\r\n", &["ends in CR LF"]),
+        (
+            "crlf_env",
+            b"#!/usr/bin/env  python3\r\n",
+            &["ends in CR LF", "gets the argument \"python3\\r\"", "exit code 127"],
+        ),
         ("none", b"#!\necho\n", &["names no interpreter"]),
         (
             "lost",
@@ -210,6 +214,7 @@ fn scripts_that_answer_wrongly() {
             "printf '\\357\\273\\277Content-Type: x/y\\n\\n'",
             &["prints a byte order mark"],
         ),
+        ("only", "printf hello", &["it prints \"hello\" before the header"]),
         (
             "endless",
             "printf 'Content-Type: x/y\\n'",
