@@ -8,7 +8,7 @@
 //! - plans, events and time to actions: [`plan`]
 //! - services: [`config`], [`logging`], [`sys`] (the only unsafe code)
 //! - shells, the only owners of sockets and processes: [`front`], [`arbiter`], [`runner`],
-//!   [`commander`]
+//!   [`commander`], [`doctor`]
 //! - [`cli`]: the command line
 
 pub mod arbiter;
@@ -19,6 +19,7 @@ pub mod command;
 pub mod commander;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod fastcgi;
 pub mod files;
 pub mod front;

@@ -2,6 +2,7 @@
 //!
 //! Never here: policy, configuration, logging.
 
+pub mod account;
 pub mod board;
 pub mod clock;
 pub mod copy;

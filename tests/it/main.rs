@@ -25,6 +25,7 @@ mod connect_upstreams;
 mod control_socket;
 mod daemon;
 mod departures;
+mod doctor;
 mod documents;
 mod flow_control;
 mod forwarded;

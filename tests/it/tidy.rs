@@ -63,7 +63,7 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
-        modules: &["front", "arbiter", "runner", "commander"],
+        modules: &["front", "arbiter", "runner", "commander", "doctor"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "files", "command", "control", "plan", "config",
             "metrics", "sys", "logging", "shims",
@@ -81,6 +81,7 @@ const LAYERS: &[Layer] = &[
             "arbiter",
             "runner",
             "commander",
+            "doctor",
         ],
         io: true,
     },
