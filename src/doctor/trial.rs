@@ -163,6 +163,7 @@ fn execute(
         identity: runner.identity.as_ref(),
         umask: None,
         no_new_privileges: false,
+        own_session: false,
         many_descriptors: false,
     });
     let pid = launched.map_err(Failure::Launch)?;

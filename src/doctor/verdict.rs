@@ -200,6 +200,14 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
             ),
             "print an empty line after the last header field",
         ),
+        Error::StatusLine { .. } => (
+            format!("it begins with {}, and not with a status line", quoted(line.text)),
+            "print HTTP/1.1 200 OK first, or give the script a name without nph-",
+        ),
+        Error::Chunked => (
+            format!("its header is refused: {error}"),
+            "leave Transfer-Encoding out and print the body as it is",
+        ),
         Error::Value { .. } | Error::Repeated { .. } | Error::Status { .. } | Error::ContentLength { .. } => {
             (format!("its header is refused: {error}"), "correct this field")
         }
