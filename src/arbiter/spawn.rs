@@ -210,7 +210,8 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
             })?
         }
     };
-    if pid != 0 {
+    // A runner only hands on what others work at, as the front does, and has to be quick about it.
+    if pid != 0 && !order.is_cgi {
         process::wait_when_woken(pid);
     }
     Ok(WorkerProcess {

@@ -109,6 +109,9 @@ mod tests {
     use super::super::response::Kind;
     use super::*;
 
+    /// An output, and its status, fields and body.
+    type Case<'a> = (&'a [u8], u16, &'a [&'a str], &'a [u8]);
+
     /// Feeds the output in pieces of `size`; gives status, fields and body, or the error.
     fn read(output: &[u8], size: usize) -> Result<(u16, Vec<String>, Vec<u8>), String> {
         let (mut parser, mut head, mut body) = (Parser::new(200), ResponseHead::default(), Vec::new());
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_and_framing_is_left_out() {
-        let cases: &[(&[u8], u16, &[&str], &[u8])] = &[
+        let cases: &[Case<'_>] = &[
             (
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nbody\n\n",
                 200,

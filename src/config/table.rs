@@ -233,7 +233,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("what a script forgets would otherwise pile up until the machine is full")
         .doc("What becomes of processes that a CGI script leaves running",
              "`kill` ends its process group when it exits; `keep` lets them live until the pool ends.\n\
-              The log names them either way. The client waits for them in neither case."),
+              The log names them either way.\n\
+              The client waits for them in neither case."),
     row(Section::Scripts, "on_abort", Kind::Choice(&["auto", "ignore", "close", "term"]), r#""auto""#)
         .flags(&["--on-abort"])
         .because("a page nobody waits for is not worth its time, and a change must not be broken off half way")
@@ -251,7 +252,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--rlimit-cpu"])
         .because("`timeout` ends what hangs; this one ends what spins")
         .doc("Processor time of a CGI script",
-             "It gets SIGXCPU then, and SIGKILL 2 s later. Counted in whole seconds."),
+             "It gets SIGXCPU then, and SIGKILL 2 s later.\n\
+              Counted in whole seconds."),
     row(Section::Scripts, "rlimit_as", Kind::Size { zero: "as inherited" }, "0")
         .flags(&["--rlimit-as"])
         .because("some languages reserve far more addresses than memory")

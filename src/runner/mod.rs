@@ -105,9 +105,8 @@ impl Runner {
         let scripts = Scripts::new(&order)?;
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&queue.as_raw_fd()), QUEUE, Interest::READABLE)?;
-        registry.register(&mut SourceFd(&channel.as_raw_fd()), CHANNEL, both)?;
+        registry.register(&mut SourceFd(&channel.as_raw_fd()), CHANNEL, Interest::READABLE)?;
         let signal_number = signals.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&signal_number), SIGNALS, Interest::READABLE)?;
         let slots = order.slots as usize;
@@ -147,7 +146,7 @@ impl Runner {
             self.now = clock::now();
             self.climb();
             self.take_requests()?;
-            self.flush();
+            self.flush()?;
             if self.abandoned {
                 self.end_everything();
                 return Ok(());
@@ -186,7 +185,9 @@ impl Runner {
         match event.token() {
             QUEUE => self.has_requests = true,
             CHANNEL => {
-                self.writable |= event.is_writable();
+                if event.is_writable() && !std::mem::replace(&mut self.writable, true) {
+                    self.watch_channel(Interest::READABLE)?;
+                }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     self.read_channel(touched)?;
                 }
@@ -550,16 +551,20 @@ impl Runner {
     }
 
     /// Sends what waits for the front, as far as it takes it.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> io::Result<()> {
         while self.writable && self.sent < self.out.len() {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             match socket::send_stream(&self.channel, rest, false) {
                 Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                // Not before it is needed: whatever the front reads makes room, and would wake us.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    self.watch_channel(Interest::READABLE | Interest::WRITABLE)?;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.abandoned = true;
-                    return;
+                    return Ok(());
                 }
             }
         }
@@ -568,6 +573,14 @@ impl Runner {
             self.out.shrink_to(CROWDED);
             self.sent = 0;
         }
+        Ok(())
+    }
+
+    fn watch_channel(&self, interest: Interest) -> io::Result<()> {
+        let number = self.channel.as_raw_fd();
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&number), CHANNEL, interest)
     }
 
     /// Ends every process that any script has left, and those that still run.

@@ -135,7 +135,7 @@ impl Scripts {
         let (stderr, their_stderr) = fd::output_pipe().map_err(failed)?;
         let null = io::stdin();
         let stdin = request.body.as_ref().map_or_else(|| null.as_fd(), AsFd::as_fd);
-        let started = self.starter.start(Script {
+        let started = self.starter.start(&mut Script {
             program: &program,
             args: &mut self.args,
             env: &mut self.env,

@@ -173,7 +173,7 @@ impl Starter {
     /// Starts a script with an empty signal mask, default dispositions and SIGKILL as its parent-death signal. Returns
     /// its pid once the program is being executed, or why it is not; then no process is left.
     #[allow(unsafe_code)]
-    pub fn start(&mut self, script: Script<'_>) -> Result<i32, (Step, io::Error)> {
+    pub fn start(&mut self, script: &mut Script<'_>) -> Result<i32, (Step, io::Error)> {
         let order = Order {
             program: script.program.as_ptr(),
             args: script.args.array(),
@@ -298,7 +298,7 @@ mod tests {
         env.push(&[b"PATH=", b"/usr/bin:/bin"]);
         env.push(&[b"A=", b"b c"]);
         env.push(&[b"BAD=\0"]);
-        let started = Starter::new().start(Script {
+        let started = Starter::new().start(&mut Script {
             program: &CString::new(program).unwrap(),
             args: &mut args,
             env: &mut env,
