@@ -34,8 +34,6 @@ pub(super) struct Generation {
     pub(super) has_host: bool,
     /// That host, while it lives.
     pub(super) host: Option<Host>,
-    /// What its Python workers read, once one was started.
-    pub(super) bundle: Option<OwnedFd>,
 }
 
 /// What the arbiter keeps for a pool.
@@ -48,6 +46,8 @@ pub(super) struct PoolState {
     pub(super) is_cgi: bool,
     /// What to do about workers that do not become ready was said: once is enough.
     pub(super) is_advised: bool,
+    /// What its Python workers read that no host forks, once one was started.
+    pub(super) bundle: Option<OwnedFd>,
 }
 
 impl Generation {
@@ -77,7 +77,6 @@ impl Generation {
             config,
             has_host: wants_host,
             host: None,
-            bundle: None,
         })
     }
 
@@ -105,15 +104,23 @@ impl Generation {
         }
     }
 
-    /// Makes what workers read that are started without a host.
-    pub(super) fn make_bundle(&mut self, reloader: &Reloader) -> io::Result<()> {
-        if self.bundle.is_none()
-            && !self.has_host
-            && let Some(config) = self.python(reloader)
+    /// Makes what the workers of a pool read that are started without a host.
+    pub(super) fn make_bundle(&mut self, place: usize, reloader: &Reloader) -> io::Result<()> {
+        let is_forked = self.is_forked(place);
+        if let (Some(pool), Some(state)) = (self.config.pools.get(place), self.pools.get_mut(place))
+            && let Program::Wsgi(wsgi) = &pool.program
+            && state.bundle.is_none()
+            && !is_forked
         {
-            self.bundle = Some(super::python::bundle("worker", &config)?);
+            let config = super::python::configuration(&self.config, pool, wsgi, reloader);
+            state.bundle = Some(super::python::bundle("worker", &config)?);
         }
         Ok(())
+    }
+
+    /// Whether the host forks the workers of a pool: it has one app, that of the unnamed pool.
+    pub(super) fn is_forked(&self, place: usize) -> bool {
+        self.has_host && place == 0 && self.config.unnamed_pool().is_some()
     }
 
     /// User and group of what its fronts must reach.
@@ -156,6 +163,7 @@ impl PoolState {
             protocol,
             is_cgi,
             is_advised: false,
+            bundle: None,
         })
     }
 }

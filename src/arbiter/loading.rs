@@ -256,13 +256,13 @@ impl Generation {
 
     /// Whether its host imports the app before it forks.
     pub(super) fn preloads(&self) -> bool {
-        let first = self.config.pools.first().map(|pool| &pool.program);
-        matches!(first, Some(Program::Wsgi(wsgi)) if wsgi.preload)
+        let program = self.config.unnamed_pool().map(|pool| &pool.program);
+        matches!(program, Some(Program::Wsgi(wsgi)) if wsgi.preload)
     }
 
-    /// Its configuration, as Python processes get it; `None` without a WSGI app.
+    /// Its configuration, as its host gets it; `None` without an unnamed WSGI app.
     pub(super) fn python(&self, reloader: &crate::config::Reloader) -> Option<serde_json::Value> {
-        let pool = self.config.pools.first()?;
+        let pool = self.config.unnamed_pool()?;
         let Program::Wsgi(wsgi) = &pool.program else {
             return None;
         };
@@ -277,8 +277,8 @@ impl Generation {
 
     /// Starts a host that has no configuration file to evaluate.
     pub(super) fn start_host(&self, reloader: &crate::config::Reloader) -> Result<Host, String> {
-        let first = self.config.pools.first().map(|pool| &pool.program);
-        let Some(Program::Wsgi(wsgi)) = first else {
+        let program = self.config.unnamed_pool().map(|pool| &pool.program);
+        let Some(Program::Wsgi(wsgi)) = program else {
             return Err("only WSGI apps have a host".to_owned());
         };
         Host::start(&Start {

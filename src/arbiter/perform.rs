@@ -200,14 +200,15 @@ impl Arbiter {
         let Some(generation) = self.generations.get_mut(&generation_id) else {
             return;
         };
-        let Ok(()) = generation.make_bundle(&self.reloader).inspect_err(|error| {
+        let Ok(()) = generation.make_bundle(place, &self.reloader).inspect_err(|error| {
             self.log
                 .error(&NONE, format_args!("cannot make what Python workers read: {error}"));
         }) else {
             let death = Death::NotStarted;
             return self.inputs.push_back(Input::WorkerGone { worker: id, death });
         };
-        if generation.has_host && generation.host.is_none() {
+        let is_forked = generation.is_forked(place);
+        if is_forked && generation.host.is_none() {
             // It ended, and a new generation is on its way.
             let death = Death::NotStarted;
             return self.inputs.push_back(Input::WorkerGone { worker: id, death });
@@ -228,9 +229,9 @@ impl Arbiter {
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
             captures_output: generation.config.logs.capture_output,
-            bundle: generation.bundle.as_ref().map(AsFd::as_fd),
+            bundle: state.bundle.as_ref().map(AsFd::as_fd),
         };
-        match spawn::worker(&order, generation.host.as_mut()) {
+        match spawn::worker(&order, generation.host.as_mut().filter(|_| is_forked)) {
             Ok(worker) if worker.pid == 0 => drop(self.workers.insert(id, worker)),
             Ok(worker) => {
                 // The line as Gunicorn writes it: scripts look for it whole.

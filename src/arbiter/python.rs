@@ -66,9 +66,9 @@ pub(super) fn configuration(config: &Config, pool: &Pool, wsgi: &Wsgi, reloader:
         "environ_names": names,
         "capture_output": config.logs.capture_output,
         "access_by_app": config.logs.access_by_app,
-        "user": config.process.user,
-        "group": config.process.group,
-        "initgroups": config.process.initgroups,
+        "user": pool.rights.user,
+        "group": pool.rights.group,
+        "initgroups": pool.rights.initgroups,
         "arbiter_pid": std::process::id(),
         "env": env,
     })

@@ -1,6 +1,6 @@
 //! Pools and sites: those of tables, and those that the flat settings make.
 //!
-//! A file is taken as a whole or left out as a whole. Never here: what one route does (`routes.rs`).
+//! A file is taken as a whole or left out as a whole. Never here: sites (`sites.rs`) and their routes (`routes.rs`).
 
 use super::kind::{Raw, Value, shown_text};
 use super::layers::{Entry, Layer, Origin, Values};
@@ -10,7 +10,7 @@ use super::program;
 use super::resolve::{Resolver, Surroundings};
 use super::settings::Setting;
 use super::tables::{self, PoolTable, Tables};
-use super::{Pool, Program};
+use super::{Pool, Program, UNNAMED};
 use crate::base::site::{Act, Route, Site};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -283,6 +283,11 @@ impl<'a> Hosting<'a> {
             problems.push(problem.advice(advice));
             return;
         }
+        if table.name == UNNAMED {
+            let what = format!("a pool cannot be named {UNNAMED}");
+            let problem = Problem::new(what).at(table.origin.clone(), "");
+            problems.push(problem.advice("that is the name of the pool that `exec` or an app at the top level makes"));
+        }
         self.make_pool(table, unit, None, problems);
     }
 
@@ -330,6 +335,7 @@ impl<'a> Hosting<'a> {
         if let Program::Wsgi(wsgi) = &mut pool.program {
             // Workers of named pools are not forked from a process that has the app.
             wsgi.preload = false;
+            self.refuse_loggers(&mut wrong);
         }
         problems.append(wrong);
         self.pool_texts.push(render(&name, &origin, &layer, &values, base));
@@ -340,6 +346,17 @@ impl<'a> Hosting<'a> {
         }
         self.pools.push(pool);
         place
+    }
+
+    /// A logger in Python is set up by the process that forks the workers of the unnamed app; those of named pools would
+    /// be without it.
+    fn refuse_loggers(&self, problems: &mut Problems) {
+        let loggers = ["logger_class", "logconfig", "logconfig_json"];
+        for name in loggers.into_iter().filter(|name| !self.base.text(name).is_empty()) {
+            let problem = Problem::new(format!("{name} is for the one app of the top level"));
+            let problem = problem.at(self.base.origin(name, 0), name);
+            problems.push(problem.advice("leave it out where [pool.NAME] tables have WSGI apps"));
+        }
     }
 
     /// Adds to a pool's settings what follows from those that are there, and the defaults of such pools.
@@ -505,3 +522,6 @@ fn is_empty(value: &Value) -> bool {
         Value::Flag(_) | Value::Number(_) | Value::Duration(_) | Value::Size(_) | Value::Map(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,8 @@ fn matches(pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, std::io::Error)> {
     }
     if is_pattern {
         found.retain(|path| !path.is_dir());
+    } else if let Err(error) = pattern.metadata() {
+        return Err((pattern.to_owned(), error));
     }
     found.sort();
     Ok(found)
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(found("?/b.toml"), ["d/b.toml", "e/b.toml"]);
         assert_eq!(found("*/a.toml"), ["d/a.toml"]);
         assert_eq!(found("d/*.none"), [""; 0]);
-        assert_eq!(found("missing.toml"), ["missing.toml"], "reading it says what is wrong");
-        assert!(matches(&at("missing/*.toml")).is_err());
+        assert_eq!(found("d/a.toml"), ["d/a.toml"]);
+        assert!(matches(&at("missing.toml")).is_err() && matches(&at("missing/*.toml")).is_err());
     }
 }

@@ -8,7 +8,7 @@ use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
 use super::resolve::{Resolved, Surroundings, resolve};
 use super::wsgi::Interpreters;
-use super::{AccessFormat, Config, Pool, Program, cfg, file, gunicorn, identity, include};
+use super::{AccessFormat, Config, Pool, Program, UNNAMED, cfg, file, gunicorn, identity, include};
 use std::path::{Path, PathBuf};
 
 /// Says why an access log format is wrong.
@@ -305,7 +305,7 @@ fn finish(
 ) -> bool {
     let mut wants_host = false;
     let by_app = config.logs.access_by_app;
-    for pool in config.pools.iter_mut().take(1) {
+    for pool in config.pools.iter_mut().filter(|pool| pool.name == UNNAMED) {
         let Program::Wsgi(wsgi) = &mut pool.program else {
             if let Some(evaluated) = evaluated.filter(|_| has_objects) {
                 warnings.push(format!("{}: hooks and loggers are for WSGI apps only", evaluated.shown));

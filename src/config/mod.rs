@@ -26,6 +26,7 @@ mod rights;
 mod routes;
 mod scripts;
 pub mod settings;
+mod sites;
 mod table;
 pub mod tables;
 mod wsgi;
@@ -247,7 +248,7 @@ pub struct FastCgiListener {
 /// One pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Its name in logs: `default` for the unnamed pool.
+    /// Its name in logs and tables: `default` for the unnamed pool.
     pub name: String,
     /// What it runs.
     pub program: Program,
@@ -445,4 +446,15 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The sites. The one without hosts is the default site; without one, requests for other hosts get 404.
     pub sites: Vec<Site>,
+}
+
+/// The name of the pool that the flat settings make, which no table can have.
+pub(crate) const UNNAMED: &str = "default";
+
+impl Config {
+    /// The pool that the flat settings make: the one whose app Gunicorn would serve.
+    #[must_use]
+    pub fn unnamed_pool(&self) -> Option<&Pool> {
+        self.pools.first().filter(|pool| pool.name == UNNAMED)
+    }
 }

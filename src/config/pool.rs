@@ -3,7 +3,7 @@
 use super::kind::Value;
 use super::program::Search;
 use super::resolve::Resolver;
-use super::{Pool, Program, Rights, Upstream, WorkerProtocol};
+use super::{Pool, Program, Rights, UNNAMED, Upstream, WorkerProtocol};
 use std::path::{Path, PathBuf};
 
 /// The settings that name what is run.
@@ -47,7 +47,7 @@ impl Resolver<'_> {
         let count = |name: &str| u32::try_from(values.number(name)).unwrap_or(u32::MAX);
         let workers = count("workers");
         Some(Pool {
-            name: name.unwrap_or("default").to_owned(),
+            name: name.unwrap_or(UNNAMED).to_owned(),
             program,
             protocol,
             pipe_stdio: values.flag("pipe_stdio"),

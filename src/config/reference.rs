@@ -5,6 +5,7 @@ use super::gunicorn::{FOREIGN, Foreign, HOOKS, Hook, Status};
 use super::kind::{Kind, Value};
 use super::layers;
 use super::settings::{Effect, Gunicorn, Section, Setting};
+use super::tables::{Key, LISTENER_KEYS, POOL_KEYS, ROUTE_KEYS, SITE_KEYS};
 
 /// The default as people read it: lists with commas, no quotes; empty if the setting is not set by default.
 #[must_use]
@@ -41,7 +42,59 @@ pub fn page() -> String {
             page.push_str(&entry(setting));
         }
     }
+    page.push_str(&tables_of_keys());
     page
+}
+
+/// The tables that a file can have beside settings.
+fn tables_of_keys() -> String {
+    let per_pool: Vec<String> = Setting::all()
+        .filter(|setting| setting.is_per_pool())
+        .map(|setting| format!("`{}`", setting.name))
+        .collect();
+    let mut text = format!(
+        "\n## Tables of a file\n\n\
+         [hosting.md](hosting.md) shows how they go together.\n\
+         A file that is included has pools and sites only.\n\
+         \n### `[pool.NAME]`\n\n\
+         Processes that serve requests, by a name of letters, digits, `-`, `_` and `.`; a name with a `.` stands in quotes.\n\
+         A setting that it does not have is that of the top level, but for what is run, `exec`, `connect` and `wsgi_app`: those of the top level make a pool of their own.\n\
+         A pool that has none of them and `protocol = \"cgi\"` runs the scripts that its routes lead to.\n\
+         Workers start with a clear environment that has only PATH, unless `clear_env` and `pass_env` are set.\n\n\
+         Settings: {}.\n\nBeside these:\n\n",
+        per_pool.join(", ")
+    );
+    text.push_str(&rows(POOL_KEYS));
+    for (title, about, keys) in [
+        (
+            "[[site]]",
+            "What is served to requests for some hosts.\n\
+             Without routes, `root` and `pool` say what is served, as the settings `root` and `exec` do for the unnamed site.\n\
+             The top level is a site without hosts if it has `root` or a program.",
+            SITE_KEYS,
+        ),
+        (
+            "[[site.route]]",
+            "One rule of the site that stands before it; the first that matches counts, and a path that none matches gets 404.\n\
+             It does one thing: `pool`, `static`, `redirect` or `refuse`.",
+            ROUTE_KEYS,
+        ),
+        (
+            "[[listener]]",
+            "Addresses to listen on, beside those of `bind`.",
+            LISTENER_KEYS,
+        ),
+    ] {
+        text.push_str(&format!("\n### `{title}`\n\n{about}\n\n{}", rows(keys)));
+    }
+    text
+}
+
+fn rows(keys: &[Key]) -> String {
+    let rows = keys
+        .iter()
+        .map(|Key { name, kind, doc }| format!("| `{name}` | {} | {doc} |\n", kind.unit()));
+    format!("| key | takes | meaning |\n|---|---|---|\n{}", rows.collect::<String>())
 }
 
 /// One setting of the page.

@@ -82,7 +82,8 @@ pub const LISTENER_KEYS: &[Key] = &[
 pub(super) struct Table {
     /// Where the table begins.
     pub origin: Origin,
-    cells: BTreeMap<&'static str, (Value, Origin)>,
+    /// A value is `None` if it is not of its kind, which was complained about.
+    cells: BTreeMap<&'static str, (Option<Value>, Origin)>,
 }
 
 impl Table {
@@ -108,7 +109,7 @@ impl Table {
     /// Of a text or path; `None` if it was not typed.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.cells.get(name) {
-            Some((Value::Text(text), _)) => Some(text),
+            Some((Some(Value::Text(text)), _)) => Some(text),
             _ => None,
         }
     }
@@ -116,7 +117,7 @@ impl Table {
     /// Of a list; `None` if it was not typed.
     pub(super) fn list(&self, name: &str) -> Option<&[String]> {
         match self.cells.get(name) {
-            Some((Value::List(texts), _)) => Some(texts),
+            Some((Some(Value::List(texts)), _)) => Some(texts),
             _ => None,
         }
     }
@@ -124,7 +125,7 @@ impl Table {
     /// Of a flag; `None` if it was not typed.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         match self.cells.get(name) {
-            Some((Value::Flag(on), _)) => Some(*on),
+            Some((Some(Value::Flag(on)), _)) => Some(*on),
             _ => None,
         }
     }
@@ -132,7 +133,7 @@ impl Table {
     /// Of a number; `None` if it was not typed.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         match self.cells.get(name) {
-            Some((Value::Number(number), _)) => Some(*number),
+            Some((Some(Value::Number(number)), _)) => Some(*number),
             _ => None,
         }
     }
@@ -140,7 +141,7 @@ impl Table {
     /// Of a table of texts; empty if it was not typed.
     pub(super) fn map(&self, name: &str) -> &[(String, String)] {
         match self.cells.get(name) {
-            Some((Value::Map(pairs), _)) => pairs,
+            Some((Some(Value::Map(pairs)), _)) => pairs,
             _ => &[],
         }
     }
@@ -148,14 +149,14 @@ impl Table {
     /// Replaces a value by what it was resolved to.
     pub(super) fn replace(&mut self, name: &str, value: Value) {
         if let Some((old, _)) = self.cells.get_mut(name) {
-            *old = value;
+            *old = Some(value);
         }
     }
 
     /// The values as TOML, in the order of `keys`, with origins as comments.
     pub(super) fn render(&self, keys: &[Key], out: &mut String) {
         for key in keys {
-            if let Some((value, origin)) = self.cells.get(key.name) {
+            if let Some((Some(value), origin)) = self.cells.get(key.name) {
                 render(key.name, key.kind, value, origin, out);
             }
         }
@@ -336,9 +337,8 @@ fn read(
             continue;
         };
         let entry = file::entry(value, origin, places);
-        if let Some(value) = accept(key.name, key.kind, &entry, problems) {
-            read.cells.insert(key.name, (value, entry.origin));
-        }
+        let value = accept(key.name, key.kind, &entry, problems);
+        read.cells.insert(key.name, (value, entry.origin));
     }
     read
 }

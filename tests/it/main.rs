@@ -30,6 +30,7 @@ mod documents;
 mod flow_control;
 mod forwarded;
 mod gunicorn;
+mod hosting;
 mod http_rules;
 mod kill_workers;
 mod large_bodies;
