@@ -216,9 +216,7 @@ pub(super) fn judge(
             Some(entry) => {
                 let value = setting.kind.accept(&entry.raw);
                 if value.is_none() {
-                    let wanted = setting.kind.expectation();
-                    let what = format!("{name} must be {wanted}, but not {}", entry.raw.shown());
-                    problems.push(Problem::new(what).at(entry.origin.clone(), name));
+                    problems.push(layers::refusal(setting, entry));
                 } else if value != default {
                     match status {
                         Status::Refused(instead) => {
