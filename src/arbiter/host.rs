@@ -5,6 +5,7 @@
 //! orphaned at once, so that it becomes a child of the arbiter, which is a subreaper.
 //! Never here: what a hook does, which generation a host belongs to, whether another one is started.
 
+use super::interpreter::{ADVICE, Interpreters, Place};
 use super::packets::Packets;
 use super::start::Stopped;
 use crate::base::exit::Exit;
@@ -499,6 +500,15 @@ pub fn evaluate(request: &ConfRequest, reloader: &Reloader) -> Result<(Evaluated
         env: &reloader.env,
         directory: &reloader.start,
         argv: &reloader.argv,
+    let place = Place {
+        python: &request.python,
+        env: &reloader.env,
+        directory: &reloader.start,
+        identity: None,
+    };
+    Interpreters::default()
+        .check(place)
+        .map_err(|reason| Problem::new(reason).advice(ADVICE))?;
         conf: Some(&request.spec),
     })
     .map_err(Problem::new)?;
@@ -521,7 +531,11 @@ pub fn check_app(reloader: &Reloader, loaded: Loaded, host: Option<Host>) -> Res
     };
     let mut host = match host {
         Some(host) => host,
-        None => generation.start_host(reloader)?,
+        None => {
+            let checked = generation.check_interpreter(reloader, &mut Interpreters::default());
+            checked.map_err(|reason| format!("{reason}\n  {ADVICE}"))?;
+            generation.start_host(reloader)?
+        }
     };
     let asked = host.configure(&config).and_then(|()| host.preload());
     asked.map_err(|error| format!("cannot speak to the Python host: {error}"))?;

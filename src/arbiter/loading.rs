@@ -5,6 +5,7 @@
 
 use super::generation::{self, Generation};
 use super::host::{Host, Said, Start};
+use super::interpreter::{Interpreters, Place};
 use super::start::{complaint, own_pid};
 use super::{Arbiter, listeners, pidfile, python, upgrade};
 use crate::config::{Evaluated, Program};
@@ -77,6 +78,15 @@ impl Arbiter {
                 return self.load_refused(&texts);
             }
         };
+        let place = Place {
+            python: &request.python,
+            env: &self.reloader.env,
+            directory: &self.reloader.start,
+            identity: None,
+        };
+        if let Err(reason) = self.interpreters.check(place) {
+            return self.load_refused(&[reason]);
+        }
         let start = Start {
             python: &request.python,
             env: &self.reloader.env,
@@ -154,6 +164,10 @@ impl Arbiter {
         let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
         let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
         for warning in warnings {
+        if evaluated.is_none() {
+            let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
+            checked.map_err(|reason| vec![reason])?;
+        }
             self.log.warning(&NONE, format_args!("{warning}"));
         }
         if let Some(path) = &generation.config.process.pidfile {
@@ -270,6 +284,26 @@ impl Generation {
     }
 
     /// Workers wanted in its pool.
+    /// Says why an interpreter that it names is none. As the user that will run it: a file that this user may change is
+    /// not to be run as another.
+    pub(super) fn check_interpreter(
+        &self,
+        reloader: &crate::config::Reloader,
+        interpreters: &mut Interpreters,
+    ) -> Result<(), String> {
+        for pool in &self.config.pools {
+            let Program::Wsgi(wsgi) = &pool.program else { continue };
+            let place = Place {
+                python: &wsgi.python,
+                env: if self.has_host { &reloader.env } else { &pool.env },
+                directory: if self.has_host { &reloader.start } else { &pool.chdir },
+                identity: self.identity.as_ref().filter(|_| !self.has_host),
+            };
+            interpreters.check(place)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn wanted(&self) -> usize {
         let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
         usize::try_from(workers).unwrap_or(usize::MAX)

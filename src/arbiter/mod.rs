@@ -10,6 +10,7 @@ mod facts;
 mod generation;
 mod host;
 mod hosting;
+mod interpreter;
 mod listeners;
 mod loading;
 mod messages;
@@ -93,6 +94,7 @@ struct Arbiter {
     /// The older master that started this one, while it lives.
     predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    interpreters: interpreter::Interpreters,
     metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
