@@ -131,7 +131,8 @@ impl Arbiter {
                 Said::Failed { request, error, .. } => {
                     return self.loading_failed(&format!("{} failed: {error}", request.words()));
                 }
-                Said::Done | Said::Forked(..) | Said::Command { .. } => {}
+                Said::Command { command, pid } => self.command(&command, pid),
+                Said::Done | Said::Forked(..) => {}
             }
         }
         self.finish_loading();
@@ -163,11 +164,11 @@ impl Arbiter {
         })?;
         let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
         let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
-        for warning in warnings {
         if evaluated.is_none() {
             let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
             checked.map_err(|reason| vec![reason])?;
         }
+        for warning in warnings {
             self.log.warning(&NONE, format_args!("{warning}"));
         }
         if let Some(path) = &generation.config.process.pidfile {
@@ -283,7 +284,6 @@ impl Generation {
         Some(python::configuration(&self.config, pool, wsgi, reloader))
     }
 
-    /// Workers wanted in its pool.
     /// Says why an interpreter that it names is none. As the user that will run it: a file that this user may change is
     /// not to be run as another.
     pub(super) fn check_interpreter(
@@ -304,6 +304,7 @@ impl Generation {
         Ok(())
     }
 
+    /// Workers wanted in its pool.
     pub(super) fn wanted(&self) -> usize {
         let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
         usize::try_from(workers).unwrap_or(usize::MAX)

@@ -129,6 +129,9 @@ impl Arbiter {
     /// Turns until all is done; returns the exit code.
     fn run(&mut self) -> u8 {
         self.inputs.push_back(Input::Tick);
+        // What hooks of the start have asked for.
+        let ids: Vec<_> = self.generations.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.hear_host(id));
         loop {
             self.decide();
             self.relay_lines();
