@@ -155,7 +155,7 @@ class Hooks(Case):
         answer = arbiter.hook("on_reload")
         self.assertEqual((answer["type"], answer["exit"]), ("failed", 255))
         _, said = self.finish()
-        self.assertRegex(said, r"^\[[-0-9]+ [:0-9]+ [-+0-9]+\] \[\d+\] \[ERROR\] Unhandled exception in main loop\n")
+        self.assertRegex(said, r"^\[[-0-9]+ [:0-9]+ [-+0-9]+\] \[\d+\] \[ERROR\] Exception in on_reload hook\n")
         self.assertIn("ZeroDivisionError: division by zero", said)
 
     def test_sys_exit_in_a_hook(self):

@@ -249,7 +249,7 @@ class Host:
         try:
             worker = self.cfg.worker_class(age, server.pid, [], server.app, self.cfg.timeout / 2, self.cfg, server.log)
         except Exception as error:
-            raise self.in_loop(error) from error
+            raise self.in_loop(error, "starting a worker") from error
         worker.server = server
         self.call("pre_fork", (server, worker), False)
 
@@ -264,7 +264,7 @@ class Host:
         try:
             spawn.spawn(run, announce)
         except OSError as error:
-            raise self.in_loop(error) from error
+            raise self.in_loop(error, "starting a worker") from error
         return ANSWERED
 
     def child_exit(self, message, _):
@@ -300,15 +300,16 @@ class Host:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             raise Refused("%s ended the program by SystemExit: %s" % (name, stop.code), code & 0xFF) from stop
         except Exception as error:
-            raise (self.at_start(error) if outside_loop else self.in_loop(error)) from error
+            raise (self.at_start(error) if outside_loop else self.in_loop(error, "%s hook" % name)) from error
 
     def at_start(self, error):
         conf.print_traceback(error)
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         return Refused(conf.one_line(error), code & 0xFF or 1)
 
-    def in_loop(self, error):
-        self.server.log.error("Unhandled exception in main loop", exc_info=conf.trimmed(error))
+    def in_loop(self, error, where):
+        """Gunicorn's master would end of it; here it is told, and everything goes on."""
+        self.server.log.error("Exception in %s", where, exc_info=conf.trimmed(error))
         return Refused(conf.one_line(error), 255)
 
     # The other side of a fork.
