@@ -6,11 +6,13 @@ use super::spawn::WorkerProcess;
 use super::{facts, output};
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
-use crate::config::Program;
+use crate::base::units;
+use crate::config::{Pool, Program};
 use crate::control::{Protocol, Ready, ToArbiter, ToFront};
 use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
+use crate::plan::worker::Why;
 use crate::sys::process::{self, End};
 use crate::sys::signals::KILL;
 use crate::sys::{clock, poll, process_state};
@@ -295,13 +297,9 @@ impl Arbiter {
             report(log, worker, end, &words);
         }
         if worker.ready.is_none() && worker.sent.is_none_or(|(_, why)| why.is_failure()) {
-            let program = self.generations.get(&worker.generation);
-            let program = program.and_then(|one| Some(&one.config.pools.get(usize::from(worker.pool.0))?.program));
-            self.boot_cause = worker.printed.last_line().or_else(|| match program {
-                // Most likely no Python at all.
-                Some(Program::Wsgi(wsgi)) => Some(format!("{} {words} and printed nothing", wsgi.python.display())),
-                _ => None,
-            });
+            let generation = self.generations.get(&worker.generation);
+            let pool = generation.and_then(|one| one.config.pools.get(usize::from(worker.pool.0)));
+            self.boot_cause = pool.and_then(|pool| boot_cause(worker, pool, end, &words));
         }
         let mut death = death;
         if death == Death::NotAWorker {
@@ -414,6 +412,28 @@ fn death(worker: &WorkerProcess, end: End) -> Death {
         }
         End::Code(code) => Death::Code(code),
         End::Signal { .. } => Death::Signal,
+    }
+}
+
+/// Why a worker of a WSGI app did not get ready, on one line, for the end of the log. What is known from outside says
+/// more than the last line of the stacks that Python has printed about it.
+fn boot_cause(worker: &WorkerProcess, pool: &Pool, end: End, words: &str) -> Option<String> {
+    let Program::Wsgi(wsgi) = &pool.program else {
+        return worker.printed.last_line();
+    };
+    let call = worker.printed.innermost_call();
+    let place = |what: &str| call.map(|call| format!("{what} {call}")).unwrap_or_default();
+    match (end, worker.sent) {
+        (_, Some((_, Why::BootTimeout))) => {
+            let time = pool.boot_timeout.map(units::duration_text).unwrap_or_default();
+            let place = place("; it was at");
+            Some(format!("The app was not ready within {time} (boot_timeout){place}"))
+        }
+        (End::Signal { .. }, None) => Some(format!("The worker {words} before it was ready{}", place(", at"))),
+        _ => {
+            let nothing = || format!("{} {words} and printed nothing", wsgi.python.display());
+            Some(worker.printed.last_line().unwrap_or_else(nothing))
+        }
     }
 }
 

@@ -243,7 +243,6 @@ pub fn gunicorn_rows() -> Vec<GunicornRow> {
         let judged = match *hook {
             Hook::Runs(how) => works(how),
             Hook::Ignored(why) => ("ignored", why),
-            Hook::Refused(instead) => ("not supported", instead),
         };
         rows.push(row(name, &[], judged));
     }

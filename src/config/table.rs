@@ -427,7 +427,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Time to finish requests on stop and on reload", ""),
     row(Section::Deadlines, "keepalive", Kind::Duration { zero: "no keep-alive" }, r#""5s""#)
         .flags(&["--keep-alive"])
-        .differs("5 s instead of 2 s: idle connections cost no worker here")
+        .differs("with every worker class; 2 s with a WSGI app as there, 5 s without one")
         .because("it outlasts the pause between a page and what it links; Gunicorn's 2 s protect its workers")
         .doc("Idle time of a client connection between requests", ""),
     row(Section::Deadlines, "boot_timeout", OFF, r#""60s""#)

@@ -57,6 +57,7 @@ mod tidy;
 mod upgrade;
 mod worker_surroundings;
 mod wsgi_bad_app;
+mod wsgi_bad_start;
 mod wsgi_config;
 mod wsgi_frameworks;
 mod wsgi_front;
