@@ -104,6 +104,7 @@ fn run(place: Place<'_>) -> io::Result<Said> {
         identity: place.identity,
         umask: None,
         no_new_privileges: false,
+        own_session: false,
         many_descriptors: false,
     })
     .map_err(io::Error::other)?;

@@ -147,7 +147,7 @@ impl Setting {
 
     /// All settings in the order of the table.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        table::SETTINGS.iter()
+        table::ALL.iter().copied().flatten()
     }
 
     /// The settings of one section.
