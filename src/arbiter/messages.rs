@@ -87,7 +87,12 @@ impl Arbiter {
             ToArbiter::Drained { worker } => Input::WorkerDrained(worker),
             ToArbiter::Overdue { worker } => {
                 self.explain_overdue(worker);
-                Input::WorkerOverdue(worker)
+                let ready = self.workers.get(&worker).and_then(|worker| worker.ready);
+                if ready.is_some_and(|ready| ready.slots > 1) {
+                    Input::WorkerOverdueAmongOthers(worker)
+                } else {
+                    Input::WorkerOverdue(worker)
+                }
             }
             ToArbiter::Faulty { worker, reason } => {
                 if let Some(process) = self.workers.get(&worker) {

@@ -106,4 +106,17 @@ def application(environ, start_response):
     body = act(start_response) if act else b"%d\n" % os.getpid()
     body = body if isinstance(body, bytes) else b"done\n"
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+def until_gate():
+    """A response that ends when there is a file named gate, and notes when it began."""
+    with open("begun", "a") as file:
+        file.write("%d\n" % os.getpid())
+    while not os.path.exists("gate"):
+        yield b"."
+        time.sleep(0.1)
+    yield b"end"
+
+
     return [body]
+    if environ["PATH_INFO"] == "/until-gate":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return until_gate()
