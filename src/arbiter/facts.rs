@@ -6,22 +6,29 @@ use std::path::PathBuf;
 
 /// What process `pid` is doing, in one line: state, kernel function it waits in, system call, memory.
 ///
+/// The first three are those of its first thread, which need not be the one that runs a request: if there are others,
+/// they are left out of a worker that has several requests at once.
 /// Anything that cannot be read is left out; a process that is gone gives `gone`.
-pub(super) fn doing(pid: i32) -> String {
+pub(super) fn doing(pid: i32, has_several: bool) -> String {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let Some(state) = state(&read("stat")) else {
         return "gone".to_owned();
     };
     let status = read("status");
     let place = read("wchan");
-    let parts = [
+    let threads = field(&status, "Threads");
+    let is_it = !has_several || threads == Some("1");
+    let of_thread = [
         Some(format!("state={state}")),
         (!matches!(place.as_str(), "" | "0")).then(|| format!("wchan={}", escape::cut(place.as_bytes(), 64))),
         system_call(&read("syscall")).map(|call| format!("syscall={call}")),
-        field(&status, "VmRSS").map(|size| format!("rss={}", size.replace(' ', ""))),
-        field(&status, "Threads").map(|count| format!("threads={count}")),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let of_process = [
+        field(&status, "VmRSS").map(|size| format!("rss={}", size.replace(' ', ""))),
+        threads.map(|count| format!("threads={count}")),
+    ];
+    let parts = of_thread.into_iter().filter(|_| is_it).chain(of_process);
+    parts.flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Field 3 of /proc/PID/stat, spelled out.
@@ -109,11 +116,15 @@ mod tests {
 
     #[test]
     fn our_own_facts_fit_one_line() {
-        let line = doing(std::process::id().try_into().unwrap());
+        let own = std::process::id().try_into().unwrap();
+        let line = doing(own, false);
         assert!(line.starts_with("state="), "{line}");
         assert!(line.contains(" threads=") && line.contains(" rss="), "{line}");
         assert!(!line.contains('\n'));
-        assert_eq!(doing(999_999_999), "gone");
+        assert_eq!(doing(999_999_999, true), "gone");
+        // The test runs in a thread of its own.
+        let line = doing(own, true);
+        assert!(line.starts_with("rss=") && line.contains(" threads="), "{line}");
     }
 
     #[test]

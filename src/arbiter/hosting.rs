@@ -281,7 +281,7 @@ impl Arbiter {
         };
         let number = match step {
             Step::TellRetire | Step::RepeatStop => return,
-            Step::SendStop | Step::SendAbort => signals::TERM,
+            Step::SendFinish | Step::SendStop | Step::SendAbort => signals::TERM,
             Step::SendKill => signals::KILL,
         };
         worker.sent = Some((number, why));

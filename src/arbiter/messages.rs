@@ -87,7 +87,12 @@ impl Arbiter {
             ToArbiter::Drained { worker } => Input::WorkerDrained(worker),
             ToArbiter::Overdue { worker } => {
                 self.explain_overdue(worker);
-                Input::WorkerOverdue(worker)
+                let ready = self.workers.get(&worker).and_then(|worker| worker.ready);
+                if ready.is_some_and(|ready| ready.slots > 1) {
+                    Input::WorkerOverdueAmongOthers(worker)
+                } else {
+                    Input::WorkerOverdue(worker)
+                }
             }
             ToArbiter::Faulty { worker, reason } => {
                 if let Some(process) = self.workers.get(&worker) {
@@ -113,14 +118,15 @@ impl Arbiter {
         self.inputs.push_back(input);
     }
 
-    /// Tells the front what an overdue worker is doing, before anything disturbs it.
+    /// Tells the front what an overdue worker is doing, before anything disturbs it. The front's line says the rest.
     fn explain_overdue(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
-        let text = facts::doing(worker.pid);
-        let line = format_args!("WORKER TIMEOUT (pid:{}) {text}", worker.pid);
-        self.log.critical(&worker.context(), line);
+        let has_several = worker.ready.is_some_and(|ready| ready.slots > 1);
+        let text = facts::doing(worker.pid, has_several);
+        self.log
+            .critical(&NONE, format_args!("WORKER TIMEOUT (pid:{})", worker.pid));
         self.tell_front_of(id, &ToFront::Facts { worker: id, text });
     }
 

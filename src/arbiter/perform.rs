@@ -343,6 +343,13 @@ impl Arbiter {
         }
         let (number, sent) = match step {
             Step::TellRetire => return self.tell_front_of(id, &ToFront::Retire { worker: id }),
+            // Ours does so on TERM, and goes on as long as a request runs. Others know nothing of it but the front's DRAIN.
+            Step::SendFinish if !worker.is_raw => return,
+            Step::SendFinish => {
+                let line = format_args!("Worker (pid:{pid}) finishes its other requests before it is aborted");
+                self.log.info(&worker.context(), line);
+                (signals::TERM, process::signal(pid, signals::TERM))
+            }
             // Python code acts on a signal between two of its instructions. One that comes between the last of them and
             // the wait for a request is not acted on before the next request, which a worker that leaves never gets.
             // Other programs may take a second signal for a stronger one.

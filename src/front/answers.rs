@@ -132,7 +132,7 @@ impl Front {
             }
             // Neither was run: another worker, or the same a little later, may have it.
             fastcgi::ProtocolStatus::Overloaded | fastcgi::ProtocolStatus::CantMultiplex => {
-                self.refused(exchange_key, &mut exchange);
+                self.refused(exchange_key, &mut exchange, worker);
             }
         }
         self.settle(exchange_key, exchange);
@@ -208,14 +208,17 @@ impl Front {
                     link.used = true;
                     self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_end(link.worker, id);
+                    self.answered_too_late(link.worker, id);
                 }
                 pipe::Event::Aborted { id, status, reason } => {
                     self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_aborted(link.worker, id, status, reason);
+                    self.answered_too_late(link.worker, id);
                 }
                 pipe::Event::Refused { id } => {
                     self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_refused(link.worker, id);
+                    self.answered_too_late(link.worker, id);
                 }
                 pipe::Event::Window { id, bytes } => {
                     if let Some(exchange) = self
@@ -244,7 +247,8 @@ impl Front {
     /// True if the worker has this request, or may have had it before it was given up: an overdue one, or one that
     /// seemed lost between the pull queue and a board.
     fn may_answer(&self, worker: Key, id: u16) -> bool {
-        let gave_up = |worker: &Worker| worker.pulls() || worker.state == State::Condemned;
+        let gave_up =
+            |worker: &Worker| worker.pulls() || worker.state == State::Condemned || worker.given_up.contains(&id);
         self.by_wire(worker, id).is_some() || self.workers.get(worker).is_some_and(gave_up)
     }
 
@@ -362,7 +366,7 @@ impl Front {
         };
         self.release(&mut exchange, worker, None);
         if exchange.is_whole() {
-            self.refused(exchange_key, &mut exchange);
+            self.refused(exchange_key, &mut exchange, worker);
         } else {
             self.blame(
                 &mut exchange,

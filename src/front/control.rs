@@ -212,7 +212,7 @@ impl Front {
     fn facts(&mut self, key: Key, text: &str) {
         let report = self.workers.get_mut(key).and_then(|worker| worker.report.take());
         if let Some(report) = report {
-            self.say_worker(Level::Critical, key, format_args!("{report}; it was {text}"));
+            self.say_worker(Level::Critical, key, format_args!("{report}; its process: {text}"));
         }
     }
 

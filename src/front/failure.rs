@@ -14,6 +14,9 @@ use crate::logging::escape;
 use crate::pipe::{FrontConn, worker};
 use std::time::Duration;
 
+/// Time in which a worker that was told to take no more requests from the queue may still have taken one.
+const LAST_CATCH: Duration = Duration::from_millis(50);
+
 /// Workers that may refuse a request before it is answered 503.
 const REFUSALS: u8 = 8;
 
@@ -35,8 +38,10 @@ impl Front {
     }
 
     /// A worker would not run the request: another may, a few times over.
-    pub(super) fn refused(&mut self, key: Key, exchange: &mut Exchange) {
-        exchange.refusals += 1;
+    pub(super) fn refused(&mut self, key: Key, exchange: &mut Exchange, worker: Key) {
+        // Each slot of a worker that leaves may catch one more request from the queue. It stops then, so that this ends.
+        let is_leaving = self.workers.get(worker).is_some_and(|worker| worker.is_overdue);
+        exchange.refusals += u8::from(!is_leaving);
         if exchange.refusals > REFUSALS {
             self.blame(exchange, 503, "worker after worker refused it");
         } else {
@@ -234,7 +239,7 @@ impl Front {
         self.settle(key, exchange);
     }
 
-    /// Answers 504 and has the worker killed.
+    /// Answers 504 and has the worker ended.
     pub(super) fn overdue(&mut self, exchange: &mut Exchange, worker_key: Key) {
         let age = self.now - exchange.dispatched;
         let has_board = exchange.place == Place::Assigned || exchange.seen_running;
@@ -242,8 +247,13 @@ impl Front {
             return self.end_request(exchange, worker_key, age);
         }
         let details = self.describe_request(exchange);
-        let taken = !exchange.pulled || exchange.seen_running;
         let link = exchange.link.filter(|_| exchange.wire == 0);
+        if exchange.wire != 0
+            && let Some(worker) = self.workers.get_mut(worker_key)
+        {
+            // The number stays the request's as long as the worker may name it.
+            worker.given_up.push(std::mem::take(&mut exchange.wire));
+        }
         self.release(exchange, worker_key, None);
         self.fail(exchange, 504, "the application took too long to answer");
         if let Some(link_key) = link {
@@ -252,29 +262,33 @@ impl Front {
             }
             self.drop_link(link_key);
         }
-        let Some(worker) = self.workers.get_mut(worker_key) else {
+        if let Some(worker) = self.workers.get(worker_key) {
+            exchange.pid = worker.pid;
+        }
+        let text = format!("{details} is overdue: it ran {:.1} s", age.as_secs_f64());
+        self.end_overdue(worker_key, text);
+    }
+
+    /// Has a worker ended that let a request wait for too long, once the arbiter has said what it is doing. One that has
+    /// several requests at once may finish the others first.
+    pub(super) fn end_overdue(&mut self, key: Key, text: String) {
+        let Some(worker) = self.workers.get_mut(key) else {
             return;
         };
-        exchange.pid = worker.pid;
-        let text = format!(
-            "WORKER TIMEOUT (pid:{}) {details} {} {:.1} s",
-            worker.pid,
-            if taken { "ran" } else { "was not taken for" },
-            age.as_secs_f64()
-        );
-        if matches!(worker.route, Route::Upstream(_)) {
-            self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
-            return;
+        let is_told = worker.is_overdue || worker.state == State::Condemned;
+        if is_told || matches!(worker.route, Route::Upstream(_)) {
+            return self.say_worker(Level::Critical, key, format_args!("{text}"));
         }
-        let already = worker.state == State::Condemned;
-        worker.state = State::Condemned;
-        let id = worker.id;
-        if already {
-            self.say_worker(Level::Critical, worker_key, format_args!("{text}"));
-            return;
-        }
+        worker.is_overdue = true;
         worker.report = Some(text);
-        self.withhold(worker_key);
+        let (id, has_several) = (worker.id, worker.slots > 1);
+        if has_several {
+            self.stop_giving(key);
+            self.worker_timers.set(key.place(), Some(self.now + LAST_CATCH));
+        } else {
+            worker.state = State::Condemned;
+            self.withhold(key);
+        }
         self.send_control(&ToArbiter::Overdue { worker: id });
     }
 

@@ -170,15 +170,39 @@ impl Front {
             return;
         }
         exchange.seen_running = false;
-        if let Some(worker) = limit.and_then(|limit| self.find_stalled(exchange.pool, limit)) {
-            self.overdue(exchange, worker);
+        self.exchange_timers.set(key.place(), Some(self.now + LOOK));
+        if let Some((limit, worker)) = limit.and_then(|limit| Some((limit, self.find_stalled(exchange.pool, limit)?))) {
+            // Whoever takes it next has the whole time, and so have those that wait behind it.
+            exchange.queued = self.now;
+            self.end_stalled(exchange.pool, worker, limit);
             return;
         }
         let queue_limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.queue_timeout);
+        // A little later than asked for: should a worker be the cause, it is found by then, even with the same limits.
+        let queue_limit = queue_limit.map(|limit| limit + 4 * LOOK);
         if queue_limit.is_some_and(|limit| self.now - exchange.queued >= limit) && exchange.missing_since.is_none() {
             self.take_back.push(exchange.pool);
         }
-        self.exchange_timers.set(key.place(), Some(self.now + LOOK));
+    }
+
+    /// A worker takes nothing though it could. What waits in the socket was not run by anyone, and goes to another.
+    fn end_stalled(&mut self, pool_index: usize, worker: Key, limit: Duration) {
+        let text = format!("took no request for {:.1} s, though one waited", limit.as_secs_f64());
+        self.end_overdue(worker, text);
+        let pulled: Vec<Key> = self
+            .pools
+            .get(pool_index)
+            .map(|pool| pool.exchanges().collect())
+            .unwrap_or_default();
+        for key in pulled {
+            if let Some(other) = self.exchanges.get_mut(key)
+                && other.place == Place::Pulled
+                && !other.seen_running
+            {
+                other.queued = self.now;
+            }
+        }
+        self.take_back.push(pool_index);
     }
 
     /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or

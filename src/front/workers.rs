@@ -77,6 +77,10 @@ pub(super) struct Worker {
     pub(super) output: Option<Key>,
     /// `Drained` was sent.
     pub(super) drained: bool,
+    /// A request of its has passed the deadline. It gets nothing more and is ended when its other requests are.
+    pub(super) is_overdue: bool,
+    /// The numbers of its overdue requests. They were answered, but its board may still name them.
+    pub(super) given_up: Vec<u16>,
     /// What to log about an overdue request once the arbiter has said what the worker was doing.
     pub(super) report: Option<String>,
 }
@@ -107,6 +111,8 @@ impl Worker {
             since: now,
             output: None,
             drained: false,
+            is_overdue: false,
+            given_up: Vec::new(),
             report: None,
         }
     }
@@ -131,9 +137,11 @@ impl Worker {
         self.flows() && self.flags & frame::ready::ABORTS != 0
     }
 
-    /// True if its board says that some slot runs something.
+    /// True if its board says that some slot runs something that somebody waits for.
     pub(super) fn board_busy(&self) -> bool {
-        let running = |board: &Board| (0..usize::from(self.slots)).any(|slot| board.running(slot) != 0);
+        let is_given_up = |id: u64| self.given_up.iter().any(|wire| u64::from(*wire) == id);
+        let counts = |id: u64| id != 0 && !is_given_up(id);
+        let running = |board: &Board| (0..usize::from(self.slots)).any(|slot| counts(board.running(slot)));
         self.pulls() && self.board.as_ref().is_some_and(running)
     }
 
@@ -359,6 +367,12 @@ impl Front {
 
     /// Stops giving a worker requests; `Drained` follows when its last one has ended.
     pub(super) fn retire(&mut self, key: Key) {
+        self.stop_giving(key);
+        self.check_drained(key);
+    }
+
+    /// Gives a worker no more requests, and tells it to take none.
+    pub(super) fn stop_giving(&mut self, key: Key) {
         let Some(worker) = self.workers.get_mut(key) else {
             return;
         };
@@ -377,7 +391,19 @@ impl Front {
         for link in idle {
             self.drop_link(link);
         }
-        self.check_drained(key);
+    }
+
+    /// An overdue request was answered by its worker after all. Nobody waits for it, but its number is free again.
+    pub(super) fn answered_too_late(&mut self, key: Key, wire: u16) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
+        if let Some(place) = worker.given_up.iter().position(|given_up| *given_up == wire) {
+            worker.given_up.swap_remove(place);
+            if let Some(pool) = self.pools.get_mut(worker.pool) {
+                pool.free_wire(wire);
+            }
+        }
     }
 
     /// Says `Drained` once a retiring worker has nothing in hand.
@@ -431,6 +457,9 @@ impl Front {
         self.settle_pulled_after_death(key, pool_index);
         self.worker_timers.set(key.place(), None);
         if let Some(worker) = self.workers.free(key) {
+            if let Some(pool) = self.pools.get_mut(pool_index) {
+                worker.given_up.iter().for_each(|wire| pool.free_wire(*wire));
+            }
             self.worker_keys.remove(&worker.id);
         }
     }

@@ -84,6 +84,8 @@ pub enum Input {
     WorkerDrained(WorkerId),
     /// A worker passed a request's deadline.
     WorkerOverdue(WorkerId),
+    /// The same for one that takes several requests at once.
+    WorkerOverdueAmongOthers(WorkerId),
     /// A worker broke its protocol.
     WorkerFaulty(WorkerId),
     /// A worker served its share.
@@ -341,6 +343,12 @@ impl Plan {
             Input::WorkerReady(worker) => self.worker_ready(now, worker, out),
             Input::WorkerDrained(worker) => self.step(now, worker, Event::Drained, None, out),
             Input::WorkerOverdue(worker) => self.worker_failed(now, worker, Event::Overdue, Why::Overdue, out),
+            Input::WorkerOverdueAmongOthers(worker) => {
+                let grace = self.workers.get(&worker).map(|worker| worker.generation);
+                let grace = grace.and_then(|id| self.find_generation(id)).map(|one| one.grace);
+                let until = now + grace.unwrap_or(Duration::ZERO);
+                self.worker_failed(now, worker, Event::OverdueAmongOthers { until }, Why::Overdue, out);
+            }
             Input::WorkerFaulty(worker) => {
                 let until = now + KILL_AFTER;
                 self.worker_failed(now, worker, Event::Stop { until }, Why::Faulty, out);

@@ -127,6 +127,7 @@ impl World {
             }
             Input::WorkerDrained(worker)
             | Input::WorkerOverdue(worker)
+            | Input::WorkerOverdueAmongOthers(worker)
             | Input::WorkerFaulty(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
             Input::FrontConfigured(front) | Input::FrontHeard(front) | Input::Demand { front, .. } => {
@@ -253,10 +254,11 @@ impl World {
         // The ladder: never a step back, and none twice but a repeated stop.
         let rank = |step: &Step| match step {
             Step::TellRetire => 0,
-            Step::SendStop => 1,
-            Step::RepeatStop => 2,
-            Step::SendAbort => 3,
-            Step::SendKill => 4,
+            Step::SendFinish => 1,
+            Step::SendStop => 2,
+            Step::RepeatStop => 3,
+            Step::SendAbort => 4,
+            Step::SendKill => 5,
         };
         let last = process.told.last();
         assert!(
@@ -269,7 +271,7 @@ impl World {
         );
         process.told.push(step);
         let (wait, death) = match step {
-            Step::TellRetire => {
+            Step::TellRetire | Step::SendFinish => {
                 if !stubborn {
                     let wait = self.random.within(3000);
                     self.soon(wait, Input::WorkerDrained(worker));
@@ -300,7 +302,8 @@ impl World {
                 worker,
                 death: Death::Signal,
             },
-            (1, Some(worker), _) => Input::WorkerOverdue(worker),
+            (1, Some(worker), _) if self.random.chance(50) => Input::WorkerOverdue(worker),
+            (1, Some(worker), _) => Input::WorkerOverdueAmongOthers(worker),
             (2, Some(worker), _) => Input::WorkerFaulty(worker),
             (3 | 4, Some(worker), _) => Input::WorkerSpent(worker),
             (5, Some(worker), Some(front)) => Input::FrontGone {

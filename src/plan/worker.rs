@@ -80,6 +80,11 @@ pub enum State {
         /// When its time to finish is over.
         until: Instant,
     },
+    /// A request of it is overdue. It gets no new requests; the front says when the others have ended.
+    Overdue {
+        /// When it is aborted whatever it does.
+        until: Instant,
+    },
     /// Was asked to end by its stop signal.
     Stopping {
         /// When it is killed.
@@ -115,6 +120,11 @@ pub enum Event {
     },
     /// A request took too long.
     Overdue,
+    /// The same in a worker that may have others in hand, which have the time until `until` to finish.
+    OverdueAmongOthers {
+        /// When it is aborted whatever it does.
+        until: Instant,
+    },
     /// Time passed.
     Tick,
 }
@@ -124,6 +134,8 @@ pub enum Event {
 pub enum Step {
     /// Tell the front to give it nothing more.
     TellRetire,
+    /// Have it take no more requests, and finish those that it has.
+    SendFinish,
     /// Send its stop signal.
     SendStop,
     /// Send it once more, if it can have missed the first.
@@ -141,7 +153,7 @@ impl State {
         match self {
             Self::Booting { until } => until,
             Self::Ready { .. } | Self::Killed => None,
-            Self::Retiring { until } | Self::Aborting { until } => Some(until),
+            Self::Retiring { until } | Self::Overdue { until } | Self::Aborting { until } => Some(until),
             Self::Stopping { until, again } => Some(until.min(again)),
         }
     }
@@ -170,15 +182,30 @@ impl State {
             (Self::Ready { .. }, Event::Retire { until }) => (Self::Retiring { until }, Some(Step::TellRetire)),
             (Self::Ready { .. }, Event::Stop { until }) => stop(until),
             (Self::Ready { .. }, Event::Overdue) => abort(soon),
+            (Self::Ready { .. }, Event::OverdueAmongOthers { until }) => {
+                (Self::Overdue { until }, Some(Step::SendFinish))
+            }
 
             (Self::Retiring { until }, Event::Drained) => stop(until.max(soon)),
             (Self::Retiring { .. }, Event::Stop { until }) => stop(until),
-            (Self::Retiring { .. }, Event::Overdue) => abort(soon),
+            (Self::Retiring { .. } | Self::Overdue { .. }, Event::Overdue) => abort(soon),
+            (Self::Retiring { until }, Event::OverdueAmongOthers { until: sooner }) => {
+                let until = until.min(sooner);
+                (Self::Overdue { until }, Some(Step::SendFinish))
+            }
             (Self::Retiring { until }, Event::Tick) if until <= now => stop(soon),
             // A second retirement can shorten the time, never lengthen it.
             (Self::Retiring { until }, Event::Retire { until: sooner }) => {
                 let until = until.min(sooner);
                 (Self::Retiring { until }, None)
+            }
+
+            // What it hangs in is still to be seen, so it is not merely stopped.
+            (Self::Overdue { .. }, Event::Drained | Event::Stop { .. }) => abort(soon),
+            (Self::Overdue { until }, Event::Tick) if until <= now => abort(soon),
+            (Self::Overdue { until }, Event::Retire { until: sooner }) => {
+                let until = until.min(sooner);
+                (Self::Overdue { until }, None)
             }
 
             // The same for a second stop; the signal is repeated by time alone.
@@ -197,23 +224,38 @@ impl State {
                 Self::Booting { .. }
                 | Self::Ready { .. }
                 | Self::Retiring { .. }
+                | Self::Overdue { .. }
                 | Self::Stopping { .. }
                 | Self::Aborting { .. },
                 Event::Tick,
             )
             // Said twice, or too late to matter: a message and a decision crossed on their way.
             | (
-                Self::Ready { .. } | Self::Retiring { .. } | Self::Stopping { .. } | Self::Aborting { .. } | Self::Killed,
+                Self::Ready { .. }
+                | Self::Retiring { .. }
+                | Self::Overdue { .. }
+                | Self::Stopping { .. }
+                | Self::Aborting { .. }
+                | Self::Killed,
                 Event::Ready,
             )
             | (Self::Booting { .. } | Self::Ready { .. } | Self::Stopping { .. } | Self::Aborting { .. }, Event::Drained)
-            | (Self::Booting { .. } | Self::Stopping { .. } | Self::Aborting { .. }, Event::Overdue)
+            | (
+                Self::Booting { .. } | Self::Stopping { .. } | Self::Aborting { .. },
+                Event::Overdue | Event::OverdueAmongOthers { .. },
+            )
+            | (Self::Overdue { .. }, Event::OverdueAmongOthers { .. })
             | (Self::Stopping { .. } | Self::Aborting { .. }, Event::Retire { .. })
             | (Self::Aborting { .. }, Event::Stop { .. })
             // SIGKILL was sent; nothing more can be done.
             | (
                 Self::Killed,
-                Event::Retire { .. } | Event::Drained | Event::Stop { .. } | Event::Overdue | Event::Tick,
+                Event::Retire { .. }
+                | Event::Drained
+                | Event::Stop { .. }
+                | Event::Overdue
+                | Event::OverdueAmongOthers { .. }
+                | Event::Tick,
             ) => (self, None),
         }
     }
@@ -276,6 +318,37 @@ mod tests {
             assert_eq!(state.next(event, start), (state, None), "{event:?}");
         }
         assert_eq!(state.next(Event::Tick, late), (State::Killed, Some(Step::SendKill)));
+    }
+
+    #[test]
+    fn an_overdue_worker_that_has_others_in_hand_is_aborted_when_they_have_ended() {
+        let start = origin();
+        let (soon, until) = (start + KILL_AFTER, start + Duration::from_secs(30));
+        let event = Event::OverdueAmongOthers { until };
+        let overdue = State::Overdue { until };
+        let first = (overdue, Some(Step::SendFinish));
+        assert_eq!(State::Ready { since: start }.next(event, start), first);
+        assert_eq!(
+            State::Retiring {
+                until: until + KILL_AFTER
+            }
+            .next(event, start),
+            first
+        );
+        assert_eq!((overdue.is_staying(), overdue.deadline()), (false, Some(until)));
+        for event in [event, Event::Ready, Event::Tick] {
+            assert_eq!(overdue.next(event, start), (overdue, None), "{event:?}");
+        }
+        let aborted = (State::Aborting { until: soon }, Some(Step::SendAbort));
+        for event in [Event::Drained, Event::Overdue, Event::Stop { until }] {
+            assert_eq!(overdue.next(event, start), aborted, "{event:?}");
+        }
+        let late = State::Aborting {
+            until: until + KILL_AFTER,
+        };
+        assert_eq!(overdue.next(Event::Tick, until), (late, Some(Step::SendAbort)));
+        let (state, step) = overdue.next(Event::Retire { until: soon }, start);
+        assert_eq!((state.deadline(), step), (Some(soon), None));
     }
 
     #[test]

@@ -130,6 +130,22 @@ fn a_child_that_stays_after_a_fork_holds_nothing_up() {
 }
 
 #[test]
+fn a_program_outlives_its_worker_only_in_a_session_of_its_own() {
+    let server = start(&[], &[], &[]);
+    let before = server.wait_for_workers(1);
+    let program: i32 = server.get("/new-session").text().trim().parse().expect("a pid");
+    let child: i32 = server.get("/fork-and-stay").text().trim().parse().expect("a pid");
+    server.signal(Signal::SIGHUP);
+    wait_until("the old worker's end", || !server.workers().contains(&before[0]));
+    server.wait_for_log("left running");
+    wait_until("the end of the child", || !procs::is_alive(child));
+    assert!(procs::is_alive(program));
+    procs::signal(program, Signal::SIGKILL);
+    server.wait_for_workers(1);
+    server.stop();
+}
+
+#[test]
 fn a_flood_of_output_holds_nobody_up() {
     for class in CLASSES {
         let who = format!("{class:?}");
@@ -211,9 +227,12 @@ fn a_worker_that_stops_while_it_has_nothing_to_do_is_replaced() {
         wait_within(Duration::from_secs(20), "the worker to stop", || {
             (procs::look(pid)?.state == 'T').then_some(())
         });
-        assert_eq!(server.get("/").status, 504, "{who}");
-        let line = server.wait_for_log("was not taken for");
-        assert!(line.contains("WORKER TIMEOUT"), "{who}: {line}");
+        // Nobody has run it, so that it may go to the replacement.
+        let response = request(&server.address, "POST", "/", &[], b"");
+        assert_eq!(response.status, 200, "{who}");
+        assert_ne!(response.text().trim(), pid.to_string(), "{who}");
+        server.wait_for_log(&format!("WORKER TIMEOUT (pid:{pid})"));
+        server.wait_for_log("took no request for 1.0 s, though one waited");
         recovers(&server, &who);
         server.stop();
     }

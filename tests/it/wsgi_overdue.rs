@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Setup, request, wait_until};
+use crate::harness::{Setup, procs, request, wait_until};
 
 const CONF: &str = "\
 from recorder import rec
@@ -32,6 +32,10 @@ fn the_log_shows_what_every_thread_was_doing() {
             assert_eq!(response.status, 504, "{who}");
             let line = server.wait_for_log("WORKER TIMEOUT");
             assert!(line.contains("(pid:"), "{who}: {line}");
+            let line = server.wait_for_log("POST /sleep?secret request=");
+            // Which thread runs the request is not known, so the state of the first is not told.
+            let has_state = line.contains("; its process: state=");
+            assert_eq!(has_state, class != ["--threads", "3"], "{who}: {line}");
             // The line of the stack that sleeps, and that of the app that called it.
             server.wait_for_log("bad.py");
             let line = server.wait_for_log("POST /sleep");
@@ -44,9 +48,83 @@ fn the_log_shows_what_every_thread_was_doing() {
             }
             server.wait_for_workers(2);
             assert_eq!(server.get("/").status, 200, "{who}");
+            let log = server.log();
+            assert_eq!(log.matches("WORKER TIMEOUT").count(), 1, "{who}: {log}");
             server.stop();
         }
     }
+}
+
+#[test]
+fn other_requests_of_an_overdue_worker_end_in_peace() {
+    for class in [&["--threads", "16"][..], &["-k", "gevent"]] {
+        for hosted in [false, true] {
+            let who = format!("{class:?} hosted: {hosted}");
+            let words = [&["--timeout", "1"], class, &["bad"]].concat();
+            let setup = Setup::wsgi(&words)
+                .allow("WORKER TIMEOUT")
+                .allow("overdue")
+                .allow("Error handling request POST /sleep")
+                .allow("orker")
+                .allow("SystemExit");
+            if hosted {
+                std::fs::write(setup.path("gunicorn.conf.py"), CONF).expect("a conf file");
+            }
+            let server = setup.start();
+            let old = server.wait_for_workers(1)[0];
+            // It speaks all the time, so that it is not overdue itself.
+            let mut other = server.connect();
+            other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+            wait_until("the other request to run", || server.path("begun").exists());
+            let response = request(&server.address, "POST", "/sleep", &[], b"");
+            assert_eq!(response.status, 504, "{who}");
+            // Nothing new goes to the old worker, which lives.
+            for _ in 0..40 {
+                let response = server.get("/");
+                assert_eq!(response.status, 200, "{who}");
+                assert_ne!(response.text().trim(), old.to_string(), "{who}");
+            }
+            assert!(procs::is_alive(old), "{who}");
+            let line = server.wait_for_log("POST /sleep request=");
+            assert!(
+                line.contains("is overdue: it ran ") && line.contains("pid="),
+                "{who}: {line}"
+            );
+            server.wait_for_log("finishes its other requests before it is aborted");
+            assert!(
+                !server.log().contains("bad.py"),
+                "{who}: no stacks before the other has ended"
+            );
+            std::fs::write(server.path("gate"), "").expect("a file");
+            let response = other.response("POST");
+            assert_eq!(response.status, 200, "{who}");
+            assert!(response.text().ends_with("end"), "{who}: {}", response.text());
+            // The stacks, and the end.
+            server.wait_for_log("bad.py");
+            wait_until("the old worker's end", || !procs::is_alive(old));
+            let log = server.log();
+            assert_eq!(log.matches("WORKER TIMEOUT").count(), 1, "{who}: {log}");
+            let begun = std::fs::read_to_string(server.path("begun")).unwrap_or_default();
+            assert_eq!(begun.lines().count(), 1, "{who}: {begun}");
+            server.wait_for_workers(1);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn an_overdue_worker_with_other_requests_that_do_not_end_is_ended_by_graceful_timeout() {
+    let words = ["--timeout", "1", "--graceful-timeout", "1", "--threads", "4", "bad"];
+    let server = Setup::wsgi(&words).allow("").start();
+    let old = server.wait_for_workers(1)[0];
+    let mut other = server.connect();
+    other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    wait_until("the other request to run", || server.path("begun").exists());
+    assert_eq!(request(&server.address, "POST", "/sleep", &[], b"").status, 504);
+    wait_until("the old worker's end", || !procs::is_alive(old));
+    let _ = other.rest();
+    assert_eq!(server.get("/").status, 200);
+    server.stop();
 }
 
 #[test]

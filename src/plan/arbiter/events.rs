@@ -214,7 +214,7 @@ impl Plan {
     fn release_workers(&mut self, now: Instant, generation: GenerationId, busy: &[WorkerId], out: &mut Vec<Action>) {
         let until = now + KILL_AFTER;
         let leaves = |id: &WorkerId, state: State| {
-            matches!(state, State::Retiring { .. }) || (state.is_staying() && busy.contains(id))
+            matches!(state, State::Retiring { .. } | State::Overdue { .. }) || (state.is_staying() && busy.contains(id))
         };
         let theirs = self.workers.iter().filter(|(_, one)| one.generation == generation);
         let leaving: Vec<_> = theirs
@@ -413,6 +413,7 @@ fn healthy(now: Instant, state: State) -> Duration {
         State::Ready { since } => now.saturating_duration_since(since),
         State::Booting { .. }
         | State::Retiring { .. }
+        | State::Overdue { .. }
         | State::Stopping { .. }
         | State::Aborting { .. }
         | State::Killed => Duration::ZERO,

@@ -390,6 +390,32 @@ fn an_overdue_worker_is_replaced_before_it_is_gone() {
 }
 
 #[test]
+fn an_overdue_worker_with_several_slots_is_replaced_at_once_and_its_other_requests_may_end() {
+    let mut stage = Stage::serving(1);
+    let actions = stage.give(Input::WorkerOverdueAmongOthers(WorkerId(1)));
+    assert_eq!(actions, [step(1, Step::SendFinish, Why::Overdue), spawn(2, 1)]);
+    assert_eq!(stage.after(SECOND), []);
+    let actions = stage.give(Input::WorkerDrained(WorkerId(1)));
+    assert_eq!(actions, [step(1, Step::SendAbort, Why::Overdue)]);
+    assert_eq!(stage.after(KILL_AFTER), [step(1, Step::SendKill, Why::Overdue)]);
+
+    let mut stage = Stage::serving(1);
+    stage.give(Input::WorkerOverdueAmongOthers(WorkerId(1)));
+    stage.give(Input::WorkerReady(WorkerId(2)));
+    let abort = step(1, Step::SendAbort, Why::Overdue);
+    assert!(!stage.after(GRACE - SECOND).contains(&abort));
+    assert!(stage.after(SECOND).contains(&abort));
+
+    let mut stage = Stage::serving(1);
+    stage.give(Input::WorkerOverdueAmongOthers(WorkerId(1)));
+    let actions = stage.give(front_gone(1, &[]));
+    assert!(
+        actions.contains(&step(1, Step::SendAbort, Why::FrontDied)),
+        "{actions:?}"
+    );
+}
+
+#[test]
 fn overdue_workers_are_replaced_at_once_however_many() {
     let mut stage = Stage::serving(1);
     for worker in 1..6 {
@@ -490,6 +516,7 @@ fn what_those_who_are_gone_still_say_is_ignored() {
         Input::WorkerReady(gone),
         Input::WorkerDrained(gone),
         Input::WorkerOverdue(gone),
+        Input::WorkerOverdueAmongOthers(gone),
         Input::WorkerFaulty(gone),
         Input::WorkerSpent(gone),
         Input::WorkerGone {

@@ -69,6 +69,11 @@ def pause_in_c(start_response):
         library.pause()
 
 
+def program_in_a_session_of_its_own(start_response):
+    """A program that shall outlive the worker."""
+    return b"%d\n" % subprocess.Popen(["sleep", "1000"], start_new_session=True).pid
+
+
 def subprocess_keeps(start_response):
     """A program started by the app: which descriptors does it have?"""
     output = subprocess.run(["ls", "/proc/self/fd"], stdout=subprocess.PIPE, close_fds=False, check=True)
@@ -95,13 +100,27 @@ ACTS = {
     "/memory": lambda start_response: bytearray(1 << 60),
     "/close-descriptors": lambda start_response: os.closerange(3, 100),
     "/close-input": lambda start_response: os.close(0),
+    "/new-session": program_in_a_session_of_its_own,
     "/stdin": lambda start_response: repr(sys.stdin.read()).encode(),
     "/descriptors": subprocess_keeps,
 }
 
 
+def until_gate():
+    """A response that ends when there is a file named gate, and notes when it began."""
+    with open("begun", "a") as file:
+        file.write("%d\n" % os.getpid())
+    while not os.path.exists("gate"):
+        yield b"."
+        time.sleep(0.1)
+    yield b"end"
+
+
 def application(environ, start_response):
     """Does what the path says, and then answers."""
+    if environ["PATH_INFO"] == "/until-gate":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return until_gate()
     act = ACTS.get(environ["PATH_INFO"])
     body = act(start_response) if act else b"%d\n" % os.getpid()
     body = body if isinstance(body, bytes) else b"done\n"
