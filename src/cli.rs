@@ -3,6 +3,7 @@
 //! Never here: a default or a help text of a setting.
 
 mod client;
+mod doctor;
 
 use crate::arbiter::Host;
 use crate::base::exit::Exit;
@@ -28,6 +29,9 @@ const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
 /// The internal subcommand that makes this process a front.
 const FRONT: &str = "__front";
 
+/// The internal subcommand that makes this process a runner of CGI scripts.
+const RUNNER: &str = "__runner";
+
 /// Runs the role that the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -35,7 +39,10 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == FRONT) {
         return crate::front::main();
     }
-    if let Some(code) = client::main(&args) {
+    if args.get(1).is_some_and(|word| word == RUNNER) {
+        return crate::runner::main();
+    }
+    if let Some(code) = client::main(&args).or_else(|| doctor::main(&args)) {
         return code;
     }
     match parse(args).and_then(with_arguments) {
@@ -346,9 +353,11 @@ fn asked(mut matches: ArgMatches, origin: &Origin, words_count: bool) -> Result<
     if matches.get_flag("version") {
         return Err(Stop::Help(format!("rgunicorn (version {VERSION})\n")));
     }
-    if matches.get_flag("control") {
-        let text = format!("error: {} must be the first argument\n", client::OPTION);
-        return Err(Stop::Usage { text, rest: None });
+    for (id, option) in [("control", client::OPTION), ("doctor", doctor::OPTION)] {
+        if matches.get_flag(id) {
+            let text = format!("error: {option} must be the first argument\n");
+            return Err(Stop::Usage { text, rest: None });
+        }
     }
     let mut flags = Layer::new();
     for setting in settings().filter(|setting| !setting.flags.is_empty()) {
@@ -442,6 +451,10 @@ pub fn command() -> Command {
         .arg(action(
             "control",
             "As the first argument: send commands to a running server; `--control --help` tells how",
+        ))
+        .arg(action(
+            "doctor",
+            "As the first argument: say why a script does not run; `--doctor --help` tells how",
         ))
         .arg(action("version", "Print the version and exit").short('v'))
         .arg(

@@ -3,7 +3,7 @@
 use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
-use crate::config::{AccessLog, Config, Loaded, Program, Reloader};
+use crate::config::{AccessLog, Config, Loaded, Pool, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -42,6 +42,8 @@ pub(super) struct PoolState {
     pub(super) queue: Option<Queue>,
     /// How its workers are spoken to, as far as is known.
     pub(super) protocol: Protocol,
+    /// Its worker runs CGI scripts: as configured, or as was found out.
+    pub(super) is_cgi: bool,
     /// What to do about workers that do not become ready was said: once is enough.
     pub(super) is_advised: bool,
     /// What its Python workers read that no host forks, once one was started.
@@ -80,21 +82,25 @@ impl Generation {
 
     /// What a plan needs to know of it.
     pub(super) fn terms(&self) -> Terms {
+        let size = |pool: &Pool, state: &PoolState, workers: u32| match &pool.program {
+            // One process runs all scripts; `workers` of them at once.
+            _ if state.is_cgi => usize::from(workers > 0),
+            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => usize::try_from(workers).unwrap_or(usize::MAX),
+            Program::Connect(_) => 0,
+        };
         let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
-            workers: match &pool.program {
-                Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
-                    usize::try_from(pool.workers).unwrap_or(usize::MAX)
-                }
-                Program::Connect(_) => 0,
-            },
+            workers: size(pool, state, pool.workers_min),
+            most: size(pool, state, pool.workers),
             boot_timeout: pool.boot_timeout,
             is_probing: state.protocol == Protocol::Auto,
             // `reload`, and hooks that set `worker.alive`.
             may_leave: matches!(pool.program, Program::Wsgi(_)),
+            is_vital: self.config.pools.len() == 1,
         });
         Terms {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
+            most_workers: usize::MAX,
         }
     }
 
@@ -146,7 +152,8 @@ impl Generation {
 impl PoolState {
     fn new(pool: &crate::config::Pool) -> io::Result<Self> {
         let protocol = spawn::protocol_of(pool);
-        let queue = if spawn::may_pull(pool, protocol) {
+        let is_cgi = spawn::is_cgi(pool);
+        let queue = if spawn::has_queue(pool, protocol, is_cgi) {
             let (send, receive) = socket::packet_pair()?;
             // What does not fit waits in the front; this only makes that rare.
             socket::enlarge_send_buffer(&send, QUEUE_BUFFER);
@@ -157,6 +164,7 @@ impl PoolState {
         Ok(Self {
             queue,
             protocol,
+            is_cgi,
             is_advised: false,
             bundle: None,
         })

@@ -5,6 +5,7 @@
 //! orphaned at once, so that it becomes a child of the arbiter, which is a subreaper.
 //! Never here: what a hook does, which generation a host belongs to, whether another one is started.
 
+use super::interpreter::{ADVICE, Interpreters, Place};
 use super::packets::Packets;
 use super::start::Stopped;
 use crate::base::exit::Exit;
@@ -92,7 +93,7 @@ pub(super) enum Said {
     },
     /// A hook wants something of the arbiter.
     Command {
-        /// What.
+        /// What; a signal by its name.
         command: String,
         /// The process it is about, if any.
         pid: i32,
@@ -108,6 +109,8 @@ pub struct Host {
     asked: VecDeque<Request>,
     /// What it said and nobody has taken yet.
     said: VecDeque<Said>,
+    /// What hooks of the start asked for, which can be done when there is an arbiter.
+    commands: VecDeque<Said>,
     /// When the oldest request became the oldest.
     since: Instant,
     is_slow_told: bool,
@@ -166,6 +169,7 @@ impl Host {
             identity: None,
             umask: None,
             no_new_privileges: false,
+            own_session: false,
             many_descriptors: false,
         })
         .map_err(|error: LaunchError| super::generation::chain(&error))?;
@@ -174,6 +178,7 @@ impl Host {
             packets: Packets::new(ours).map_err(failed)?,
             asked: VecDeque::from([Request::Evaluate]),
             said: VecDeque::new(),
+            commands: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
             luggage: None,
@@ -248,7 +253,9 @@ impl Host {
     /// Everything that it has said; an error ends the conversation.
     pub(super) fn hear(&mut self) -> (VecDeque<Said>, Option<String>) {
         let heard = self.listen();
-        (std::mem::take(&mut self.said), heard.err())
+        let mut said = std::mem::take(&mut self.commands);
+        said.append(&mut self.said);
+        (said, heard.err())
     }
 
     fn listen(&mut self) -> Result<(), String> {
@@ -312,10 +319,10 @@ impl Host {
         loop {
             let heard = self.listen();
             while let Some(one) = self.said.pop_front() {
-                // What a hook of the start asks for cannot be done yet.
                 if !matches!(one, Said::Command { .. }) {
                     return Ok(one);
                 }
+                self.commands.push_back(one);
             }
             let doing = self.asked.front().map(Request::words).unwrap_or_default();
             if let Err(error) = heard {
@@ -494,6 +501,15 @@ fn evaluated(message: &Value) -> Result<Evaluated, String> {
 
 /// Evaluates a configuration file, before anything else is started. The host stays, for what is to follow.
 pub fn evaluate(request: &ConfRequest, reloader: &Reloader) -> Result<(Evaluated, Host), Problem> {
+    let place = Place {
+        python: &request.python,
+        env: &reloader.env,
+        directory: &reloader.start,
+        identity: None,
+    };
+    Interpreters::default()
+        .check(place)
+        .map_err(|reason| Problem::new(reason).advice(ADVICE))?;
     let mut host = Host::start(&Start {
         python: &request.python,
         env: &reloader.env,
@@ -521,7 +537,11 @@ pub fn check_app(reloader: &Reloader, loaded: Loaded, host: Option<Host>) -> Res
     };
     let mut host = match host {
         Some(host) => host,
-        None => generation.start_host(reloader)?,
+        None => {
+            let checked = generation.check_interpreter(reloader, &mut Interpreters::default());
+            checked.map_err(|reason| format!("{reason}\n  {ADVICE}"))?;
+            generation.start_host(reloader)?
+        }
     };
     let asked = host.configure(&config).and_then(|()| host.preload());
     asked.map_err(|error| format!("cannot speak to the Python host: {error}"))?;
@@ -542,6 +562,7 @@ mod tests {
             packets: Packets::new(ours).unwrap(),
             asked: VecDeque::new(),
             said: VecDeque::new(),
+            commands: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
             luggage: None,

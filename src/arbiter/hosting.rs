@@ -30,6 +30,19 @@ pub(super) fn pass_lines(log: &Logger, mut host: Option<&mut Host>, lines: Vec<(
 /// Exits that nobody has claimed are remembered while a host may still name them, so many at most.
 const UNCLAIMED_LIMIT: usize = 1024;
 
+/// Signals that the server's process means for the arbiter when it sends them to itself.
+const SIGNALS: [i32; 9] = [
+    signals::HUP,
+    signals::INT,
+    signals::QUIT,
+    signals::TERM,
+    signals::TTIN,
+    signals::TTOU,
+    signals::USR1,
+    signals::USR2,
+    signals::WINCH,
+];
+
 impl Arbiter {
     /// The host of the newest generation that serves or will.
     pub(super) fn newest_host(&mut self) -> Option<&mut Host> {
@@ -80,8 +93,11 @@ impl Arbiter {
         }
     }
 
-    /// A hook called a method of the server.
-    fn command(&mut self, command: &str, pid: i32) {
+    /// A hook called a method of the server, or sent it a signal.
+    pub(super) fn command(&mut self, command: &str, pid: i32) {
+        if let Some(number) = SIGNALS.iter().find(|number| signals::name(**number) == command) {
+            return self.take_signal(*number);
+        }
         let asked = match command {
             "reload" => Asked::Reload,
             "stop" => Asked::Stop,

@@ -5,6 +5,7 @@
 
 use super::generation::{self, Generation};
 use super::host::{Host, Said, Start};
+use super::interpreter::{Interpreters, Place};
 use super::start::{complaint, own_pid};
 use super::{Arbiter, listeners, pidfile, python, upgrade};
 use crate::config::{Evaluated, Program};
@@ -77,6 +78,15 @@ impl Arbiter {
                 return self.load_refused(&texts);
             }
         };
+        let place = Place {
+            python: &request.python,
+            env: &self.reloader.env,
+            directory: &self.reloader.start,
+            identity: None,
+        };
+        if let Err(reason) = self.interpreters.check(place) {
+            return self.load_refused(&[reason]);
+        }
         let start = Start {
             python: &request.python,
             env: &self.reloader.env,
@@ -121,7 +131,8 @@ impl Arbiter {
                 Said::Failed { request, error, .. } => {
                     return self.loading_failed(&format!("{} failed: {error}", request.words()));
                 }
-                Said::Done | Said::Forked(..) | Said::Command { .. } => {}
+                Said::Command { command, pid } => self.command(&command, pid),
+                Said::Done | Said::Forked(..) => {}
             }
         }
         self.finish_loading();
@@ -153,6 +164,10 @@ impl Arbiter {
         })?;
         let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
         let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
+        if evaluated.is_none() {
+            let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
+            checked.map_err(|reason| vec![reason])?;
+        }
         for warning in warnings {
             self.log.warning(&NONE, format_args!("{warning}"));
         }
@@ -267,6 +282,26 @@ impl Generation {
             return None;
         };
         Some(python::configuration(&self.config, pool, wsgi, reloader))
+    }
+
+    /// Says why an interpreter that it names is none. As the user that will run it: a file that this user may change is
+    /// not to be run as another.
+    pub(super) fn check_interpreter(
+        &self,
+        reloader: &crate::config::Reloader,
+        interpreters: &mut Interpreters,
+    ) -> Result<(), String> {
+        for pool in &self.config.pools {
+            let Program::Wsgi(wsgi) = &pool.program else { continue };
+            let place = Place {
+                python: &wsgi.python,
+                env: if self.has_host { &reloader.env } else { &pool.env },
+                directory: if self.has_host { &reloader.start } else { &pool.chdir },
+                identity: self.identity.as_ref().filter(|_| !self.has_host),
+            };
+            interpreters.check(place)?;
+        }
+        Ok(())
     }
 
     /// Workers wanted in its pool.

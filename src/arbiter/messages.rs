@@ -6,14 +6,16 @@ use super::spawn::WorkerProcess;
 use super::{facts, output};
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
-use crate::config::Program;
+use crate::base::units;
+use crate::config::{Pool, Program};
 use crate::control::{Protocol, Ready, ToArbiter, ToFront};
 use crate::logging::{Logger, NONE, escape};
 use crate::plan::arbiter::{Death, Input};
 use crate::plan::generation::FrontId;
+use crate::plan::worker::Why;
 use crate::sys::process::{self, End};
 use crate::sys::signals::KILL;
-use crate::sys::{clock, poll};
+use crate::sys::{clock, poll, process_state};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -95,6 +97,11 @@ impl Arbiter {
                 }
                 Input::WorkerFaulty(worker)
             }
+            ToArbiter::Demand { pool, workers } => Input::Demand {
+                front: id,
+                pool,
+                workers: usize::try_from(workers).unwrap_or(usize::MAX),
+            },
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");
@@ -211,6 +218,9 @@ impl Arbiter {
                 .iter()
                 .find(|(_, front)| front.pid == pid)
                 .map(|(id, _)| *id);
+            if self.workers.values().any(|worker| worker.pid == pid && worker.is_cgi) {
+                self.end_scripts(pid);
+            }
             if worker.is_some() || front.is_some() {
                 // Its number cannot be anybody else's until it is reaped, so this reaches its own leftovers only.
                 let _ = process::signal_group(pid, KILL);
@@ -227,6 +237,22 @@ impl Arbiter {
                 (None, None) if self.may_be_claimed(pid, end) => {}
                 (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }
+        }
+    }
+
+    /// A runner has ended and was not reaped yet. Its scripts have process groups of their own in its session, and none of
+    /// them is left if it could end as it should.
+    fn end_scripts(&mut self, runner: i32) {
+        let left = process_state::members(|group, session| session == runner && group != runner);
+        let groups: std::collections::BTreeSet<i32> = left.iter().map(|member| member.group).collect();
+        for group in groups {
+            let line = format_args!("Killed process group {group}, which a runner of scripts (pid:{runner}) left");
+            self.log.warning(&NONE, line);
+            if let Err(error) = process::signal_group(group, KILL) {
+                self.log
+                    .error(&NONE, format_args!("cannot kill process group {group}: {error}"));
+            }
+            self.killed.push(group);
         }
     }
 
@@ -264,18 +290,22 @@ impl Arbiter {
             self.killed.push(worker.pid);
         }
         let death = death(worker, end);
-        report(log, worker, end, &words);
-        if worker.ready.is_none() && worker.sent.is_none_or(|(_, why)| why.is_failure()) {
-            let program = self.generations.get(&worker.generation);
-            let program = program.and_then(|one| Some(&one.config.pools.get(usize::from(worker.pool.0))?.program));
-            self.boot_cause = worker.printed.last_line().or_else(|| match program {
-                // Most likely no Python at all.
-                Some(Program::Wsgi(wsgi)) => Some(format!("{} {words} and printed nothing", wsgi.python.display())),
-                _ => None,
-            });
+        if death == Death::NotAWorker {
+            let line = format_args!("Worker (pid:{}) {words} after a CGI response", worker.pid);
+            log.debug(&worker.context(), line);
+        } else {
+            report(log, worker, end, &words);
         }
-        if worker.ready.is_none() && worker.sent.is_none() {
-            self.advise(id, death == Death::NotAWorker);
+        if worker.ready.is_none() && worker.sent.is_none_or(|(_, why)| why.is_failure()) {
+            let generation = self.generations.get(&worker.generation);
+            let pool = generation.and_then(|one| one.config.pools.get(usize::from(worker.pool.0)));
+            self.boot_cause = pool.and_then(|pool| boot_cause(worker, pool, end, &words));
+        }
+        let mut death = death;
+        if death == Death::NotAWorker {
+            death = self.run_as_cgi(id);
+        } else if worker.ready.is_none() && worker.sent.is_none() {
+            self.advise(id);
         }
         let message = ToFront::Exited {
             worker: id,
@@ -291,8 +321,40 @@ impl Arbiter {
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
     }
 
+    /// A program on trial turned out to be a CGI script: from now on a runner starts it for each request.
+    fn run_as_cgi(&mut self, id: WorkerId) -> Death {
+        let Some(worker) = self.workers.get(&id) else {
+            return Death::NotAWorker;
+        };
+        let generation = self.generations.get_mut(&worker.generation);
+        let Some(generation) = generation else {
+            return Death::NotAWorker;
+        };
+        let place = usize::from(worker.pool.0);
+        let (Some(pool), Some(config)) = (generation.pools.get_mut(place), generation.config.pools.get(place)) else {
+            return Death::NotAWorker;
+        };
+        if pool.is_cgi {
+            return Death::NotAWorker;
+        }
+        if config.stream_request || pool.queue.is_none() {
+            if !std::mem::replace(&mut pool.is_advised, true) {
+                self.log.error(&NONE, format_args!("{STREAM_ADVICE}"));
+            }
+            return Death::Impossible;
+        }
+        pool.is_cgi = true;
+        pool.protocol = Protocol::Pipe;
+        let (name, slots) = (&config.name, config.script_slots());
+        let line = format_args!(
+            "Found out that the app is a CGI script: it is started for each request, {slots} at once (pool {name})"
+        );
+        self.log.info(&NONE, line);
+        Death::NotAWorker
+    }
+
     /// Says once per pool what to do about a worker that did not become ready.
-    pub(super) fn advise(&mut self, id: WorkerId, is_cgi: bool) {
+    pub(super) fn advise(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
@@ -301,10 +363,7 @@ impl Arbiter {
         let Some(pool) = pool.filter(|pool| !pool.is_advised) else {
             return;
         };
-        if is_cgi {
-            self.log.error(&NONE, format_args!("{CGI_ADVICE}"));
-            pool.is_advised = true;
-        } else if pool.protocol == Protocol::Auto {
+        if pool.protocol == Protocol::Auto {
             self.log.error(&NONE, format_args!("{PROTOCOL_ADVICE}"));
             pool.is_advised = true;
         }
@@ -342,11 +401,39 @@ impl Arbiter {
 
 fn death(worker: &WorkerProcess, end: End) -> Death {
     match end {
-        End::Code(0) if worker.ready.is_none() && worker.sent.is_none() && worker.printed.is_cgi_response() => {
+        // Without a request in its environment it may well end with an error.
+        End::Code(_)
+            if worker.ready.is_none()
+                && worker.sent.is_none()
+                && worker.protocol == Protocol::Auto
+                && worker.printed.is_cgi_response() =>
+        {
             Death::NotAWorker
         }
         End::Code(code) => Death::Code(code),
         End::Signal { .. } => Death::Signal,
+    }
+}
+
+/// Why a worker of a WSGI app did not get ready, on one line, for the end of the log. What is known from outside says
+/// more than the last line of the stacks that Python has printed about it.
+fn boot_cause(worker: &WorkerProcess, pool: &Pool, end: End, words: &str) -> Option<String> {
+    let Program::Wsgi(wsgi) = &pool.program else {
+        return worker.printed.last_line();
+    };
+    let call = worker.printed.innermost_call();
+    let place = |what: &str| call.map(|call| format!("{what} {call}")).unwrap_or_default();
+    match (end, worker.sent) {
+        (_, Some((_, Why::BootTimeout))) => {
+            let time = pool.boot_timeout.map(units::duration_text).unwrap_or_default();
+            let place = place("; it was at");
+            Some(format!("The app was not ready within {time} (boot_timeout){place}"))
+        }
+        (End::Signal { .. }, None) => Some(format!("The worker {words} before it was ready{}", place(", at"))),
+        _ => {
+            let nothing = || format!("{} {words} and printed nothing", wsgi.python.display());
+            Some(worker.printed.last_line().unwrap_or_else(nothing))
+        }
     }
 }
 
@@ -381,13 +468,13 @@ fn report(log: &Logger, worker: &WorkerProcess, end: End, words: &str) {
     }
 }
 
-/// What to do about a plain CGI program.
-const CGI_ADVICE: &str = "It answered like a plain CGI program, which this version does not run: \
-    let it serve FastCGI on descriptor 0 or the pipe protocol on descriptor 3 in a loop, \
-    or put it behind a FastCGI wrapper such as fcgiwrap and use `connect`";
+/// What to do about a CGI script that is to get requests as they arrive.
+const STREAM_ADVICE: &str = "The app is a CGI script, and those get requests that are whole: \
+    leave `stream_request` out, or let it serve FastCGI on descriptor 0 or the pipe protocol on descriptor 3 in a loop";
 
 /// What to do about a program of which nobody knows what it speaks.
 const PROTOCOL_ADVICE: &str = "It neither accepted a connection on descriptor 0 (FastCGI) nor said ready \
     on descriptor 3 (pipe protocol). If it speaks one of them otherwise, say which: --protocol fastcgi or \
-    --protocol pipe; if it speaks neither, let it speak one (docs/protocols/pipe.md); \
+    --protocol pipe; if it is a CGI script, say --protocol cgi; if it speaks none, let it speak one \
+    (docs/protocols/pipe.md); \
     if it only needs more time, raise boot_timeout";

@@ -10,6 +10,7 @@ mod facts;
 mod generation;
 mod host;
 mod hosting;
+mod interpreter;
 mod listeners;
 mod loading;
 mod messages;
@@ -93,6 +94,7 @@ struct Arbiter {
     /// The older master that started this one, while it lives.
     predecessor: Option<i32>,
     memory_kills: facts::MemoryKills,
+    interpreters: interpreter::Interpreters,
     metrics: metrics::Metrics,
     null: File,
     is_daemon: bool,
@@ -127,6 +129,9 @@ impl Arbiter {
     /// Turns until all is done; returns the exit code.
     fn run(&mut self) -> u8 {
         self.inputs.push_back(Input::Tick);
+        // What hooks of the start have asked for.
+        let ids: Vec<_> = self.generations.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.hear_host(id));
         loop {
             self.decide();
             self.relay_lines();

@@ -20,8 +20,25 @@ pub(super) struct Output {
     partial: Vec<u8>,
     first_line: Vec<u8>,
     has_first_line: bool,
+    /// Where the innermost call of a stack is looked for that Python's faulthandler prints, and the call.
+    stack: Stack,
+    innermost: Option<String>,
     /// The other end is closed.
     pub(super) is_closed: bool,
+}
+
+/// How far the lines of a stack of Python's were read, whose first is that of the innermost call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stack {
+    /// In none.
+    #[default]
+    None,
+    /// The next line is the innermost call of a thread.
+    Begins,
+    /// The same for the thread that the signal came to, or that failed.
+    BeginsCurrent,
+    /// That thread's is known.
+    Found,
 }
 
 impl Output {
@@ -69,10 +86,35 @@ impl Output {
             }
             self.partial.extend_from_slice(part);
             if self.partial.ends_with(b"\n") || self.partial.len() >= LINE {
+                self.look_for_call();
                 log(&self.partial);
                 self.partial.clear();
             }
         }
+    }
+
+    /// Notes the innermost call of a stack, should the whole line be that.
+    fn look_for_call(&mut self) {
+        let line = self.partial.trim_ascii();
+        self.stack = match self.stack {
+            Stack::Found => Stack::Found,
+            _ if line.starts_with(b"Current thread 0x") => Stack::BeginsCurrent,
+            _ if line.starts_with(b"Thread 0x") => Stack::Begins,
+            stack @ (Stack::Begins | Stack::BeginsCurrent) if line.starts_with(b"File \"") => {
+                self.innermost = call(line);
+                if stack == Stack::BeginsCurrent {
+                    Stack::Found
+                } else {
+                    Stack::None
+                }
+            }
+            _ => Stack::None,
+        };
+    }
+
+    /// Where in Python's code it was when it printed its stacks: `/srv/x.py, line 3 in f`.
+    pub(super) fn innermost_call(&self) -> Option<&str> {
+        self.innermost.as_deref()
     }
 
     /// What it printed last, for a message: quoted, on one line.
@@ -87,12 +129,17 @@ impl Output {
     }
 
     /// The last line it printed that is not empty; of a traceback, the cause. What a Python worker logs at level INFO
-    /// behind that, such as that it exits, is none.
+    /// behind that, such as that it exits, is none, nor is what faulthandler prints below the stacks.
     pub(super) fn last_line(&self) -> Option<String> {
         let (one, two) = self.last.as_slices();
         let all = [one, two].concat();
         let mut lines = all.split(|byte| *byte == b'\n').rev().map(<[u8]>::trim_ascii);
-        let line = lines.find(|line| !line.is_empty() && memchr::memmem::find(line, b"] [INFO] ").is_none())?;
+        let is_cause = |line: &&[u8]| {
+            let is_aside =
+                line.starts_with(b"Extension modules: ") || memchr::memmem::find(line, b"] [INFO] ").is_some();
+            !line.is_empty() && !is_aside
+        };
+        let line = lines.find(is_cause)?;
         Some(escape::cut(line, KEPT).to_string())
     }
 
@@ -105,6 +152,14 @@ impl Output {
         let fields: [&[u8]; 3] = [b"content-type", b"status", b"location"];
         fields.iter().any(|field| name.eq_ignore_ascii_case(field))
     }
+}
+
+/// What faulthandler writes as `File "/srv/x.py", line 3 in f`.
+fn call(line: &[u8]) -> Option<String> {
+    let rest = line.strip_prefix(b"File \"")?;
+    let end = memchr::memmem::rfind(rest, b"\", line ")?;
+    let (file, place) = (rest.get(..end)?, rest.get(end + 1..)?);
+    Some(format!("{}{}", escape::cut(file, KEPT), escape::cut(place, KEPT)))
 }
 
 #[cfg(test)]
@@ -139,6 +194,33 @@ mod tests {
             b"[2026-11-20 09:09:28 +0000] [7] [INFO] Worker exiting (pid: 7)\n\n",
         );
         assert_eq!(output.last_line().as_deref(), Some("No module named 'x'"));
+        feed(&mut output, b"Extension modules: a, b (total: 2)\n");
+        assert_eq!(output.last_line().as_deref(), Some("No module named 'x'"));
+    }
+
+    #[test]
+    fn the_innermost_call_is_that_of_the_current_thread_if_there_is_one() {
+        const OTHER: &[u8] =
+            b"Thread 0x00007f (most recent call first):\n  File \"t.py\", line 9 in wait\n  File \"x\"\n\n";
+        const CURRENT: &[u8] =
+            b"Current thread 0x00007e [python] (most recent call first):\n  File \"a.py\", line 1 in f\n";
+        let call = |parts: &[&[u8]]| {
+            let mut output = Output::default();
+            for byte in parts.concat() {
+                feed(&mut output, &[byte]);
+            }
+            output.innermost_call().map(str::to_owned)
+        };
+        let found = Some("a.py, line 1 in f".to_owned());
+        assert_eq!(call(&[CURRENT]), found);
+        assert_eq!(call(&[OTHER, CURRENT]), found);
+        assert_eq!(call(&[CURRENT, OTHER]), found);
+        assert_eq!(call(&[OTHER]).as_deref(), Some("t.py, line 9 in wait"));
+        assert_eq!(call(&[b"Traceback\n  File \"a.py\", line 1, in f\n"]), None);
+        assert_eq!(
+            call(&[b"Current thread 0x7 (most recent call first):\n  <no Python frame>\n"]),
+            None
+        );
     }
 
     #[test]

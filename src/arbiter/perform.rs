@@ -223,7 +223,8 @@ impl Arbiter {
             pool_id,
             pool,
             protocol: state.protocol,
-            queue: queue.filter(|_| spawn::may_pull(pool, state.protocol)),
+            is_cgi: state.is_cgi,
+            queue: queue.filter(|_| spawn::may_pull(pool, state.protocol, state.is_cgi)),
             directory: &self.runtime_dir,
             identity: generation.identity.as_ref(),
             null: self.null.as_fd(),
@@ -329,7 +330,12 @@ impl Arbiter {
             let generation = self.generations.get(&worker.generation)?;
             let pool = generation.config.pools.get(usize::from(worker.pool.0))?;
             let is_quit = self.is_interrupted && why == Why::Shutdown && worker.is_raw;
-            Some(if is_quit { signals::QUIT } else { pool.stop_signal })
+            Some(match pool.stop_signal {
+                _ if is_quit => signals::QUIT,
+                // The setting is for programs of others.
+                _ if worker.is_cgi => signals::TERM,
+                signal => signal,
+            })
         };
         let pid = worker.pid;
         if pid == 0 {
@@ -363,7 +369,7 @@ impl Arbiter {
         // A worker that ignores its signal may still notice that nobody speaks to it any more.
         worker.channel = None;
         if why == Why::BootTimeout && step == Step::SendAbort {
-            self.advise(id, false);
+            self.advise(id);
         }
     }
 

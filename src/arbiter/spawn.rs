@@ -7,7 +7,7 @@ use super::host::Host;
 use super::output::Output;
 use super::runtime_dir::RuntimeDir;
 use crate::base::ids::{PoolId, WorkerId};
-use crate::config::{Pool, Process, Program, WorkerProtocol};
+use crate::config::{Pool, Process, Program, RunnerOrder, WorkerProtocol};
 use crate::control::{Protocol, Ready};
 use crate::logging::{Context, NONE};
 use crate::plan::generation::GenerationId;
@@ -76,6 +76,8 @@ pub(super) struct WorkerProcess {
     pub(super) printed: Output,
     /// What it prints goes to the error log as it is: its lines have Gunicorn's form already.
     pub(super) is_raw: bool,
+    /// It runs CGI scripts.
+    pub(super) is_cgi: bool,
     pub(super) ready: Option<Ready>,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
@@ -139,9 +141,20 @@ fn is_fastcgi_name(words: &[String]) -> bool {
     })
 }
 
+/// Whether a pool runs CGI scripts, by its settings.
+pub(super) fn is_cgi(pool: &Pool) -> bool {
+    pool.protocol == WorkerProtocol::Cgi || pool.program == Program::Scripts
+}
+
+/// Whether a pool has a pull queue. Its front gets it before any worker, so a program that may turn out to be a CGI
+/// script has one in any case.
+pub(super) fn has_queue(pool: &Pool, protocol: Protocol, is_cgi: bool) -> bool {
+    protocol == Protocol::Auto || may_pull(pool, protocol, is_cgi)
+}
+
 /// Whether workers of a pool may be handed its pull queue. A request in there is whole, so streamed ones never are.
-pub(super) fn may_pull(pool: &Pool, protocol: Protocol) -> bool {
-    let is_ours = matches!(pool.program, Program::Wsgi(_));
+pub(super) fn may_pull(pool: &Pool, protocol: Protocol, is_cgi: bool) -> bool {
+    let is_ours = is_cgi || matches!(pool.program, Program::Wsgi(_));
     is_ours || (pool.pull && !pool.stream_request && protocol != Protocol::FastCgi)
 }
 
@@ -153,6 +166,8 @@ pub(super) struct Order<'a> {
     pub(super) pool_id: PoolId,
     pub(super) pool: &'a Pool,
     pub(super) protocol: Protocol,
+    /// It is a runner of CGI scripts.
+    pub(super) is_cgi: bool,
     pub(super) queue: Option<&'a Queue>,
     pub(super) directory: &'a RuntimeDir,
     pub(super) identity: Option<&'a Identity>,
@@ -195,7 +210,8 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
             })?
         }
     };
-    if pid != 0 {
+    // A runner only hands on what others work at, as the front does, and has to be quick about it.
+    if pid != 0 && !order.is_cgi {
         process::wait_when_woken(pid);
     }
     Ok(WorkerProcess {
@@ -212,12 +228,16 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
         output: File::from(output),
         printed: Output::default(),
         is_raw: matches!(order.pool.program, Program::Wsgi(_)),
+        is_cgi: order.is_cgi,
         ready: None,
         sent: None,
     })
 }
 
 fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
+    if order.is_cgi {
+        return runner(order, theirs);
+    }
     let args: Vec<OsString> = match &order.pool.program {
         Program::Exec(words) => words.iter().map(OsString::from).collect(),
         Program::Wsgi(wsgi) => super::python::arguments(&wsgi.python),
@@ -246,6 +266,27 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         identity: order.identity,
         umask: None,
         no_new_privileges: false,
+        own_session: false,
+        many_descriptors: false,
+    })
+}
+
+/// Starts a runner: this program again, in a session of its own, by which what its scripts leave can be found.
+fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
+    // What it does not know as its own it passes on to scripts.
+    let mut env = environment(order.pool, Protocol::Pipe, order.queue.is_some());
+    let told = RunnerOrder::of(order.pool).encode();
+    env.push((crate::config::RUNNER_VARIABLE.into(), told.into()));
+    launch(&Launch {
+        program: "/proc/self/exe".into(),
+        args: vec![title("runner", &order.pool.name).into(), "__runner".into()],
+        env,
+        directory: order.pool.chdir.clone(),
+        descriptors: descriptors(order.pool, theirs, order.null),
+        identity: order.identity,
+        umask: None,
+        no_new_privileges: false,
+        own_session: true,
         many_descriptors: false,
     })
 }
@@ -344,6 +385,7 @@ pub(super) fn front(
         identity,
         umask: Some(0o077),
         no_new_privileges: true,
+        own_session: false,
         many_descriptors: true,
     })
     .map_err(SpawnError::Launch)?;

@@ -3,6 +3,7 @@
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
 use super::hosting::pass_lines;
+use super::interpreter::{ADVICE, Interpreters};
 use super::listeners::{self, BindError, Inherited, Listener};
 use super::metrics::{self, Metrics};
 use super::pidfile::{self, Pidfile};
@@ -75,6 +76,11 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     let (predecessor, mut inherited) = (heritage.predecessor, heritage.sockets);
     let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
     let mut generation = Generation::prepare(loaded)?;
+    let mut interpreters = Interpreters::default();
+    if host.is_none() {
+        let checked = generation.check_interpreter(&reloader, &mut interpreters);
+        checked.map_err(|reason| format!("{reason}\n  {}\n  {ADVICE}", origins.of("python", 0)))?;
+    }
     let process = generation.config.process.clone();
     open_error_log(&generation)?;
     let pidfile = process.pidfile.as_deref();
@@ -178,6 +184,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         successor: None,
         predecessor,
         memory_kills: facts::MemoryKills::find(),
+        interpreters,
         null: null.map_err(|error| refused("cannot open /dev/null", error))?,
         is_daemon: process.daemon,
         leaving_hosts: BTreeMap::new(),

@@ -215,6 +215,7 @@ impl Arbiter {
                 identity: None,
                 umask: None,
                 no_new_privileges: false,
+                own_session: false,
                 many_descriptors: false,
             },
             from_systemd.then_some("LISTEN_PID"),

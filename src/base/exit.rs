@@ -9,7 +9,7 @@ pub enum Exit {
     Ok,
     /// A setting has a bad value, the program is missing, or a resource was refused (address in use, pid file).
     Config,
-    /// The command line has an unknown or incomplete option.
+    /// The command line has an unknown or incomplete option, or one without the number that it wants.
     Usage,
     /// No worker came up.
     WorkerBoot,

@@ -195,6 +195,14 @@ impl ResponseHead {
         self.fields.push(field);
     }
 
+    /// Gives the fields of a name this value. The caller has checked both.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let bytes = &self.bytes;
+        self.fields
+            .retain(|field| !field.name.of(bytes).eq_ignore_ascii_case(name));
+        self.push(name, value);
+    }
+
     /// The bytes of one span.
     #[must_use]
     pub fn text(&self, span: Span) -> &[u8] {

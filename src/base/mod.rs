@@ -1,10 +1,11 @@
-//! Plain types shared by every layer: message heads, identifiers, units, sites, exit codes, who is to blame, and where
-//! is reported to.
+//! Plain types shared by every layer: message heads, identifiers, units, sites, files, exit codes, who is to blame, and
+//! where is reported to.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
 
 pub mod exit;
 pub mod fault;
+pub mod file;
 pub mod ids;
 pub mod level;
 pub mod message;

@@ -55,6 +55,15 @@ pub enum Error {
         /// The first bytes of the output.
         found: Excerpt,
     },
+    /// The output of an nph- script does not begin with a status line.
+    #[error("expected a status line such as HTTP/1.1 200 OK, found {found}")]
+    StatusLine {
+        /// The first bytes of the line.
+        found: Excerpt,
+    },
+    /// The output of an nph- script is in chunks.
+    #[error("expected a body as it is, found one in chunks (Transfer-Encoding), which are added where they are needed")]
+    Chunked,
     /// Status is not three digits and a reason, or is out of range.
     #[error("expected a status from 200 to 599 or an interim one, with a blank before its reason, found {found}")]
     Status {

@@ -4,6 +4,7 @@
 //! - [`environ`]: request head to the environ of WSGI (PEP 3333)
 //! - [`path`]: percent-decoding of paths (§4.1.5)
 //! - [`response`]: header of the output to response head (§6)
+//! - [`nph`]: head of a whole HTTP response to response head (§5)
 //! - [`error`]: why such a header is refused
 //!
 //! Shared by FastCGI, the pipe protocol and the CGI runner through the shells.
@@ -24,6 +25,7 @@
 pub mod environ;
 pub mod error;
 mod joined;
+pub mod nph;
 pub mod path;
 pub mod response;
 pub mod vars;

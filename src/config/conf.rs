@@ -86,10 +86,6 @@ impl Evaluated {
                 Some(Hook::Ignored(why)) => {
                     warnings.push(format!("{}: {name} is ignored: {why}", self.shown));
                 }
-                Some(Hook::Refused(why)) => {
-                    let problem = Problem::new(format!("{name} is not supported")).at(self.origin(None), name);
-                    problems.push(problem.advice(why));
-                }
                 None => self.refuse_object(name, "a callable", problems),
             }
         }
@@ -174,6 +170,11 @@ fn coerce(setting: &Setting, value: &Value) -> Result<Raw, Refusal> {
         (_, Value::Bool(on)) if setting.name == "proxy_protocol" => {
             Ok(Raw::Text(if *on { "auto" } else { "off" }.to_owned()))
         }
+        (_, Value::Bool(on)) if setting.name == "http2_cleartext" => {
+            Ok(Raw::Text(if *on { "prior-knowledge" } else { "off" }.to_owned()))
+        }
+        // Gunicorn reads it nowhere, and takes whatever Python's module ssl has or had.
+        (_, Value::Number(number)) if setting.name == "ssl_version" => Ok(Raw::Text(number.to_string())),
         (Kind::Flag, Value::Bool(on)) => Ok(Raw::Flag(*on)),
         (Kind::Flag, Value::String(text)) => match text.trim().to_ascii_lowercase().as_str() {
             "true" => Ok(Raw::Flag(true)),
@@ -300,6 +301,10 @@ mod tests {
             ("proxy_protocol", json!(true), text("auto")),
             ("proxy_protocol", json!("False"), text("off")),
             ("worker_tmp_dir", json!("/dev/shm"), text("/dev/shm")),
+            ("ssl_version", json!(2), text("2")),
+            ("ssl_version", json!("TLSv1_2"), text("TLSv1_2")),
+            ("cert_reqs", json!(2), Raw::Integer(2)),
+            ("http2_cleartext", json!(false), text("off")),
             (
                 "secure_scheme_headers",
                 json!({"X-A": "b"}),
@@ -439,7 +444,7 @@ mod tests {
             (&[], &["logconfig_dict"], true, ""),
             (&[], &[], false, ""),
             (&["on_dirty_starting"], &[], false, ""),
-            (&["ssl_context"], &[], false, "ssl_context is not supported"),
+            (&["ssl_context"], &[], false, ""),
             (&["workers"], &[], false, "workers must be a whole number"),
             (&[], &["worker_class"], true, ""),
             (&[], &["bind"], false, "bind must be"),

@@ -39,13 +39,13 @@ pub enum Hook {
     Runs(&'static str),
     /// It is accepted and never called, and the log says so; why.
     Ignored(&'static str),
-    /// It is an error; what to do instead.
-    Refused(&'static str),
 }
 
 const TLS: Status = Status::Refused(
     "TLS is not supported by this version; put a proxy that does TLS in front, for example nginx or Caddy",
 );
+/// Without a certificate, Gunicorn has no use for them either.
+const TLS_DETAIL: Status = Status::NoOp("it concerns TLS only, which is refused by `certfile` and `keyfile`");
 const HTTP2: Status = Status::Refused(
     "HTTP/2 is not supported by this version; put a proxy that speaks HTTP/2 in front, for example nginx or Caddy",
 );
@@ -112,16 +112,15 @@ pub const FOREIGN: &[Foreign] = &[
         Status::NoOp("it concerns the uwsgi protocol only, which is not spoken")),
     foreign("keyfile", &["--keyfile"], TEXT, r#""""#, TLS),
     foreign("certfile", &["--certfile"], TEXT, r#""""#, TLS),
-    foreign("ca_certs", &["--ca-certs"], TEXT, r#""""#, TLS),
-    foreign("cert_reqs", &["--cert-reqs"], number(2), "0", TLS),
-    foreign("ciphers", &["--ciphers"], TEXT, r#""""#, TLS),
+    foreign("ca_certs", &["--ca-certs"], TEXT, r#""""#, TLS_DETAIL),
+    foreign("cert_reqs", &["--cert-reqs"], number(MANY), "0", TLS_DETAIL),
+    foreign("ciphers", &["--ciphers"], TEXT, r#""""#, TLS_DETAIL),
     foreign("ssl_version", &["--ssl-version"], TEXT, r#""""#,
         Status::Ignored("Gunicorn ignores it too")),
-    foreign("suppress_ragged_eofs", &["--suppress-ragged-eofs"], Kind::Flag, "true",
-        Status::NoOp("it concerns TLS only")),
-    foreign("do_handshake_on_connect", &["--do-handshake-on-connect"], Kind::Flag, "false",
-        Status::NoOp("it concerns TLS only")),
-    foreign("http_protocols", &["--http-protocols"], PROTOCOLS, r#"["h1"]"#, HTTP2),
+    foreign("suppress_ragged_eofs", &["--suppress-ragged-eofs"], Kind::Flag, "true", TLS_DETAIL),
+    foreign("do_handshake_on_connect", &["--do-handshake-on-connect"], Kind::Flag, "false", TLS_DETAIL),
+    foreign("http_protocols", &["--http-protocols"], PROTOCOLS, r#"["h1"]"#,
+        Status::Ignored("HTTP/2 is never spoken without TLS, as in Gunicorn; put a proxy that speaks it in front")),
     foreign("http2_cleartext", &["--http2-cleartext"], TEXT, r#""off""#, HTTP2),
     foreign("http2_max_concurrent_streams", &["--http2-max-concurrent-streams"], number(MANY), "100",
         Status::NoOp("it concerns HTTP/2 only")),
@@ -160,7 +159,7 @@ pub const HOOKS: &[(&str, Hook)] = &[
     ("post_request", Hook::Runs("")),
     (
         "ssl_context",
-        Hook::Refused("TLS is not done in Python; put a proxy that does TLS in front, for example nginx or Caddy"),
+        Hook::Ignored("it is called with TLS only, which is refused by `certfile` and `keyfile`"),
     ),
     ("on_dirty_starting", Hook::Ignored(DIRTY)),
     ("dirty_post_fork", Hook::Ignored(DIRTY)),
@@ -217,9 +216,7 @@ pub(super) fn judge(
             Some(entry) => {
                 let value = setting.kind.accept(&entry.raw);
                 if value.is_none() {
-                    let wanted = setting.kind.expectation();
-                    let what = format!("{name} must be {wanted}, but not {}", entry.raw.shown());
-                    problems.push(Problem::new(what).at(entry.origin.clone(), name));
+                    problems.push(layers::refusal(setting, entry));
                 } else if value != default {
                     match status {
                         Status::Refused(instead) => {

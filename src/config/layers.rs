@@ -6,6 +6,7 @@ use super::file;
 use super::kind::{Kind, Raw, Value};
 use super::problem::{Problem, Problems};
 use super::settings::Setting;
+use crate::base::exit::Exit;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -138,6 +139,26 @@ pub fn default_of(setting: &'static Setting) -> Option<Value> {
     setting.kind.accept(&layer.get(setting.name)?.raw)
 }
 
+/// What is wrong with a value that its setting does not accept. An option of the command line that wants a number and has
+/// none is misused, as with Gunicorn; a number that will not do is a bad value.
+pub(super) fn refusal(setting: &Setting, entry: &Entry) -> Problem {
+    let (name, wanted) = (setting.name, setting.kind.expectation());
+    let what = format!("{name} must be {wanted}, but not {}", entry.raw.shown());
+    let problem = Problem::new(what).at(entry.origin.clone(), name);
+    let is_typed = matches!(entry.origin, Origin::CommandLine | Origin::Arguments);
+    let is_number = match (setting.kind, &entry.raw) {
+        (Kind::Number { .. } | Kind::Duration { .. } | Kind::Size { .. } | Kind::Octal, Raw::Text(text)) => {
+            text.trim().parse::<i128>().is_ok()
+        }
+        _ => true,
+    };
+    if is_typed && !is_number {
+        problem.exit(Exit::Usage)
+    } else {
+        problem
+    }
+}
+
 /// The defaults that the environment changes. Empty variables count as unset.
 #[must_use]
 pub fn environment(env: &[(String, String)]) -> Layer {
@@ -187,9 +208,7 @@ impl Values {
                     merged.values.insert(setting.name, (value, entry));
                     break;
                 }
-                let wanted = setting.kind.expectation();
-                let what = format!("{} must be {wanted}, but not {}", setting.name, entry.raw.shown());
-                problems.push(Problem::new(what).at(entry.origin.clone(), setting.name));
+                problems.push(refusal(setting, entry));
             }
         }
         merged

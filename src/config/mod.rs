@@ -24,6 +24,7 @@ pub mod reference;
 mod resolve;
 mod rights;
 mod routes;
+mod scripts;
 pub mod settings;
 mod sites;
 mod table;
@@ -36,6 +37,7 @@ pub use conf::{ConfRequest, Evaluated};
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
+pub use scripts::{OnAbort, RUNNER_VARIABLE, RunnerOrder, ScriptLimits, Scripts, Strays};
 
 use crate::base::site::Site;
 use std::net::{IpAddr, SocketAddr};
@@ -292,6 +294,8 @@ pub struct Pool {
     pub stream_request: bool,
     /// The signal that asks a worker to stop after its current work (`SIGTERM`).
     pub stop_signal: i32,
+    /// How its CGI scripts are run.
+    pub scripts: Scripts,
     /// What its workers may do and take.
     pub rights: Rights,
 }

@@ -70,6 +70,7 @@ impl Resolver<'_> {
             env,
             stream_request: self.values.flag("stream_request"),
             stop_signal,
+            scripts: self.scripts(),
             rights,
         })
     }
@@ -175,8 +176,12 @@ impl Resolver<'_> {
         let asked = self.values.text("protocol").to_owned();
         let stdio = self.values.flag("pipe_stdio");
         let is_server = matches!(program, Program::Connect(_));
+        if asked == "cgi" {
+            self.check_cgi(program);
+            return WorkerProtocol::Cgi;
+        }
         match (asked.as_str(), is_server, stdio) {
-            ("pipe" | "cgi", true, _) => {
+            ("pipe", true, _) => {
                 self.refuse(
                     "protocol",
                     0,
@@ -189,7 +194,7 @@ impl Resolver<'_> {
                 if stdio {
                     self.refuse("pipe_stdio", 0, "needs `exec`", "WSGI apps have their own workers");
                 }
-                if asked == "fastcgi" || asked == "cgi" {
+                if asked == "fastcgi" {
                     self.refuse("protocol", 0, "needs `exec`", "WSGI apps have their own workers");
                 }
                 if self.values.flag("stream_request") {
@@ -206,12 +211,10 @@ impl Resolver<'_> {
                 self.refuse("pipe_stdio", 0, "needs `exec`", "servers are reached over FastCGI only");
                 WorkerProtocol::FastCgi
             }
-            ("fastcgi" | "cgi", _, true) => {
-                let why = format!("contradicts protocol {asked}");
-                self.refuse("pipe_stdio", 0, &why, "leave one of them out");
+            ("fastcgi", _, true) => {
+                self.refuse("pipe_stdio", 0, "contradicts protocol fastcgi", "leave one of them out");
                 WorkerProtocol::FastCgi
             }
-            ("cgi", ..) => WorkerProtocol::Cgi,
             ("pipe", false, _) | (_, false, true) => WorkerProtocol::Pipe,
             ("fastcgi", ..) | (_, true, _) => WorkerProtocol::FastCgi,
             _ if is_fastcgi_name(program) => WorkerProtocol::FastCgi,
@@ -246,6 +249,7 @@ pub(super) fn nothing(name: &str) -> Pool {
         env: Vec::new(),
         stream_request: false,
         stop_signal: libc::SIGTERM,
+        scripts: super::Scripts::default(),
         rights: Rights::default(),
     }
 }

@@ -119,10 +119,14 @@ impl Problems {
         Err(self)
     }
 
-    /// The exit code they call for: that of the first.
+    /// The exit code they call for: misuse if there is one, because it can be seen before everything else, or that of the
+    /// first.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        self.list.first().map_or(Exit::Config, |problem| problem.exit)
+        let misuse = self.list.iter().find(|problem| problem.exit == Exit::Usage);
+        misuse
+            .or_else(|| self.list.first())
+            .map_or(Exit::Config, |problem| problem.exit)
     }
 }
 

@@ -26,7 +26,7 @@ pub fn default_text(setting: &Setting) -> String {
 #[must_use]
 pub fn page() -> String {
     let mut page = "# Settings\n\n\
-        This page is generated from the table in `src/config/table.rs`; `scripts/bless` renews it.\n\n\
+        This page is generated from the table in `src/config/table/`; `scripts/bless` renews it.\n\n\
         A setting is taken from the command line, else from the environment variable `GUNICORN_CMD_ARGS`, else from the one file, else from the variable named with it, else it has its default.\n\
         The file is the one named with `-c`, in TOML or, as for Gunicorn, in Python; for a WSGI app it is else `gunicorn.conf.py` in the directory of the start, if there is one.\n\
         What a file in Python may set, and how, is in [gunicorn-settings.md](gunicorn-settings.md).\n\
@@ -182,7 +182,7 @@ pub fn example_file() -> String {
 #[must_use]
 pub fn gunicorn_page() -> String {
     let mut page = "# Gunicorn's settings\n\n\
-        This page is generated from the tables in `src/config/table.rs` and `src/config/gunicorn.rs`; `scripts/bless` renews it.\n\n\
+        This page is generated from the tables in `src/config/table/` and `src/config/gunicorn.rs`; `scripts/bless` renews it.\n\n\
         Every setting of Gunicorn 26 and 27 is known, on the command line and in `gunicorn.conf.py`.\n\n\
         - **same**: it does what it does in Gunicorn.\n\
         - **differs**: it works, with the difference that is named.\n\
@@ -243,7 +243,6 @@ pub fn gunicorn_rows() -> Vec<GunicornRow> {
         let judged = match *hook {
             Hook::Runs(how) => works(how),
             Hook::Ignored(why) => ("ignored", why),
-            Hook::Refused(instead) => ("not supported", instead),
         };
         rows.push(row(name, &[], judged));
     }

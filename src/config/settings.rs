@@ -15,6 +15,8 @@ pub enum Section {
     Sockets,
     /// What is run.
     App,
+    /// How CGI scripts are run.
+    Scripts,
     /// Which files and scripts are served.
     Sites,
     /// How many run, and for how long.
@@ -37,11 +39,12 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order they are shown.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::Sockets,
         Self::App,
         Self::Sites,
+        Self::Scripts,
         Self::Workers,
         Self::Rights,
         Self::Deadlines,
@@ -59,6 +62,7 @@ impl Section {
             Self::Config => "Configuration",
             Self::Sockets => "Listening",
             Self::App => "The app",
+            Self::Scripts => "CGI scripts",
             Self::Sites => "Sites",
             Self::Workers => "Workers",
             Self::Rights => "Rights and limits of workers",
@@ -143,7 +147,7 @@ impl Setting {
 
     /// All settings in the order of the table.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        table::SETTINGS.iter()
+        table::ALL.iter().copied().flatten()
     }
 
     /// The settings of one section.
@@ -162,7 +166,7 @@ impl Setting {
     pub fn is_per_pool(&self) -> bool {
         match self.section {
             Section::App => !self.name.starts_with("reload") && self.name != "preload_app",
-            Section::Workers | Section::Rights => true,
+            Section::Workers | Section::Rights | Section::Scripts => true,
             _ => PER_POOL.contains(&self.name),
         }
     }

@@ -1,10 +1,16 @@
-//! The rows of the table of settings.
+//! The table of settings: how its rows are written. The rows are in `table/`, in the order they are shown.
+
+mod rules;
+mod serving;
 
 use super::kind::Kind;
 use super::settings::{Effect, Gunicorn, Section, Setting};
 
-const OFF: Kind = Kind::Duration { zero: "off" };
-const UNLIMITED: Kind = Kind::Size { zero: "unlimited" };
+/// All rows.
+pub(super) const ALL: [&[Setting]; 2] = [serving::SETTINGS, rules::SETTINGS];
+
+pub(super) const OFF: Kind = Kind::Duration { zero: "off" };
+pub(super) const UNLIMITED: Kind = Kind::Size { zero: "unlimited" };
 
 /// A row with the commonest properties; the methods below change them.
 pub(super) const fn row(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Setting {
@@ -30,655 +36,59 @@ impl Setting {
         self
     }
 
-    const fn because(mut self, reason: &'static str) -> Self {
+    pub(super) const fn because(mut self, reason: &'static str) -> Self {
         self.reason = reason;
         self
     }
 
-    const fn variable(mut self, name: &'static str, pattern: &'static str) -> Self {
+    pub(super) const fn variable(mut self, name: &'static str, pattern: &'static str) -> Self {
         self.variable = Some((name, pattern));
         self
     }
 
-    const fn bare(mut self, word: &'static str) -> Self {
+    pub(super) const fn bare(mut self, word: &'static str) -> Self {
         self.bare = word;
         self
     }
 
-    const fn same(mut self) -> Self {
+    pub(super) const fn same(mut self) -> Self {
         self.gunicorn = Gunicorn::Same;
         self
     }
 
-    const fn differs(mut self, how: &'static str) -> Self {
+    pub(super) const fn differs(mut self, how: &'static str) -> Self {
         self.gunicorn = Gunicorn::Differs(how);
         self
     }
 
-    const fn at_start(mut self) -> Self {
+    pub(super) const fn at_start(mut self) -> Self {
         self.effect = Effect::Start;
         self
     }
 
-    const fn doc(mut self, summary: &'static str, detail: &'static str) -> Self {
+    pub(super) const fn doc(mut self, summary: &'static str, detail: &'static str) -> Self {
         self.summary = summary;
         self.detail = detail;
         self
     }
 }
 
-const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
+pub(super) const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
     Kind::Number { unit, min, max }
 }
 
-const fn text(of: &'static str) -> Kind {
+pub(super) const fn text(of: &'static str) -> Kind {
     Kind::Text { of }
 }
 
-const fn path(of: &'static str) -> Kind {
+pub(super) const fn path(of: &'static str) -> Kind {
     Kind::Path { of }
 }
 
-const fn list(of: &'static str) -> Kind {
+pub(super) const fn list(of: &'static str) -> Kind {
     Kind::List { of, commas: false }
 }
 
-const fn comma_list(of: &'static str) -> Kind {
+pub(super) const fn comma_list(of: &'static str) -> Kind {
     Kind::List { of, commas: true }
 }
-
-/// The rows.
-#[rustfmt::skip] // One property per line reads like a table; rustfmt would break short rows differently from long ones.
-pub(super) const SETTINGS: &[Setting] = &[
-    // ---- Configuration
-    row(Section::Config, "config", path("a file, or python:MODULE"), r#""""#)
-        .flags(&["--config", "-c"])
-        .differs("a file named *.toml is read as TOML; `python:MODULE` is imported again by a reload")
-        .because("with a WSGI app, gunicorn.conf.py is read if there is one, as by Gunicorn")
-        .doc("File with settings, in TOML or in Python",
-             "A name that ends in .toml is TOML; its keys are the names of these settings.\n\
-              Everything else is a configuration file of Gunicorn, and `python:MODULE` is one that is imported.\n\
-              Without it, `gunicorn.conf.py` in the directory of the start is read for a WSGI app.\n\
-              The command line wins over GUNICORN_CMD_ARGS, that over the file, the file over other variables.\n\
-              A list given on the command line replaces the file's list.\n\
-              The file is read again on reload; if it is wrong then, the old configuration keeps serving."),
-
-    // ---- Listening
-    row(Section::Sockets, "bind", list("HOST, HOST:PORT, :PORT, [V6]:PORT, unix:PATH or fd://N"), r#"["127.0.0.1:8000"]"#)
-        .flags(&["--bind", "-b"])
-        .variable("PORT", "0.0.0.0:{}")
-        .same()
-        .doc("Address to listen on; may be repeated",
-             "Without a port, 8000 is used; `:PORT` listens on all IPv4 addresses.\n\
-              Port 0 lets the system choose; the log says which.\n\
-              A host name is resolved once, to its first IPv4 address if it has one."),
-    row(Section::Sockets, "backlog", number("connections", 1, 65_535), "2048")
-        .flags(&["--backlog"])
-        .same()
-        .doc("Connections the kernel keeps waiting for us",
-             "The kernel caps it at net.core.somaxconn."),
-    row(Section::Sockets, "reuse_port", Kind::Flag, "false")
-        .flags(&["--reuse-port"])
-        .differs("sets the option on the arbiter's own listeners")
-        .doc("Set SO_REUSEPORT on TCP listeners",
-             "Several rgunicorn processes can then listen on the same address."),
-
-    // ---- The app
-    row(Section::App, "wsgi_app", text("MODULE, MODULE:NAME or MODULE:FACTORY()"), r#""""#)
-        .same()
-        .doc("WSGI app to serve",
-             "On the command line it is the first plain word.\n\
-              Without a name, `application` is taken; a call may have literal arguments."),
-    row(Section::App, "python", path("an interpreter"), r#""""#)
-        .flags(&["--python"])
-        .because("the interpreter of the active virtual environment is the one that has the app's packages")
-        .doc("Python interpreter for WSGI apps and for gunicorn.conf.py",
-             "The default is $VIRTUAL_ENV/bin/python, else python3 beside rgunicorn itself, else python3 on PATH.\n\
-              CPython 3.8 or newer."),
-    row(Section::App, "worker_class", text("sync, gthread or gevent"), r#""sync""#)
-        .flags(&["--worker-class", "-k"])
-        .differs("sync, gthread and gevent, by all their names; no others")
-        .doc("How a worker serves a WSGI app",
-             "`sync` takes one request at a time; with more than one of `threads` it is `gthread`.\n\
-              `gthread` has `threads` threads, `gevent` has `worker_connections` greenlets."),
-    row(Section::App, "pythonpath", comma_list("directories"), "[]")
-        .flags(&["--pythonpath"])
-        .same()
-        .doc("Directories put in front of Python's import path", ""),
-    row(Section::App, "preload_app", Kind::Flag, "false")
-        .flags(&["--preload"])
-        .differs("a reload (HUP) imports the app again")
-        .doc("Import the WSGI app once and fork workers from there",
-             "Workers then share its memory."),
-    row(Section::App, "reload", Kind::Flag, "false")
-        .flags(&["--reload"])
-        .same()
-        .doc("Replace workers when source files change",
-             "For development, with a WSGI app."),
-    row(Section::App, "reload_engine", Kind::Choice(&["auto", "poll", "inotify"]), r#""auto""#)
-        .flags(&["--reload-engine"])
-        .differs("inotify needs no package")
-        .doc("How changes of source files are noticed", ""),
-    row(Section::App, "reload_extra_files", list("paths, or patterns such as conf/*.yaml"), "[]")
-        .flags(&["--reload-extra-file"])
-        .same()
-        .doc("Other file that `reload` watches; may be repeated", ""),
-    row(Section::App, "exec", Kind::Command, "[]")
-        .flags(&["--exec"])
-        .because("there is no program that everybody has")
-        .doc("Program to run as worker",
-             "On the command line its arguments follow as plain words; those that start with `-` go after `--`.\n\
-              In the file a text is the program alone, and a list is the program with its arguments.\n\
-              No shell is involved: write `[\"sh\", \"-c\", \"...\"]` for one.\n\
-              A name without a slash is looked up on the worker's PATH.\n\
-              A relative path starts from `chdir`, because the program is started there.\n\
-              Either `exec` or `connect` must be set."),
-    row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe", "cgi"]), r#""auto""#)
-        .flags(&["--protocol"])
-        .differs("says how workers are spoken to; clients always speak HTTP")
-        .because("whoever writes a program need not know the words for what it speaks")
-        .doc("How workers are spoken to",
-             "`auto` offers the program both a FastCGI socket on descriptor 0 and the pipe channel on descriptor 3, and sees which it uses.\n\
-              `cgi` starts a process for each request.\n\
-              Programs named `php-cgi` or `*.fcgi` are taken for FastCGI at once."),
-    row(Section::App, "pipe_stdio", Kind::Flag, "false")
-        .flags(&["--pipe-stdio"])
-        .because("programs print to standard output by accident, and that would break the channel")
-        .doc("Speak the pipe protocol on standard input and output",
-             "For languages that cannot use descriptor 3.\n\
-              It implies `protocol = \"pipe\"`."),
-    row(Section::App, "connect", list("unix:PATH or tcp:HOST:PORT"), "[]")
-        .flags(&["--connect"])
-        .because("there is no server that everybody has")
-        .doc("Existing FastCGI server to use; may be repeated",
-             "Nothing is started then; `workers` is the number of connections to each server.\n\
-              A host name is resolved once."),
-    row(Section::App, "param", list("NAME=VALUE"), "[]")
-        .flags(&["--param"])
-        .because("the request says what programs need, but for php-cgi")
-        .doc("Request variable to add, NAME=VALUE; may be repeated",
-             "It is added to the variables of every request and overrides one of the same name.\n\
-              FastCGI apps that look for a script need `SCRIPT_FILENAME` and perhaps `DOCUMENT_ROOT`."),
-    row(Section::App, "chdir", path("a directory"), r#""""#)
-        .flags(&["--chdir"])
-        .same()
-        .doc("Working directory of workers",
-             "The default is the directory the program was started in."),
-    row(Section::App, "raw_env", list("NAME=VALUE"), "[]")
-        .flags(&["--env", "-e"])
-        .same()
-        .doc("Environment variable of workers, NAME=VALUE; may be repeated", ""),
-    row(Section::App, "clear_env", Kind::Flag, "false")
-        .flags(&["--clear-env"])
-        .because("an app started by hand expects the environment it was started in")
-        .doc("Start workers with an empty environment",
-             "Only `pass_env` and `raw_env` are then in it.\n\
-              Scripts usually want PATH among `pass_env`.\n\
-              Pools of a table, and those that `root` makes, start with a clear one unless it is set."),
-    row(Section::App, "pass_env", comma_list("names of variables"), "[]")
-        .flags(&["--pass-env"])
-        .because("a cleared environment is meant to be empty")
-        .doc("Variables that pass `clear_env`",
-             "For pools of a table, and those that `root` makes, it is PATH unless it is set."),
-    row(Section::App, "stream_request", Kind::Flag, "false")
-        .flags(&["--stream-request"])
-        .because("a client that sends slowly would hold a worker")
-        .doc("Hand requests over before their body is whole",
-             "For apps that read the body as it arrives.\n\
-              Slow uploads then hold a worker, and a broken upload reaches the app."),
-
-    // ---- Sites
-    row(Section::Sites, "root", path("a directory"), r#""""#)
-        .flags(&["--root"])
-        .because("there is no directory that everybody has")
-        .doc("Directory whose files are served",
-             "Alone it serves a site as it lies on disk: files, PHP with the php-cgi on PATH, and scripts with one of `script_suffixes` or under /cgi-bin/.\n\
-              With php-cgi in `exec`, or with `connect`, `.php` files are run there and other files are sent.\n\
-              With any other app, files that exist are sent, and everything else goes to the app.\n\
-              Hidden files, backups and sources of scripts are never sent."),
-    row(Section::Sites, "index", comma_list("file names"), r#"["index.php", "index.html", "index.htm", "index.cgi"]"#)
-        .flags(&["--index"])
-        .because("sites have one of these; what makes pages goes before what was once a page")
-        .doc("Files that stand for their directory; the first that exists counts", ""),
-    row(Section::Sites, "fallback", text("a path below `root`, or the word app"), r#""""#)
-        .flags(&["--fallback"])
-        .because("only its author knows whether a site has a front controller")
-        .doc("What answers for paths that name no file",
-             "A path such as `/index.php` is a front controller; the request's own path is in REQUEST_URI.\n\
-              `app` gives them to the app, which is the default for apps other than php-cgi and those of `connect`.\n\
-              Otherwise they get 404."),
-    row(Section::Sites, "symlinks", Kind::Choice(&["inside", "owner", "follow"]), r#""owner""#)
-        .flags(&["--symlinks"])
-        .because("a link to somebody else's files is how one tenant reads another's")
-        .doc("Which symbolic links below `root` are followed",
-             "`inside`: those that stay in it.\n\
-              `owner`: also links out of it that belong to the owner of what they lead to.\n\
-              `follow`: all."),
-    row(Section::Sites, "script_suffixes", comma_list("endings of names"), r#"[".cgi", ".pl", ".py", ".rb", ".sh"]"#)
-        .flags(&["--script-suffixes"])
-        .because("these are the usual endings of CGI scripts")
-        .doc("Endings of files that are run as CGI scripts",
-             "It counts where `root` alone is served; there, `.php` files and all in /cgi-bin/ are run too."),
-    row(Section::Sites, "include", list("paths, or patterns such as conf.d/*.toml"), "[]")
-        .because("one file is enough for one site")
-        .doc("More files, with [pool.NAME] and [[site]] tables only",
-             "Relative ones start from the directory of the file that names them.\n\
-              A file with a mistake is reported and left out as a whole; the others are served."),
-
-    // ---- Workers
-    row(Section::Workers, "workers", number("processes", 0, 4096), "1")
-        .flags(&["--workers", "-w"])
-        .variable("WEB_CONCURRENCY", "{}")
-        .same()
-        .doc("Worker processes",
-             "With `connect`: connections to each server.\n\
-              In a file also a table, `{ min = 0, max = 8, idle = \"60s\" }`: `min` is `min_workers`, `max` is this, `idle` is `idle_timeout`."),
-    row(Section::Workers, "min_workers", number("processes", 0, 4096), "4096")
-        .flags(&["--min-workers"])
-        .because("as many as `workers`: all run all the time")
-        .doc("Workers that run even with nothing to do",
-             "More are started up to `workers` while requests wait; 0 means that the first request starts one.\n\
-              More than `workers` means as many as that."),
-    row(Section::Workers, "idle_timeout", Kind::Duration { zero: "never" }, r#""60s""#)
-        .flags(&["--idle-timeout"])
-        .because("people read a page for about as long, and then ask for the next")
-        .doc("Idle time after which a worker beyond `min_workers` stops", ""),
-    row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
-        .flags(&["--threads"])
-        .differs("an app that says how many when it is ready overrides it")
-        .doc("Requests each worker is given at once",
-             "More than 1 is only for workers that can take them: several FastCGI connections, or pipe requests by id."),
-    row(Section::Workers, "worker_connections", number("greenlets", 1, 1_000_000), "1000")
-        .flags(&["--worker-connections"])
-        .differs("requests at once per worker of class gevent, at most 511; other classes ignore it, the front holds idle connections")
-        .doc("Requests at once per worker of class gevent", ""),
-    row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
-        .flags(&["--max-requests"])
-        .same()
-        .doc("Requests after which a worker is replaced",
-             "Its replacement is ready before it retires."),
-    row(Section::Workers, "max_requests_jitter", number("requests", 0, 1_000_000_000_000), "0")
-        .flags(&["--max-requests-jitter"])
-        .same()
-        .doc("Random extra requests, so that workers do not retire together", ""),
-    row(Section::Workers, "max_lifetime", OFF, "0")
-        .flags(&["--max-lifetime"])
-        .because("an app that leaks nothing can run for ever")
-        .doc("Age at which a worker is replaced",
-             "Its replacement is ready before it retires."),
-    row(Section::Workers, "max_memory", Kind::Size { zero: "no end" }, "0")
-        .flags(&["--max-memory"])
-        .because("only its author knows what an app needs")
-        .doc("Resident memory at which a worker is replaced",
-             "It finishes what it does first; `memory_max` is the limit that ends it at once."),
-    row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
-        .flags(&["--max-queue"])
-        .because("as many as Gunicorn lets wait in the kernel (`backlog`), and few enough to be served before clients leave")
-        .doc("Requests that may wait for a worker",
-             "One more is answered 503 with Retry-After."),
-    row(Section::Workers, "pull", Kind::Flag, "true")
-        .flags(&["--no-pull"])
-        .because("it is faster, and only workers that ask for it are concerned")
-        .doc("Let workers that can do so take requests themselves",
-             "It saves a wake-up per request.\n\
-              With `--no-pull` the front assigns every request."),
-    row(Section::Workers, "lookahead", number("requests", 0, 1024), "64")
-        .flags(&["--lookahead"])
-        .because("a worker finds its next request at once, while the front turns; 0 gains nothing over assigning")
-        .doc("Requests kept ready for pulling workers beyond their slots",
-             "More raises throughput of very short requests; 0 gains nothing over assigning."),
-    row(Section::Workers, "stop_signal", Kind::Choice(&["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"]), r#""TERM""#)
-        .flags(&["--stop-signal"])
-        .because("it ends every program that does not handle it")
-        .doc("Signal that asks a worker to stop after its current work",
-             "Some programs stop gently only on another one, Apache's helpers on USR1 for example."),
-
-    // ---- Rights and limits of workers
-    row(Section::Rights, "groups", comma_list("names or numbers"), "[]")
-        .because("the fewer groups, the fewer files")
-        .doc("Supplementary groups of workers",
-             "Setting them needs root.\n\
-              With `initgroups` they are added to those of the user."),
-    row(Section::Rights, "nice", text("-20 to 19; empty = unchanged"), r#""""#)
-        .because("workers are as important as what starts them")
-        .doc("Scheduling priority of workers",
-             "More is nicer to others; below 0 needs root."),
-    row(Section::Rights, "chroot", path("a directory; empty = none"), r#""""#)
-        .because("few programs find what they need in such a directory")
-        .doc("Root directory of workers",
-             "It needs root, and a program of `exec` or scripts.\n\
-              `exec` and `chdir` are then paths within it; `chdir` is `/` unless it is set."),
-    row(Section::Rights, "no_new_privileges", Kind::Flag, "false")
-        .because("some apps send mail with a program that is setgid")
-        .doc("Let workers not gain rights by setuid programs", ""),
-    row(Section::Rights, "check_owner", Kind::Flag, "false")
-        .because("one person's own files need no such check")
-        .doc("Run scripts only if they are safe from other users",
-             "They must belong to the pool's user or to root, and others must not be able to write to them.\n\
-              It is on by default where a pool or site names a `user`."),
-    row(Section::Rights, "memory_max", Kind::Size { zero: "no limit" }, "0")
-        .because("limits depend on the machine")
-        .doc("Memory of all workers of a pool together, by cgroup",
-             "What goes beyond it is ended by the kernel."),
-    row(Section::Rights, "cpu_max", text("a percentage of one CPU, such as 150%; empty = no limit"), r#""""#)
-        .because("limits depend on the machine")
-        .doc("CPU time of all workers of a pool together, by cgroup", ""),
-    row(Section::Rights, "pids_max", number("processes and threads, 0 = no limit", 0, 4_194_304), "0")
-        .because("limits depend on the machine")
-        .doc("Processes and threads of a pool together, by cgroup", ""),
-
-    // ---- Deadlines
-    row(Section::Deadlines, "timeout", OFF, r#""30s""#)
-        .flags(&["--timeout", "-t"])
-        .differs("the time for the app to answer one request, whatever the worker; the client gets 504")
-        .doc("Time for the app to answer a request",
-             "The client then gets 504, the log says what the worker was doing, and the worker is replaced."),
-    row(Section::Deadlines, "graceful_timeout", Kind::Duration { zero: "at once" }, r#""30s""#)
-        .flags(&["--graceful-timeout"])
-        .same()
-        .doc("Time to finish requests on stop and on reload", ""),
-    row(Section::Deadlines, "keepalive", Kind::Duration { zero: "no keep-alive" }, r#""5s""#)
-        .flags(&["--keep-alive"])
-        .differs("5 s instead of 2 s: idle connections cost no worker here")
-        .because("it outlasts the pause between a page and what it links; Gunicorn's 2 s protect its workers")
-        .doc("Idle time of a client connection between requests", ""),
-    row(Section::Deadlines, "boot_timeout", OFF, r#""60s""#)
-        .flags(&["--boot-timeout"])
-        .because("large apps import for half a minute")
-        .doc("Time for a worker to become ready", ""),
-    row(Section::Deadlines, "header_timeout", OFF, r#""10s""#)
-        .flags(&["--header-timeout"])
-        .because("a head is one or two packets; slower than this is a fault or an attack")
-        .doc("Time for a request head to arrive",
-             "The client then gets 408."),
-    row(Section::Deadlines, "body_timeout", OFF, r#""30s""#)
-        .flags(&["--body-timeout"])
-        .because("between two reads only, so that slow lines pass and silent ones do not")
-        .doc("Time between two reads of a request body",
-             "The client then gets 408."),
-    row(Section::Deadlines, "queue_timeout", OFF, r#""30s""#)
-        .flags(&["--queue-timeout"])
-        .because("people have left by then; a longer queue only delays those who wait")
-        .doc("Time a request may wait for a worker",
-             "The client then gets 503 with Retry-After."),
-    row(Section::Deadlines, "send_timeout", OFF, r#""60s""#)
-        .flags(&["--send-timeout"])
-        .because("a client that takes nothing for a minute has gone")
-        .doc("Time between two writes to a client that does not read",
-             "The connection is then closed."),
-
-    // ---- HTTP limits and rules
-    row(Section::Http, "limit_request_line", UNLIMITED, "4094")
-        .flags(&["--limit-request-line"])
-        .differs("values above 8190 are honoured; a longer line gets 414")
-        .doc("Longest request line, without its line end", ""),
-    row(Section::Http, "limit_request_fields", number("fields, 0 = 32768", 0, 32_768), "100")
-        .flags(&["--limit-request-fields"])
-        .same()
-        .doc("Most header fields of a request",
-             "More get 431."),
-    row(Section::Http, "limit_request_field_size", UNLIMITED, "8190")
-        .flags(&["--limit-request-field-size", "--limit-request-field_size"])
-        .differs("0 is unlimited, as Gunicorn's manual says but its code does not do")
-        .doc("Longest header field: name, value and line end",
-             "A longer one gets 431.\n\
-              Unlimited lets one client take any amount of memory."),
-    row(Section::Http, "limit_request_body", UNLIMITED, r#""1g""#)
-        .flags(&["--limit-request-body"])
-        .because("a body must fit on the disk of a small machine; little of it is in memory")
-        .doc("Largest request body",
-             "A larger one gets 413.\n\
-              Bodies wait in `tmp_upload_dir`, so this is also what one client can take there."),
-    row(Section::Http, "max_connections", number("connections, 0 = unlimited", 0, 1_000_000), "0")
-        .flags(&["--max-connections"])
-        .because("the limit of open files is one already")
-        .doc("Most open client connections",
-             "Unlimited means as many as the limit of open files allows."),
-    row(Section::Http, "max_connections_per_address", number("connections, 0 = unlimited", 0, 1_000_000), "0")
-        .flags(&["--max-connections-per-address"])
-        .because("many people come from one address, through one proxy or office")
-        .doc("Most open connections from one client address",
-             "Leave it off behind a proxy, which is one address."),
-    row(Section::Http, "permit_obsolete_folding", Kind::Flag, "false")
-        .flags(&["--permit-obsolete-folding"])
-        .same()
-        .doc("Accept header fields folded over several lines",
-             "They are joined with one blank."),
-    row(Section::Http, "strip_header_spaces", Kind::Flag, "false")
-        .flags(&["--strip-header-spaces"])
-        .same()
-        .doc("Accept blanks between a field name and its colon",
-             "Dangerous behind a proxy that reads such fields differently."),
-    row(Section::Http, "permit_unconventional_http_method", Kind::Flag, "false")
-        .flags(&["--permit-unconventional-http-method"])
-        .same()
-        .doc("Accept any token as method",
-             "Otherwise 3 to 20 characters, no lower case, no `#`."),
-    row(Section::Http, "permit_unconventional_http_version", Kind::Flag, "false")
-        .flags(&["--permit-unconventional-http-version"])
-        .same()
-        .doc("Accept HTTP versions other than 1.0 and 1.1", ""),
-    row(Section::Http, "casefold_http_method", Kind::Flag, "false")
-        .flags(&["--casefold-http-method"])
-        .same()
-        .doc("Turn methods into upper case", ""),
-    row(Section::Http, "server_header", text("the value; empty = no field"), r#""rgunicorn""#)
-        .flags(&["--server-header"])
-        .because("it tells who answered and no version, which would help attackers")
-        .doc("Value of the Server field of responses", ""),
-
-    row(Section::Http, "sendfile", Kind::Flag, "true")
-        .flags(&["--no-sendfile"])
-        .differs("true in a file turns it on")
-        .variable("SENDFILE", "{} in y, yes, 1, true")
-        .doc("Send files of WSGI apps with sendfile(2)", ""),
-    row(Section::Http, "script_name", text("a path; empty = SCRIPT_NAME of the workers' environment"), r#""""#)
-        .flags(&["--script-name"])
-        .because("an app is at the root of its host unless told otherwise")
-        .doc("Path that a WSGI app is mounted at", ""),
-
-    // ---- Trusted peers
-    row(Section::Trust, "forwarded_allow_ips", comma_list("addresses, networks (10.0.0.0/8) or *"), r#"["127.0.0.1", "::1"]"#)
-        .flags(&["--forwarded-allow-ips"])
-        .variable("FORWARDED_ALLOW_IPS", "{}")
-        .differs("IPv4 peers of an IPv6 listener match IPv4 entries")
-        .doc("Peers whose forwarding fields are believed",
-             "Peers on unix sockets always are.\n\
-              `*` believes everybody: only where nobody but the proxy can connect."),
-    row(Section::Trust, "secure_scheme_headers", Kind::Map { of: "field name = value that means https" },
-        r#"{ "X-FORWARDED-PROTOCOL" = "ssl", "X-FORWARDED-PROTO" = "https", "X-FORWARDED-SSL" = "on" }"#)
-        .differs("field names in any case")
-        .doc("Fields of trusted peers that say the client used https",
-             "Two that contradict each other get 400."),
-    row(Section::Trust, "forwarder_headers", comma_list("field names, or *"), r#"["SCRIPT_NAME", "PATH_INFO"]"#)
-        .flags(&["--forwarder-headers"])
-        .same()
-        .doc("Fields with `_` in their name accepted from trusted peers",
-             "SCRIPT_NAME names the place the app is mounted at: it becomes the variable, and PATH_INFO is the rest of the path.\n\
-              A path that does not lie below it gets 400."),
-    row(Section::Trust, "header_map", Kind::Choice(&["drop", "refuse", "dangerous"]), r#""drop""#)
-        .flags(&["--header-map"])
-        .same()
-        .doc("What happens to other fields with `_` in their name",
-             "`refuse` answers 400; `dangerous` lets them through, where `A_B` and `A-B` are one variable."),
-
-    row(Section::Trust, "proxy_protocol", Kind::Choice(&["off", "v1", "v2", "auto"]), r#""off""#)
-        .flags(&["--proxy-protocol"])
-        .bare("auto")
-        .same()
-        .doc("PROXY protocol header at the start of connections",
-             "`auto` takes both versions; the option without a word is `auto`."),
-    row(Section::Trust, "proxy_allow_ips", comma_list("addresses, networks (10.0.0.0/8) or *"), r#"["127.0.0.1", "::1"]"#)
-        .flags(&["--proxy-allow-from"])
-        .differs("IPv4 peers of an IPv6 listener match IPv4 entries")
-        .doc("Peers that may send a PROXY protocol header", ""),
-
-    // ---- Buffers
-    row(Section::Buffers, "body_buffer", Kind::Size { zero: "files only" }, r#""64k""#)
-        .flags(&["--body-buffer"])
-        .because("most forms fit; 10,000 waiting requests would not take more than 640 MiB")
-        .doc("Request body kept in memory before it goes to a file", ""),
-    row(Section::Buffers, "response_buffer", Kind::Size { zero: "" }, r#""256k""#)
-        .flags(&["--response-buffer"])
-        .because("most pages fit, so that no file is made for them")
-        .doc("Response kept in memory for a client that reads slowly",
-             "At least 4k."),
-    row(Section::Buffers, "response_spool", Kind::Size { zero: "no file" }, r#""1g""#)
-        .flags(&["--response-spool"])
-        .because("a download may be large, and a worker is worth more than space on a disk")
-        .doc("Response kept in a file beyond that",
-             "Then the worker waits for the client."),
-    row(Section::Buffers, "tmp_upload_dir", path("a directory"), r#""/tmp""#)
-        .flags(&["--tmp-upload-dir"])
-        .variable("TMPDIR", "{}")
-        .differs("used for bodies; Gunicorn reads it nowhere")
-        .because("every system has it and everybody may write there")
-        .doc("Directory for request and response bodies",
-             "Its files have no name and vanish with the request."),
-
-    // ---- Logging
-    row(Section::Logging, "errorlog", path("a file, or - for standard error"), r#""-""#)
-        .flags(&["--error-logfile", "--log-file"])
-        .same()
-        .doc("Error log file", ""),
-    row(Section::Logging, "loglevel", Kind::Choice(&["debug", "info", "warning", "error", "critical"]), r#""info""#)
-        .flags(&["--log-level"])
-        .differs("an unknown word means info, as in Gunicorn, and the log says so")
-        .doc("Least severity that is logged", ""),
-    row(Section::Logging, "accesslog", path("a file, - for standard output, empty = off"), r#""""#)
-        .flags(&["--access-logfile"])
-        .same()
-        .doc("Access log file", ""),
-    row(Section::Logging, "access_log_format", text("a %-format"),
-        r#""%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s \"%(f)s\" \"%(a)s\"""#)
-        .flags(&["--access-logformat"])
-        .differs("control characters are escaped; a broken format is an error at start")
-        .doc("Format of access log lines",
-             "h client, l `-`, u user, t time, r request line, m method, U path, q query, H protocol, s status, B and b bytes sent, f referer, a user agent.\n\
-              T, M, D, L: time taken in seconds, milliseconds, microseconds, and seconds with fraction.\n\
-              p worker's pid, {name}i request field, {name}o response field, {name}e request variable."),
-    row(Section::Logging, "access_log_json", Kind::Flag, "false")
-        .flags(&["--access-log-json"])
-        .because("tools that read Gunicorn's log read the other form")
-        .doc("Write access log lines as JSON objects",
-             "`access_log_format` is then unused."),
-
-    row(Section::Logging, "access_by_app", Kind::Flag, "false")
-        .because("only a logger of the app's own makes it necessary")
-        .doc("Let workers in Python write the access log",
-             "It is on when `logger_class` or one of `logconfig` and `logconfig_json` is set."),
-    row(Section::Logging, "logger_class", text("MODULE.CLASS; empty = ours"), r#""""#)
-        .flags(&["--logger-class"])
-        .same()
-        .doc("Class of the logger in Python", ""),
-    row(Section::Logging, "logconfig", path("a file; empty = none"), r#""""#)
-        .flags(&["--log-config"])
-        .same()
-        .doc("Logging configuration in Python's INI form", ""),
-    row(Section::Logging, "logconfig_json", path("a file; empty = none"), r#""""#)
-        .flags(&["--log-config-json"])
-        .same()
-        .doc("Logging configuration in JSON", ""),
-    row(Section::Logging, "capture_output", Kind::Flag, "false")
-        .flags(&["--capture-output"])
-        .same()
-        .doc("Send standard output of workers to the error log", ""),
-    row(Section::Logging, "syslog", Kind::Flag, "false")
-        .flags(&["--log-syslog"])
-        .same()
-        .doc("Send logs to syslog too", ""),
-    row(Section::Logging, "syslog_addr", text("udp://HOST:PORT, tcp://HOST:PORT or unix://PATH"), r#""udp://localhost:514""#)
-        .flags(&["--log-syslog-to"])
-        .same()
-        .doc("Address of the syslog daemon",
-             "A path may end in `#dgram` or `#stream`."),
-    row(Section::Logging, "syslog_prefix", text("a name; empty = the program's"), r#""""#)
-        .flags(&["--log-syslog-prefix"])
-        .same()
-        .doc("Name in the tag of syslog messages", ""),
-    row(Section::Logging, "syslog_facility", text("a name such as user or local0"), r#""user""#)
-        .flags(&["--log-syslog-facility"])
-        .same()
-        .doc("Facility of syslog messages", ""),
-    row(Section::Logging, "disable_redirect_access_to_syslog", Kind::Flag, "false")
-        .flags(&["--disable-redirect-access-to-syslog"])
-        .same()
-        .doc("Keep access lines out of syslog", ""),
-    row(Section::Logging, "statsd_host", text("HOST:PORT or unix://PATH; empty = off"), r#""""#)
-        .flags(&["--statsd-host"])
-        .same()
-        .doc("Address of a statsd daemon that gets metrics",
-             "A host name is resolved once."),
-    row(Section::Logging, "statsd_prefix", text("a prefix"), r#""""#)
-        .flags(&["--statsd-prefix"])
-        .same()
-        .doc("Text before the names of metrics", ""),
-    row(Section::Logging, "dogstatsd_tags", text("NAME:VALUE,NAME:VALUE"), r#""""#)
-        .flags(&["--dogstatsd-tags"])
-        .same()
-        .doc("Tags of metrics, in DogStatsD's form", ""),
-    row(Section::Logging, "enable_backlog_metric", Kind::Flag, "false")
-        .flags(&["--enable-backlog-metric"])
-        .same()
-        .doc("Report how many connections wait to be accepted", ""),
-
-    // ---- Process
-    row(Section::Process, "user", text("name or number; empty = unchanged"), r#""""#)
-        .flags(&["--user", "-u"])
-        .differs("the front drops to it too; the group defaults to the user's own")
-        .doc("User of the front and of workers",
-             "Changing it needs root."),
-    row(Section::Process, "group", text("name or number; empty = the user's, else unchanged"), r#""""#)
-        .flags(&["--group", "-g"])
-        .differs("defaults to the group of `user`")
-        .doc("Group of the front and of workers", ""),
-    row(Section::Process, "initgroups", Kind::Flag, "false")
-        .flags(&["--initgroups"])
-        .same()
-        .doc("Give workers the supplementary groups of `user`", ""),
-    row(Section::Process, "umask", Kind::Octal, "0o000")
-        .flags(&["--umask", "-m"])
-        .differs("a text is always octal")
-        .doc("Permission bits that new unix sockets do not get",
-             "0 lets every local user connect; 0o007 only user and group.\n\
-              In a [pool.NAME] table it is that of the pool's workers."),
-    row(Section::Process, "pidfile", path("a file; empty = none"), r#""""#)
-        .flags(&["--pid", "-p", "--pidfile"])
-        .same()
-        .doc("File that holds the arbiter's process id", ""),
-    row(Section::Process, "proc_name", text("a name; empty = the program's"), r#""""#)
-        .flags(&["--name", "-n"])
-        .same()
-        .doc("Name shown by ps", ""),
-    row(Section::Process, "runtime_dir", path("a directory"), r#""""#)
-        .flags(&["--runtime-dir"])
-        .variable("XDG_RUNTIME_DIR", "{}")
-        .at_start()
-        .because("`/run` for root and `/tmp` for others is where such files belong, and where this user may write")
-        .doc("Directory in which the private one for worker sockets is made",
-             "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR."),
-    row(Section::Process, "control_socket", path("a socket; empty = the default"), r#""""#)
-        .flags(&["--control-socket"])
-        .differs("without a WSGI app there is one only if it is set")
-        .doc("Unix socket for commands of gunicornc",
-             "The default is gunicorn.ctl in $XDG_RUNTIME_DIR, else in ~/.gunicorn."),
-    row(Section::Process, "control_socket_mode", Kind::Octal, "0o600")
-        .flags(&["--control-socket-mode"])
-        .same()
-        .doc("Permission bits of the control socket", ""),
-    row(Section::Process, "control_socket_disable", Kind::Flag, "false")
-        .flags(&["--no-control-socket"])
-        .same()
-        .doc("Have no control socket", ""),
-    row(Section::Process, "daemon", Kind::Flag, "false")
-        .flags(&["--daemon", "-D"])
-        .same()
-        .at_start()
-        .doc("Detach from the terminal and run in the background", ""),
-    row(Section::Process, "enable_stdio_inheritance", Kind::Flag, "false")
-        .flags(&["--enable-stdio-inheritance", "-R"])
-        .same()
-        .at_start()
-        .doc("With `daemon`: keep standard output and error",
-             "Unless they are terminals."),
-];

@@ -224,6 +224,11 @@ impl Message for ToArbiter {
             }
             Self::Spent { worker } => worker_only(out, 8, *worker),
             Self::Finished => out.push(9),
+            Self::Demand { pool, workers } => {
+                out.push(10);
+                out.extend_from_slice(&pool.0.to_be_bytes());
+                out.extend_from_slice(&workers.to_be_bytes());
+            }
         }
     }
 
@@ -250,6 +255,10 @@ impl Message for ToArbiter {
                 worker: fields.worker()?,
             },
             9 => Self::Finished,
+            10 => Self::Demand {
+                pool: PoolId(fields.u16()?),
+                workers: fields.u32()?,
+            },
             other => return Err(Error::Kind(other)),
         })
     }
@@ -441,6 +450,7 @@ mod tests {
             (worker(), any::<String>()).prop_map(|(worker, reason)| ToArbiter::Faulty { worker, reason }),
             worker().prop_map(|worker| ToArbiter::Spent { worker }),
             Just(ToArbiter::Finished),
+            (pool(), any::<u32>()).prop_map(|(pool, workers)| ToArbiter::Demand { pool, workers }),
         ]
     }
 

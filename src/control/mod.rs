@@ -154,4 +154,11 @@ pub enum ToArbiter {
     },
     /// Draining ended; the front exits 0.
     Finished,
+    /// The requests of a pool whose size follows them need so many workers.
+    Demand {
+        /// The pool.
+        pool: PoolId,
+        /// How many, in all.
+        workers: u32,
+    },
 }

@@ -9,10 +9,20 @@ use crate::base::level::Level;
 use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
 use crate::fastcgi;
+use crate::logging::escape;
 use crate::pipe::{self, FrontConn, frame};
 use crate::sys::copy;
 use std::collections::VecDeque;
 use std::fs::File;
+
+/// What a worker is told when it has sent body bytes.
+enum Reply {
+    Nothing,
+    /// It may send so many more.
+    Credit(u32),
+    /// Nobody wants the response any more.
+    Abort,
+}
 
 impl Front {
     pub(super) fn fastcgi_events(
@@ -160,7 +170,7 @@ impl Front {
                 | pipe::Event::Note { id, .. }
                 | pipe::Event::File { id, .. }
                 | pipe::Event::End { id }
-                | pipe::Event::Aborted { id }
+                | pipe::Event::Aborted { id, .. }
                 | pipe::Event::Refused { id }
                     if !self.may_answer(link.worker, id) =>
                 {
@@ -168,19 +178,20 @@ impl Front {
                         "expected an answer to a request it has, found one to request {id}"
                     ));
                 }
-                pipe::Event::Head { id, length } => {
-                    if let Some(exchange_key) = self.pipe_head(key, link.worker, (id, length), &mut head) {
+                pipe::Event::Head { id, length, redirect } => {
+                    if let Some(exchange_key) = self.pipe_head(key, link.worker, (id, length, redirect), &mut head) {
                         touch(touched, exchange_key);
                     }
                 }
                 pipe::Event::Data { id, data } => {
                     let last = used == bytes.len();
-                    let credit = self.pipe_data(link.worker, id, (data, last), touched);
-                    if credit > 0 {
-                        FrontConn::window(id, credit, &mut link.out.bytes);
-                        link.last_request = None;
-                        self.dirty_links.push(key);
+                    match self.pipe_data(link.worker, id, (data, last), touched) {
+                        Reply::Nothing => continue,
+                        Reply::Credit(bytes) => FrontConn::window(id, bytes, &mut link.out.bytes),
+                        Reply::Abort => FrontConn::abort(id, false, &mut link.out.bytes),
                     }
+                    link.last_request = None;
+                    self.dirty_links.push(key);
                 }
                 pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
                 pipe::Event::File { id, offset, length } => match link.fds.pop_front() {
@@ -198,10 +209,13 @@ impl Front {
                     self.stop_feeding(link.worker, id, &mut link.feeding);
                     self.pipe_end(link.worker, id);
                 }
-                pipe::Event::Aborted { id } | pipe::Event::Refused { id } => {
-                    let refused = matches!(event, pipe::Event::Refused { .. });
+                pipe::Event::Aborted { id, status, reason } => {
                     self.stop_feeding(link.worker, id, &mut link.feeding);
-                    self.pipe_gave_up(link.worker, id, refused);
+                    self.pipe_aborted(link.worker, id, status, reason);
+                }
+                pipe::Event::Refused { id } => {
+                    self.stop_feeding(link.worker, id, &mut link.feeding);
+                    self.pipe_refused(link.worker, id);
                 }
                 pipe::Event::Window { id, bytes } => {
                     if let Some(exchange) = self
@@ -238,7 +252,7 @@ impl Front {
         &mut self,
         link: Key,
         worker: Key,
-        (id, length): (u16, Option<usize>),
+        (id, length, redirect): (u16, Option<usize>, bool),
         head: &mut ResponseHead,
     ) -> Option<Key> {
         let exchange_key = self.by_wire(worker, id)?;
@@ -248,6 +262,14 @@ impl Front {
         }
         std::mem::swap(&mut exchange.response, head);
         self.worker_spoke(&exchange);
+        if let Some(pid) = noted_process(&exchange.notes) {
+            exchange.pid = pid;
+        }
+        exchange.redirect = redirect;
+        if redirect {
+            self.exchanges.put(exchange_key, exchange);
+            return Some(exchange_key);
+        }
         // A worker may leave out the body of an answer to HEAD, whose length is then not this.
         let length = length.filter(|length| *length > 0 || !exchange.head.is_head());
         exchange.length = length.map(|length| length as u64);
@@ -256,28 +278,33 @@ impl Front {
         Some(exchange_key)
     }
 
-    /// Passes body bytes on (`last`: nothing that was read is behind them); the credit to give a worker that counts what it sends, if any is due.
-    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> u32 {
+    /// Passes body bytes on (`last`: nothing that was read is behind them), and says what the worker is to be told.
+    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> Reply {
         let Some(exchange_key) = self.by_wire(worker, id) else {
-            return 0;
+            return Reply::Nothing;
         };
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
-            return 0;
+            return Reply::Nothing;
         };
         self.worker_spoke(&exchange);
         self.response_data(&mut exchange, data, last);
-        let mut credit = 0;
+        let mut reply = Reply::Nothing;
+        // Said only to one that is sending, and once: its next look finds it, so that nothing gathers in the socket.
+        if exchange.client.is_none() && !exchange.told && self.workers.get(worker).is_some_and(Worker::looks) {
+            exchange.told = true;
+            reply = Reply::Abort;
+        }
         if self.workers.get(worker).is_some_and(Worker::flows) {
             exchange.credit = exchange
                 .credit
                 .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
             if exchange.credit >= frame::WINDOW / 4 && !exchange.blocked {
-                credit = std::mem::take(&mut exchange.credit);
+                reply = Reply::Credit(std::mem::take(&mut exchange.credit));
             }
         }
         self.exchanges.put(exchange_key, exchange);
         touch(touched, exchange_key);
-        credit
+        reply
     }
 
     /// Keeps variables for the access log, as far as they are bearable.
@@ -318,11 +345,15 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
-        self.response_end(&mut exchange);
+        if exchange.redirect {
+            self.redirect(exchange_key, &mut exchange);
+        } else {
+            self.response_end(&mut exchange);
+        }
         self.settle(exchange_key, exchange);
     }
 
-    fn pipe_gave_up(&mut self, worker: Key, id: u16, refused: bool) {
+    fn pipe_refused(&mut self, worker: Key, id: u16) {
         let Some(exchange_key) = self.by_wire(worker, id) else {
             return;
         };
@@ -330,13 +361,47 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
-        if refused && exchange.is_whole() {
+        if exchange.is_whole() {
             self.refused(exchange_key, &mut exchange);
         } else {
-            self.blame(&mut exchange, 502, "it gave the response up");
+            self.blame(
+                &mut exchange,
+                502,
+                "it refused the request when part of it had been sent",
+            );
         }
         self.settle(exchange_key, exchange);
     }
+
+    fn pipe_aborted(&mut self, worker: Key, id: u16, status: Option<u16>, reason: &[u8]) {
+        let Some(exchange_key) = self.by_wire(worker, id) else {
+            return;
+        };
+        let Some(mut exchange) = self.exchanges.take(exchange_key) else {
+            return;
+        };
+        let was_unwanted = exchange.client.is_none();
+        self.release(&mut exchange, worker, None);
+        if was_unwanted && reason.is_empty() {
+            // As it was asked to.
+            exchange.ended = true;
+        } else if reason.is_empty() {
+            self.blame(&mut exchange, status.unwrap_or(502), "it gave the response up");
+        } else {
+            let reason = escape::printable(reason);
+            self.blame(&mut exchange, status.unwrap_or(502), &reason);
+        }
+        self.settle(exchange_key, exchange);
+    }
+}
+
+/// The process that a worker has named in its notes about a request.
+fn noted_process(notes: &[u8]) -> Option<i32> {
+    if notes.is_empty() {
+        return None;
+    }
+    let (_, value) = pipe::worker::variables(notes).find(|(name, _)| *name == b"SCRIPT_PID")?;
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// Adds an exchange to the list of those that the bytes at hand were about.

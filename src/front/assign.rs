@@ -6,6 +6,7 @@ use super::exchange::{Exchange, Place};
 use super::link::{Down, Link, Wire};
 use super::tokens::Key;
 use super::workers::{Route, State};
+use crate::base::ids::PoolId;
 use crate::config::Upstream;
 use crate::control::{Protocol, ToArbiter};
 use crate::pipe::{FrontConn, frame};
@@ -123,6 +124,21 @@ impl Front {
         }
     }
 
+    /// Asks for more or fewer workers of a pool, if its size follows its requests.
+    pub(super) fn look_at_demand(&mut self, place: usize) {
+        let Some(pool) = self.pools.get_mut(place) else { return };
+        let Some(demand) = &mut pool.demand else { return };
+        let load = pool.dispatch.load();
+        let asked = demand.handle(self.now, load);
+        self.demand_timers.set(place, demand.next_deadline(load));
+        if let Some(workers) = asked {
+            self.send_control(&ToArbiter::Demand {
+                pool: PoolId(u16::try_from(place).unwrap_or(u16::MAX)),
+                workers: u32::try_from(workers).unwrap_or(u32::MAX),
+            });
+        }
+    }
+
     fn unassign(&mut self, worker_key: Key) {
         let Some(worker) = self.workers.get(worker_key) else {
             return;
@@ -228,6 +244,7 @@ impl Front {
         } else {
             pool.dispatch.release(worker_key.index);
         }
+        self.look_at_demand(exchange.pool);
         let Some(worker) = self.workers.get_mut(worker_key) else {
             return;
         };

@@ -262,13 +262,17 @@ impl Front {
         }
     }
 
-    /// The client sent FIN. A request nobody has started is dropped, as nginx does; a running one goes on.
+    /// The client sent FIN. A request nobody has started is dropped, as nginx does; a running one goes on, unless its
+    /// worker can end it and nothing is lost by that: most who send FIN have left, and a script costs more than an
+    /// answer to one who has not.
     fn client_half_closed(&mut self, key: Key) {
         let Some(client) = self.clients.get(key) else { return };
         let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else {
             return;
         };
-        if exchange.place == Place::Waiting
+        let is_running = matches!(exchange.place, Place::Assigned | Place::Pulled) && !exchange.ended;
+        let is_dropped = is_running && self.ends_with_client(exchange);
+        if (exchange.place == Place::Waiting || is_dropped)
             && let Some(client) = self.clients.take(key)
         {
             self.close_client(key, client);

@@ -11,6 +11,7 @@ use super::exchange::{Exchange, Place};
 use super::link::Link;
 use super::output::Output;
 use super::report::Pressure;
+use super::routing::Sites;
 use super::tokens::{Key, Kind, Slots};
 use super::workers::{Pool, Worker};
 use crate::base::ids::WorkerId;
@@ -18,6 +19,7 @@ use crate::base::level::Level;
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::config::{self, Config};
 use crate::control::ToArbiter;
+use crate::files;
 use crate::http1::{self, forwarded};
 use crate::logging::{Logger, access};
 use crate::plan::dispatch::Verdict;
@@ -73,9 +75,17 @@ pub(super) struct Front {
     pub(super) worker_keys: HashMap<WorkerId, Key>,
     pub(super) outputs: Slots<Output>,
     pub(super) pools: Vec<Pool>,
+    pub(super) sites: Sites,
+    pub(super) types: files::Types,
+    /// The memory of an answer with a file.
+    pub(super) file_answer: files::Answer,
+    /// Requests that are whole and that we answer ourselves.
+    pub(super) own_answers: Vec<Key>,
     pub(super) client_timers: Timers,
     pub(super) exchange_timers: Timers,
     pub(super) worker_timers: Timers,
+    /// By the places of pools: when to look how many workers they need.
+    pub(super) demand_timers: Timers,
     /// Requests the plan has placed and nobody has sent yet.
     pub(super) assignments: Vec<(Key, Verdict)>,
     pub(super) fail_later: Vec<(Key, u16)>,
@@ -123,7 +133,7 @@ impl Front {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
-        let pools = config.pools.iter().cloned().map(Pool::new).collect();
+        let pools = config.pools.iter().cloned().map(|pool| Pool::new(pool, now)).collect();
         let mut front = Self {
             poll,
             now,
@@ -132,7 +142,6 @@ impl Front {
             policy: policy(&config.http),
             forward: forward_policy(&config.http),
             proxy: super::proxied::reader(config.http.proxy_protocol),
-            config,
             control,
             listeners: Vec::new(),
             accepting: false,
@@ -144,9 +153,14 @@ impl Front {
             worker_keys: HashMap::new(),
             outputs: Slots::new(),
             pools,
+            sites: Sites::new(&config.sites),
+            own_answers: Vec::new(),
+            types: files::Types::default(),
+            file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),
             worker_timers: Timers::new(Duration::from_millis(1)),
+            demand_timers: Timers::new(Duration::from_millis(10)),
             assignments: Vec::new(),
             fail_later: Vec::new(),
             dirty_clients: Vec::new(),
@@ -158,6 +172,7 @@ impl Front {
             more_to_accept: Vec::new(),
             take_back: Vec::new(),
             per_address: HashMap::new(),
+            config,
             touched: Vec::new(),
             scratch: vec![0; SCRATCH],
             scratch_head: ResponseHead::default(),
@@ -207,7 +222,8 @@ impl Front {
     /// the arbiter by itself.
     pub(super) fn abandon(&self) {
         let workers = self.workers.keys().filter_map(|key| self.workers.get(key));
-        for worker in workers.filter(|worker| worker.pid > 1) {
+        // Those that end their requests themselves do so when their channel ends, which is now, and better than we could.
+        for worker in workers.filter(|worker| worker.pid > 1 && !worker.aborts()) {
             // A group of another user is left to its own parent-death signals.
             let _ = process::signal_group(worker.pid, signals::KILL);
         }
@@ -292,7 +308,12 @@ impl Front {
         {
             return Some(Duration::ZERO);
         }
-        let tables = [&self.client_timers, &self.exchange_timers, &self.worker_timers];
+        let tables = [
+            &self.client_timers,
+            &self.exchange_timers,
+            &self.worker_timers,
+            &self.demand_timers,
+        ];
         let timers = tables.into_iter().filter_map(|timers| timers.next());
         let queues = self.pools.iter().filter_map(|pool| pool.dispatch.next_deadline());
         let drain = self.drain.map(|drain| {
@@ -341,6 +362,10 @@ impl Front {
                 self.worker_due(key);
             }
         }
+        self.demand_timers.expired(self.now, &mut due);
+        for place in due.drain(..) {
+            self.look_at_demand(place);
+        }
         if !self.take_back.is_empty() {
             self.rescue();
         }
@@ -377,6 +402,10 @@ impl Front {
             for (key, status) in std::mem::take(&mut self.fail_later) {
                 idle = false;
                 self.fail_waiting(key, status);
+            }
+            for key in std::mem::take(&mut self.own_answers) {
+                idle = false;
+                self.answer_own(key);
             }
             for place in 0..self.assignments.len() {
                 idle = false;

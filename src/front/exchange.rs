@@ -4,6 +4,7 @@
 //! client drains the buffers after the worker has ended).
 
 use super::event_loop::Front;
+use super::routing::{Own, Script};
 use super::spool::{Body, Spool};
 use super::tokens::Key;
 use crate::base::ids::RequestId;
@@ -50,7 +51,16 @@ pub(super) struct Exchange {
     /// Its own place, under which its timer runs.
     pub(super) slot: usize,
     pub(super) client: Option<Key>,
+    /// Its site, by its place in the configuration.
+    pub(super) site: usize,
+    /// What serves it, unless `own` does.
     pub(super) pool: usize,
+    /// Bytes of its decoded path that are the app's SCRIPT_NAME.
+    pub(super) mount: usize,
+    /// The script that its path names.
+    pub(super) script: Option<Box<Script>>,
+    /// We answer it ourselves.
+    pub(super) own: Option<Own>,
     pub(super) id: RequestId,
     pub(super) head: RequestHead,
     pub(super) https: bool,
@@ -113,6 +123,8 @@ pub(super) struct Exchange {
     pub(super) end_sent: bool,
     /// The client must see that the response is incomplete: cut the connection.
     pub(super) cut: bool,
+    /// A worker that streams was told that nobody wants the response.
+    pub(super) told: bool,
     /// Response bytes read and not yet credited (workers with flow control).
     pub(super) credit: u32,
     /// Body bytes the worker still takes (workers with flow control).
@@ -121,6 +133,10 @@ pub(super) struct Exchange {
     pub(super) notes: Vec<u8>,
     /// Process that served it, for the access log.
     pub(super) pid: i32,
+    /// Its worker was told that the answer is not wanted.
+    pub(super) aborted: bool,
+    /// And that its deadline has passed.
+    pub(super) overdue: bool,
 }
 
 impl Exchange {
@@ -128,7 +144,11 @@ impl Exchange {
         Self {
             slot: 0,
             client: None,
+            site: 0,
             pool: 0,
+            mount: 0,
+            script: None,
+            own: None,
             id: RequestId::from_seed(0),
             head: RequestHead::default(),
             https: false,
@@ -165,10 +185,13 @@ impl Exchange {
             answered: false,
             end_sent: false,
             cut: false,
+            told: false,
             credit: 0,
             window: 0,
             notes: Vec::new(),
             pid: 0,
+            aborted: false,
+            overdue: false,
         }
     }
 
@@ -216,7 +239,10 @@ impl Exchange {
         self.missing_since = None;
         self.may_have_run = false;
         self.body_passed = 0;
+        self.told = false;
         self.credit = 0;
+        self.aborted = false;
+        self.overdue = false;
     }
 
     /// True while the request could be sent to another worker as if for the first time.
@@ -361,7 +387,12 @@ impl Front {
         exchange.held = page;
         exchange.spool = Spool::default();
         exchange.length = None;
-        let length = BodyLength::Known(exchange.held.len() as u64);
+        if let Some((file, length, content_type)) = self.page(exchange.site, status) {
+            exchange.held.clear();
+            exchange.response.set(b"Content-Type", content_type.as_bytes());
+            exchange.spool.push_file(file, 0, length);
+        }
+        let length = BodyLength::Known(exchange.held.len() as u64 + exchange.spool.len());
         self.commit(exchange, length);
     }
 }

@@ -3,16 +3,22 @@
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::link::{Down, Link};
+use super::pull::LOOK;
 use super::spool::Spool;
 use super::tokens::Key;
-use super::workers::{Route, State};
+use super::workers::{Route, State, Worker};
 use crate::base::level::Level;
+use crate::config::{OnAbort, Program};
 use crate::control::{Protocol, ToArbiter};
-use crate::pipe::FrontConn;
+use crate::logging::escape;
+use crate::pipe::{FrontConn, worker};
 use std::time::Duration;
 
 /// Workers that may refuse a request before it is answered 503.
 const REFUSALS: u8 = 8;
+
+/// A worker that ends requests when told to has said so by then, or is stuck.
+const ABORT_GRACE: Duration = Duration::from_secs(10);
 
 impl Front {
     /// The request goes to the head of the queue as if for the first time.
@@ -81,7 +87,8 @@ impl Front {
 
     /// Fails a request and says why in the log.
     pub(super) fn blame(&mut self, exchange: &mut Exchange, status: u16, why: &str) {
-        let level = if status == 431 || status == 503 || exchange.client.is_none() {
+        let is_usual = matches!(status, 404 | 431 | 503);
+        let level = if is_usual || exchange.client.is_none() {
             Level::Info
         } else {
             Level::Warning
@@ -93,6 +100,8 @@ impl Front {
             504 => "the application took too long to answer",
             503 => "the server is busy",
             431 => "the request head is too large for the application",
+            404 => "there is nothing here",
+            403 => "this may not be run",
             _ => "the application failed to answer",
         };
         self.fail(exchange, status, detail);
@@ -125,13 +134,30 @@ impl Front {
 
     /// Tells a worker that its answer is not wanted. A request that may change something runs to its end; its answer
     /// is thrown away.
-    fn abort(&mut self, key: Key, exchange: &mut Exchange) {
+    pub(super) fn abort(&mut self, key: Key, exchange: &mut Exchange) {
         let runner = exchange.worker.or_else(|| self.runner(exchange));
-        let Some(worker_key) = runner else { return };
+        let Some(worker_key) = runner else {
+            // Nobody has taken it yet: look again soon.
+            if exchange.place == Place::Pulled {
+                self.exchange_timers.set(key.place(), Some(self.now + LOOK));
+            }
+            return;
+        };
         let Some(worker) = self.workers.get(worker_key) else {
             return;
         };
         let stream_cut = exchange.streams && !exchange.body_ended;
+        let wish = self.pools.get(exchange.pool).map(|pool| pool.config.scripts.on_abort);
+        let is_ended = match wish.unwrap_or_default() {
+            OnAbort::Auto => exchange.head.is_safe() || !worker.aborts(),
+            OnAbort::Ignore => false,
+            OnAbort::Close | OnAbort::Term => true,
+        };
+        exchange.aborted = true;
+        if !is_ended && !stream_cut {
+            return;
+        }
+        let is_sure = matches!(wish, Some(OnAbort::Close | OnAbort::Term));
         if worker.protocol == Protocol::Pipe {
             if worker.pulls() && !worker.flows() {
                 // It never reads its channel before it is told to drain.
@@ -141,12 +167,12 @@ impl Front {
             let wire = exchange.wire;
             if let Some(link) = self.links.get_mut(channel) {
                 link.feeding.retain(|fed| *fed != key);
-                link.send_frame(|out| FrontConn::abort(wire, out));
+                link.send_frame(|out| FrontConn::abort(wire, false, out));
                 self.dirty_links.push(channel);
             }
             return;
         }
-        if stream_cut || exchange.head.is_safe() || exchange.stage == Stage::Committed {
+        if is_sure || stream_cut || exchange.head.is_safe() || exchange.stage == Stage::Committed {
             // FastCGI apps notice that nobody listens when they write to a closed connection.
             if let Some(link) = exchange.link {
                 self.release(exchange, worker_key, None);
@@ -158,6 +184,19 @@ impl Front {
                 self.exchange_timers.set(key.place(), None);
             }
         }
+    }
+
+    /// True for a request that a worker which can end it shall end when its client has left.
+    pub(super) fn ends_with_client(&self, exchange: &Exchange) -> bool {
+        let Some(pool) = self.pools.get(exchange.pool) else {
+            return false;
+        };
+        let is_ended = match pool.config.scripts.on_abort {
+            OnAbort::Auto => exchange.head.is_safe(),
+            OnAbort::Ignore => false,
+            OnAbort::Close | OnAbort::Term => true,
+        };
+        is_ended && pool.aborts
     }
 
     /// The worker whose board names a pulled request.
@@ -198,6 +237,10 @@ impl Front {
     /// Answers 504 and has the worker killed.
     pub(super) fn overdue(&mut self, exchange: &mut Exchange, worker_key: Key) {
         let age = self.now - exchange.dispatched;
+        let has_board = exchange.place == Place::Assigned || exchange.seen_running;
+        if has_board && !exchange.overdue && self.workers.get(worker_key).is_some_and(Worker::aborts) {
+            return self.end_request(exchange, worker_key, age);
+        }
         let details = self.describe_request(exchange);
         let taken = !exchange.pulled || exchange.seen_running;
         let link = exchange.link.filter(|_| exchange.wire == 0);
@@ -235,8 +278,81 @@ impl Front {
         self.send_control(&ToArbiter::Overdue { worker: id });
     }
 
+    /// Answers 504 and has the worker end this request alone. What it still says about it is taken by an exchange without
+    /// a client, which has the number, the slot and the place in the books.
+    fn end_request(&mut self, exchange: &mut Exchange, worker_key: Key, age: Duration) {
+        let Some(worker) = self.workers.get(worker_key) else {
+            return;
+        };
+        let (channel, wire) = (worker.channel, exchange.wire);
+        let pid = worker.process_of(wire).unwrap_or(exchange.pid.max(worker.pid));
+        exchange.pid = pid;
+        let details = self.describe_request(exchange);
+        let script = self.script_of(exchange);
+        let script = escape::cut(script, 1024);
+        let seconds = age.as_secs_f64();
+        let text = format_args!("SCRIPT TIMEOUT (pid:{pid}) {details} {script} ran {seconds:.1} s");
+        self.say_worker(Level::Critical, worker_key, text);
+        if let Some(link) = channel.and_then(|channel| self.links.get_mut(channel)) {
+            link.send_frame(|out| FrontConn::abort(wire, true, out));
+            self.dirty_links.extend(channel);
+        }
+        let until = Some(self.now + ABORT_GRACE);
+        exchange.overdue = true;
+        exchange.aborted = true;
+        if exchange.client.is_none() {
+            self.exchange_timers.set(exchange.slot, until);
+            return;
+        }
+        let mut rest = Box::new(Exchange::new(exchange.started));
+        rest.pool = exchange.pool;
+        rest.id = exchange.id;
+        rest.head = exchange.head.clone();
+        rest.place = std::mem::replace(&mut exchange.place, Place::Finished);
+        rest.worker = exchange.worker;
+        rest.link = exchange.link.take();
+        rest.wire = std::mem::take(&mut exchange.wire);
+        rest.pulled = std::mem::take(&mut exchange.pulled);
+        rest.seen_running = true;
+        rest.dispatched = exchange.dispatched;
+        rest.body_ended = true;
+        rest.redirect = std::mem::take(&mut exchange.redirect);
+        if exchange.stage != Stage::Awaiting {
+            rest.stage = Stage::Committed;
+        }
+        rest.credit = std::mem::take(&mut exchange.credit);
+        rest.pid = pid;
+        rest.aborted = true;
+        rest.overdue = true;
+        if std::mem::take(&mut exchange.blocked) {
+            self.resume_links.extend(rest.link);
+        }
+        self.give_credit(&mut rest);
+        let pool = rest.pool;
+        let key = self.add_exchange(rest);
+        self.exchange_timers.set(key.place(), until);
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.reassign_wire(wire, key);
+        }
+        self.fail(exchange, 504, "the application took too long to answer");
+    }
+
+    /// The script that a request is for: what its variables name, else the pool's program.
+    fn script_of<'e>(&'e self, exchange: &'e Exchange) -> &'e [u8] {
+        let mut variables = worker::variables(&exchange.block);
+        let named = variables.find(|(name, _)| *name == b"SCRIPT_FILENAME");
+        let program = || match self.pools.get(exchange.pool).map(|pool| &pool.config.program) {
+            Some(Program::Exec(words)) => words.first().map_or(&[][..], |word| word.as_bytes()),
+            _ => &[],
+        };
+        named.map_or_else(program, |(_, value)| value)
+    }
+
     /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002-timeout-counts-silence.md).
     pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
+        if exchange.overdue {
+            return;
+        }
         let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
         self.exchange_timers
             .set(exchange.slot, limit.map(|limit| self.now + limit));

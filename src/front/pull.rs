@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Time between looks at a request that waits in the socket, and at one that may be lost.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a request must be in no board and no socket before it counts as lost: a live worker that has just received
 /// it needs far less to say so on its board.
@@ -140,6 +140,10 @@ impl Front {
             }
             let rest = limit.map(|limit| exchange.dispatched + limit);
             self.exchange_timers.set(key.place(), rest);
+            if exchange.client.is_none() && !exchange.aborted {
+                // It left before a worker had taken the request.
+                self.abort(key, exchange);
+            }
             return;
         }
         if let Some(since) = exchange.missing_since

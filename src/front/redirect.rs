@@ -26,11 +26,17 @@ impl Front {
         exchange.streams = false;
         exchange.block.clear();
         let original = std::mem::replace(&mut exchange.head, head);
-        let written = self.write_block(exchange, peer, None);
+        let routed = self.route(exchange);
+        let written = routed.and_then(|()| self.write_block(exchange, peer, None));
         // The request stays what the client sent, for the log and for retries.
-        exchange.head = original;
+        let redirected = std::mem::replace(&mut exchange.head, original);
         if written.is_err() {
             self.blame(exchange, 502, "it redirected to a path that cannot be decoded");
+            return;
+        }
+        if exchange.own.is_some() {
+            exchange.reset_response();
+            self.answer_by_ourselves(exchange, &redirected);
             return;
         }
         for (name, value) in [

@@ -12,6 +12,7 @@ use crate::base::message::{BodyLength, ResponseHead};
 use crate::cgi::{environ, vars};
 use crate::http1;
 use crate::plan::dispatch::Verdict;
+use std::os::unix::ffi::OsStrExt;
 
 impl Front {
     /// A request head is complete.
@@ -36,12 +37,23 @@ impl Front {
         exchange.id = given
             .and_then(RequestId::from_peer)
             .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
-        exchange.streams = self.pools.first().is_some_and(|pool| pool.config.stream_request)
-            && client.conn.body_length() != BodyLength::None;
-        let full = self.pools.first().is_some_and(|pool| pool.dispatch.is_full());
+        let routed = self.route(&mut exchange);
+        let has_body = client.conn.body_length() != BodyLength::None;
+        let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
+        exchange.streams = has_body && pool.is_some_and(|pool| pool.config.stream_request);
+        let full = pool.is_some_and(|pool| pool.dispatch.is_full());
+        let is_own = exchange.own.is_some();
         client.phase = Phase::Body;
         let exchange_key = self.add_exchange(exchange);
         client.exchange = Some(exchange_key);
+        if let Err(error) = routed {
+            return Err(self.refuse(key, client, error.status(), &error.to_string()));
+        }
+        if is_own && has_body {
+            // Nobody reads it, so the client need not send it.
+            client.conn.close_after();
+            return Err(self.request_end(key, client));
+        }
         if full {
             // Refused before its body is read: a client that waits for 100 Continue need not send it.
             return Err(self.answer_full(key, client));
@@ -103,6 +115,10 @@ impl Front {
             self.dirty_links.extend(exchange.link);
             return Next::Keep;
         }
+        if exchange.own.is_some() {
+            self.own_answers.push(exchange_key);
+            return Next::Keep;
+        }
         let has_body = client.conn.body_length() != BodyLength::None;
         let length = has_body.then_some(exchange.body.len());
         match self.enqueue(key, client, exchange_key, length) {
@@ -124,12 +140,14 @@ impl Front {
             .pools
             .get_mut(exchange.pool)
             .map(|pool| pool.dispatch.arrive(exchange_key.index, self.now));
+        let pool = exchange.pool;
         exchange.place = match verdict {
             Some(Verdict::Assign(_) | Verdict::Push(_)) => Place::Placed,
             Some(Verdict::Wait) => Place::Waiting,
             Some(Verdict::Full) | None => Place::Receiving,
         };
         self.exchanges.put(exchange_key, exchange);
+        self.look_at_demand(pool);
         match verdict {
             Some(Verdict::Assign(_) | Verdict::Push(_)) => {
                 self.assignments.extend(verdict.map(|verdict| (exchange_key, verdict)));
@@ -156,9 +174,30 @@ impl Front {
         let place = http1::forwarded::mounted(&exchange.head, exchange.mounted, &self.forward).unwrap_or(0);
         let (place, rest) = exchange.head.path().split_at_checked(place).unwrap_or_default();
         vars::decode_path(place, &mut self.path)?;
-        let split = self.path.len();
+        let split = self.path.len().max(exchange.mount);
         vars::decode_path(rest, &mut self.path)?;
-        let (script_name, path_info) = self.path.split_at_checked(split).unwrap_or_default();
+        let site = self.sites.get(exchange.site);
+        let root = site.and_then(|site| site.root.as_deref());
+        let document_root = root.map(|root| root.as_os_str().as_bytes());
+        let script = match &exchange.script {
+            Some(script) => vars::Script {
+                script_name: &script.script_name,
+                path_info: &script.path_info,
+                script_filename: Some(&script.file),
+                document_root,
+                path_translated: None,
+            },
+            None => {
+                let (script_name, path_info) = self.path.split_at_checked(split).unwrap_or_default();
+                vars::Script {
+                    script_name,
+                    path_info,
+                    script_filename: None,
+                    document_root,
+                    path_translated: None,
+                }
+            }
+        };
         let peer = vars::Peer {
             remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
             remote_port: peer.address.map(|address| address.port()),
@@ -175,8 +214,8 @@ impl Front {
                 peer,
                 https: exchange.https,
                 content_length,
-                script_name,
-                path_info,
+                script_name: script.script_name,
+                path_info: script.path_info,
                 request_id,
                 server_software: SERVER_SOFTWARE,
                 params,
@@ -188,12 +227,8 @@ impl Front {
             peer,
             https: exchange.https,
             content_length,
-            script: vars::Script {
-                script_name,
-                path_info,
-                ..vars::Script::default()
-            },
-            pass_auth: true,
+            script,
+            pass_auth: pool.is_none_or(|pool| pool.config.passes_auth()),
             request_id,
             server_software: SERVER_SOFTWARE,
             params,
@@ -307,7 +342,7 @@ impl Front {
         self.answer_error(key, client, status, reason)
     }
 
-    fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
+    pub(super) fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {
         let key = self.exchanges.insert(exchange);
         if let Some(exchange) = self.exchanges.get_mut(key) {
             exchange.slot = key.place();

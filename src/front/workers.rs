@@ -7,9 +7,10 @@ use super::pull::Queue;
 use super::tokens::Key;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
-use crate::config::{self, Upstream};
+use crate::config::{self, Upstream, WorkerProtocol};
 use crate::control::{Protocol, Ready, ToArbiter};
 use crate::pipe::{FrontConn, frame};
+use crate::plan::demand::{self, Demand};
 use crate::plan::dispatch::{self, Dispatch};
 use crate::sys::board::Board;
 use std::path::PathBuf;
@@ -115,9 +116,19 @@ impl Worker {
         self.protocol == Protocol::Pipe && self.flags & frame::ready::FLOW != 0
     }
 
+    /// True if it looks for ABORT between the frames of a response, and else not.
+    pub(super) fn looks(&self) -> bool {
+        self.protocol == Protocol::Pipe && !self.flows() && self.flags & frame::ready::LOOKS != 0
+    }
+
     /// True if it takes requests from the pull queue.
     pub(super) fn pulls(&self) -> bool {
         self.protocol == Protocol::Pipe && self.flags & frame::ready::PULL != 0
+    }
+
+    /// True if it ends one request when told to, so that it need not be ended itself.
+    pub(super) fn aborts(&self) -> bool {
+        self.flows() && self.flags & frame::ready::ABORTS != 0
     }
 
     /// True if its board says that some slot runs something.
@@ -143,8 +154,20 @@ impl Worker {
 
     /// True if its board says that some slot runs this request.
     pub(super) fn runs(&self, wire: u16) -> bool {
-        let runs = |board: &Board| (0..usize::from(self.slots)).any(|slot| board.running(slot) == u64::from(wire));
-        self.pulls() && self.board.as_ref().is_some_and(runs)
+        self.pulls() && self.cell(wire).is_some()
+    }
+
+    /// The process that its board names for this request, if that is another than the worker.
+    pub(super) fn process_of(&self, wire: u16) -> Option<i32> {
+        let pid = i32::try_from(self.cell(wire)? >> 32).ok()?;
+        (pid > 0).then_some(pid)
+    }
+
+    /// The cell with this request's number in its lower half.
+    fn cell(&self, wire: u16) -> Option<u64> {
+        let board = self.board.as_ref()?;
+        let mut cells = (0..usize::from(self.slots)).map(|slot| board.running(slot));
+        cells.find(|cell| cell & u64::from(u32::MAX) == u64::from(wire))
     }
 
     /// Moves the count of requests in its hands, here and on its board.
@@ -156,6 +179,9 @@ impl Worker {
     }
 }
 
+/// How long workers are kept that nothing needs, unless it is configured.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// One pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -163,10 +189,14 @@ pub(super) struct Pool {
     /// It runs a WSGI app by our own shim: requests carry the environ of PEP 3333, and output goes to the log as it is.
     pub(super) is_wsgi: bool,
     pub(super) dispatch: Dispatch,
+    /// How many workers it needs, if its size follows its requests.
+    pub(super) demand: Option<Demand>,
     pub(super) queue: Option<Queue>,
     /// Exchanges by wire number, for the pipe protocol.
     wires: Vec<Option<Key>>,
     next_wire: u16,
+    /// Its workers end single requests when told to.
+    pub(super) aborts: bool,
     /// Work may be waiting for a worker that has come free.
     pub(super) dirty: bool,
 }
@@ -176,19 +206,45 @@ pub(super) struct Pool {
 const WIRES: u16 = 0x3fff;
 
 impl Pool {
-    pub(super) fn new(config: config::Pool) -> Self {
+    pub(super) fn new(config: config::Pool, now: Instant) -> Self {
+        let size = |workers: u32| usize::try_from(workers).unwrap_or(usize::MAX);
+        let is_cgi = config.protocol == WorkerProtocol::Cgi;
+        // One process runs all scripts; `workers` of them at once.
+        let processes = |workers: u32| {
+            if is_cgi {
+                usize::from(workers > 0)
+            } else {
+                size(workers)
+            }
+        };
+        let demand = Demand::new(
+            demand::Policy {
+                min: processes(config.workers_min),
+                max: processes(config.workers),
+                slots: if is_cgi {
+                    size(config.workers)
+                } else {
+                    usize::from(config.threads)
+                },
+                idle: config.idle.unwrap_or(IDLE),
+            },
+            now,
+        );
         let policy = dispatch::Policy {
             max_queue: config.max_queue,
             queue_timeout: config.queue_timeout,
-            lookahead: config.lookahead,
+            // What waits in the socket does not say since when.
+            lookahead: if demand.is_some() { 0 } else { config.lookahead },
         };
         Self {
             is_wsgi: matches!(config.program, config::Program::Wsgi(_)),
             config,
             dispatch: Dispatch::new(policy),
+            demand,
             queue: None,
             wires: Vec::new(),
             next_wire: 0,
+            aborts: false,
             dirty: false,
         }
     }
@@ -215,6 +271,13 @@ impl Pool {
         }
     }
 
+    /// From now on the number means another exchange.
+    pub(super) fn reassign_wire(&mut self, wire: u16, exchange: Key) {
+        if let Some(place) = self.wires.get_mut(usize::from(wire)) {
+            *place = Some(exchange);
+        }
+    }
+
     /// The exchange of a number.
     pub(super) fn by_wire(&self, wire: u16) -> Option<Key> {
         *self.wires.get(usize::from(wire))?
@@ -237,6 +300,8 @@ impl Front {
         worker.flags = ready.flags;
         worker.state = State::Ready;
         let (id, pulls) = (worker.id, worker.pulls());
+        // What gives each request a process of its own does not wear out.
+        let is_worn = !worker.aborts();
         let in_flight = worker.in_flight;
         if let Some(pool) = self.pools.get_mut(worker.pool) {
             pool.dispatch.add(key.index, ready.slots, pulls && pool.queue.is_some());
@@ -244,7 +309,8 @@ impl Front {
                 pool.dispatch.occupy(key.index);
             }
             pool.dirty = true;
-            if worker.share == 0 && pool.config.max_requests > 0 {
+            pool.aborts = !is_worn;
+            if worker.share == 0 && pool.config.max_requests > 0 && is_worn {
                 worker.share = pool.config.max_requests + self.random.u64(0..=pool.config.max_requests_jitter);
             }
         }

@@ -26,6 +26,20 @@ fn is_plain(byte: u8) -> bool {
     (0x20..=0x7e).contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
+/// Words of a helper of ours, in which outside bytes were made printable before: what is not ASCII becomes `\xNN`, and
+/// quotes stay as they are.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            0x20..=0x7e => text.push(char::from(*byte)),
+            _ => text.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    text
+}
+
 /// The first `limit` bytes of outside text for a message, escaped; `...` marks a cut.
 ///
 /// The result is printed with `{}`: `format_args!("bad status \"{}\"", cut(line, 64))`.

@@ -54,6 +54,8 @@ pub enum Event<'b> {
         id: u16,
         /// Bytes of its body, if they are all in this frame.
         length: Option<usize>,
+        /// The answer is to be what its Location names, on this server.
+        redirect: bool,
     },
     /// A part of a response body, as it arrived.
     Data {
@@ -77,10 +79,15 @@ pub enum Event<'b> {
         /// The request answered.
         id: u16,
     },
-    /// The worker cannot complete this response: answer 502, or cut the client's connection if the head has gone.
+    /// The worker cannot complete this response: answer with an error, or cut the client's connection if the head has
+    /// gone.
     Aborted {
         /// The request given up.
         id: u16,
+        /// The status that the client is to get: 400 to 599.
+        status: Option<u16>,
+        /// Why, for the log; empty if the worker does not say. As sent: not checked for control characters or UTF-8.
+        reason: &'b [u8],
     },
     /// This many more body bytes may be sent for this request.
     Window {
@@ -119,12 +126,7 @@ enum State {
     /// At a header.
     Header,
     /// At the counted head block of a RESPONSE, `payload` bytes before the frame's end.
-    Head {
-        id: u16,
-        end: bool,
-        fd: bool,
-        payload: usize,
-    },
+    Head { id: u16, flags: u8, payload: usize },
     /// At the place in a file that a frame with the flag FD ends with.
     Place { id: u16, kind: Kind, end: bool },
     /// In body bytes, this many before the frame's end. At 0 the frame is over and only its END is to be told.
@@ -217,8 +219,10 @@ impl FrontConn {
 
     /// Appends an ABORT frame: this request's answer is no longer wanted, and no more of its body follows. The worker
     /// still ends the exchange; until then its id is in use.
-    pub fn abort(id: u16, out: &mut Vec<u8>) {
-        frame::put_empty(Kind::Abort, id, out);
+    ///
+    /// `overdue`: because its deadline has passed, not because nobody listens any more.
+    pub fn abort(id: u16, overdue: bool, out: &mut Vec<u8>) {
+        frame::put_abort(id, if overdue { frame::abort::OVERDUE } else { 0 }, out);
     }
 
     /// Appends a DRAIN frame. No request may follow it.
@@ -253,7 +257,7 @@ impl FrontConn {
             let rest = input.get(used..).unwrap_or_default();
             let (count, event) = match self.state {
                 State::Header => self.step_header(rest)?,
-                State::Head { id, end, fd, payload } => self.step_head(rest, head, (id, end, fd), payload)?,
+                State::Head { id, flags, payload } => self.step_head(rest, head, (id, flags), payload)?,
                 State::Place { id, kind, end } => self.step_place(rest, id, kind, end)?,
                 State::Data { id, end, left } => self.step_data(rest, id, end, left),
                 State::Log { id, level, left } => self.step_log(rest, id, level, left),
@@ -285,8 +289,7 @@ impl FrontConn {
             Kind::Response => {
                 self.state = State::Head {
                     id,
-                    end,
-                    fd,
+                    flags,
                     payload: length,
                 };
                 return Ok((HEADER, None));
@@ -337,8 +340,18 @@ impl FrontConn {
                 return Ok((HEADER + 2, Some(Event::Ready { slots, flags })));
             }
             Kind::Abort => {
+                let length = length.min(2 + frame::REASON_LIMIT);
+                let Some(payload) = payload.get(..length) else {
+                    return Ok((0, Some(Event::NeedData)));
+                };
                 self.close(id);
-                Some(Event::Aborted { id })
+                self.skip(header.length - length);
+                let (status, reason) = match payload.split_first_chunk() {
+                    Some((status, reason)) => (Some(u16::from_be_bytes(*status)), reason),
+                    None => (None, &[][..]),
+                };
+                let status = status.filter(|status| (400..=599).contains(status));
+                return Ok((HEADER + length, Some(Event::Aborted { id, status, reason })));
             }
             Kind::Refused => Some(Event::Refused { id }),
             Kind::Heartbeat => Some(Event::Heartbeat),
@@ -393,10 +406,12 @@ impl FrontConn {
         &mut self,
         input: &'b [u8],
         head: &mut ResponseHead,
-        (id, end, fd): (u16, bool, bool),
+        (id, flags): (u16, u8),
         payload: usize,
     ) -> Result<(usize, Option<Event<'b>>), Error> {
         let wait = |used| Ok((used, Some(Event::NeedData)));
+        let (end, fd) = (flags & flag::END != 0, flags & flag::FD != 0);
+        let redirect = flags & flag::REDIRECT != 0;
         // The count is left with the caller until the whole block is there or a first piece of it is stored.
         let counted = if self.partial.is_empty() { input } else { &self.partial };
         let Some(length) = leading_u32(counted) else {
@@ -426,6 +441,18 @@ impl FrontConn {
             self.partial.clear();
         }
         let left = payload - whole;
+        if redirect {
+            if !end || fd || left > 0 {
+                return Err(Error::unexpected("END and no body with REDIRECT", Kind::Response, id));
+            }
+            if !head.field("location").is_some_and(|place| place.starts_with(b"/")) {
+                return Err(Error::unexpected(
+                    "a Location that begins with / with REDIRECT",
+                    Kind::Response,
+                    id,
+                ));
+            }
+        }
         if head.status < 200 {
             if end || fd || left > 0 {
                 return Err(Error::unexpected(
@@ -449,7 +476,7 @@ impl FrontConn {
             }
         }
         let length = (end && !fd).then_some(left);
-        Ok((missing, Some(Event::Head { id, length })))
+        Ok((missing, Some(Event::Head { id, length, redirect })))
     }
 
     fn step_place<'b>(

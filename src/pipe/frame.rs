@@ -25,6 +25,9 @@ pub const WINDOW: u32 = 256 * 1024;
 /// Requests at once that one worker may offer: the cells of its board.
 pub const SLOTS_LIMIT: u16 = 511;
 
+/// Bytes of the reason in an ABORT frame at most; what is more is ignored.
+pub const REASON_LIMIT: usize = 4096;
+
 /// Bytes of a place in a file: offset u64, length u64, big-endian.
 pub const PLACE: usize = 16;
 
@@ -35,6 +38,14 @@ pub mod flag {
     /// A descriptor is passed beside the frame. REQUEST: the payload goes on in it. RESPONSE and BODY: the payload ends
     /// with a place in that file instead of body bytes.
     pub const FD: u8 = 0x02;
+    /// RESPONSE only: the front serves what Location names instead.
+    pub const REDIRECT: u8 = 0x04;
+}
+
+/// Header flags of ABORT.
+pub mod abort {
+    /// From the front: the request is past its deadline, not only unwanted.
+    pub const OVERDUE: u8 = 0x01;
 }
 
 /// Header flags of READY.
@@ -45,6 +56,10 @@ pub mod ready {
     pub const FLOW: u8 = 0x02;
     /// The worker takes bodies as descriptors on its channel.
     pub const FDS: u8 = 0x04;
+    /// The worker obeys ABORT: it ends what runs that request, and nothing else.
+    pub const ABORTS: u8 = 0x08;
+    /// While it sends a response in several frames, the worker looks for ABORT between them.
+    pub const LOOKS: u8 = 0x10;
 }
 
 /// Levels of LOG frames.
@@ -280,6 +295,17 @@ fn put_body_within(limit: usize, id: u16, data: &[u8], end: bool, out: &mut Vec<
         }
         rest = after;
     }
+}
+
+/// Appends an ABORT frame without a reason.
+pub(super) fn put_abort(id: u16, flags: u8, out: &mut Vec<u8>) {
+    let header = Header {
+        kind: Kind::Abort,
+        flags,
+        id,
+        length: 0,
+    };
+    out.extend_from_slice(&header.encode());
 }
 
 /// Appends a WINDOW frame.

@@ -18,7 +18,8 @@ enum Seen {
     Data(u16, Vec<u8>),
     File(u16, u64, u64),
     End(u16),
-    Aborted(u16),
+    Aborted(u16, Option<u16>, Vec<u8>),
+    Redirect(u16, Vec<(Vec<u8>, Vec<u8>)>),
     Window(u16, u32),
     Log(u16, u8, Vec<u8>),
     Note(u16, Vec<u8>),
@@ -36,11 +37,12 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
         Event::NeedData => return None,
         Event::Ready { slots, flags } => Seen::Ready(slots, flags),
         Event::Heartbeat => Seen::Heartbeat,
+        Event::Head { id, redirect: true, .. } => Seen::Redirect(id, fields(head)),
         Event::Head { id, .. } => Seen::Head(id, head.status, fields(head), head.content_length),
         Event::Data { id, data } => Seen::Data(id, data.to_vec()),
         Event::File { id, offset, length } => Seen::File(id, offset, length),
         Event::End { id } => Seen::End(id),
-        Event::Aborted { id } => Seen::Aborted(id),
+        Event::Aborted { id, status, reason } => Seen::Aborted(id, status, reason.to_vec()),
         Event::Window { id, bytes } => Seen::Window(id, bytes),
         Event::Log { id, level, text } => Seen::Log(id, level, text.to_vec()),
         Event::Note { id, pairs } => Seen::Note(id, pairs.to_vec()),
@@ -245,7 +247,14 @@ fn a_place_in_a_file_is_exact() {
         let mut conn = FrontConn::resumed(Limits::default());
         let mut head = ResponseHead::default();
         let (used, event) = conn.step(&bytes, &mut head)?;
-        assert_eq!(event, Event::Head { id: 1, length: None });
+        assert_eq!(
+            event,
+            Event::Head {
+                id: 1,
+                length: None,
+                redirect: false
+            }
+        );
         conn.step(&bytes[used..], &mut head).map(|(_, event)| {
             let Event::File { offset, length, .. } = event else {
                 panic!("{event:?}");
@@ -425,7 +434,19 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
         }
         if answer.ending == 3 {
             WorkerConn::abort(id, &mut out);
-            seen.push(Seen::Aborted(id));
+            seen.push(Seen::Aborted(id, None, Vec::new()));
+        } else if answer.ending == 2 {
+            let reason = answer.parts.concat();
+            WorkerConn::give_up(id, 404, &reason, &mut out);
+            seen.push(Seen::Aborted(id, Some(404), reason));
+            let mut place = ResponseHead {
+                status: 302,
+                ..ResponseHead::default()
+            };
+            place.push(b"Location", b"/next");
+            WorkerConn::redirect(id, &place, &mut out);
+            let fields = vec![(b"Location".to_vec(), b"/next".to_vec())];
+            seen.extend([Seen::Redirect(id, fields), Seen::End(id)]);
         } else {
             WorkerConn::body(id, b"", true, &mut out);
             seen.push(Seen::End(id));
@@ -462,9 +483,9 @@ fn worker_sees(input: &[u8], cuts: &[usize]) -> Result<Vec<Received>, Error> {
                     let place = find(&mut requests, id).unwrap();
                     requests[place].3 = b'E';
                 }
-                WorkerEvent::Abort { id } => {
+                WorkerEvent::Abort { id, overdue } => {
                     if let Some(place) = find(&mut requests, id) {
-                        requests[place].3 = b'A';
+                        requests[place].3 = if overdue { b'O' } else { b'A' };
                     }
                 }
                 WorkerEvent::Window { id, bytes } => requests.push((id, bytes.to_be_bytes().into(), Vec::new(), b'W')),
@@ -523,8 +544,8 @@ proptest! {
         FrontConn::request(3, &block, b"", false, &mut out);
         FrontConn::body(2, second, true, &mut out);
         FrontConn::window(2, 65_536, &mut out);
-        FrontConn::abort(3, &mut out);
-        FrontConn::abort(77, &mut out);
+        FrontConn::abort(3, true, &mut out);
+        FrontConn::abort(77, false, &mut out);
         // Numbers are used again.
         FrontConn::request(2, &block, first, true, &mut out);
         FrontConn::request(3, &block, second, true, &mut out);
@@ -533,7 +554,7 @@ proptest! {
         let expected = vec![
             request(1, &body, b'E'),
             request(2, &body, b'E'),
-            request(3, b"", b'A'),
+            request(3, b"", b'O'),
             (2, 65_536_u32.to_be_bytes().into(), Vec::new(), b'W'),
             request(2, first, b'E'),
             request(3, second, b'E'),

@@ -41,6 +41,8 @@ pub enum WorkerEvent<'b> {
     Abort {
         /// The request.
         id: u16,
+        /// Its deadline has passed; otherwise its client has left.
+        overdue: bool,
     },
     /// This many more bytes of the answer's body may be sent. May name a request that was answered already.
     Window {
@@ -142,6 +144,28 @@ impl WorkerConn {
     /// Appends an ABORT frame: this response cannot be completed.
     pub fn abort(id: u16, out: &mut Vec<u8>) {
         frame::put_empty(Kind::Abort, id, out);
+    }
+
+    /// Appends an ABORT frame that says what the client is to get if it has got nothing yet (400 to 599), and why; of the
+    /// reason, the first [`frame::REASON_LIMIT`] bytes count.
+    pub fn give_up(id: u16, status: u16, reason: &[u8], out: &mut Vec<u8>) {
+        let reason = reason.get(..frame::REASON_LIMIT).unwrap_or(reason);
+        let header = Header {
+            kind: Kind::Abort,
+            flags: 0,
+            id,
+            length: 2 + reason.len(),
+        };
+        out.extend_from_slice(&header.encode());
+        out.extend_from_slice(&status.to_be_bytes());
+        out.extend_from_slice(reason);
+    }
+
+    /// Appends the answer that consists of another path of this server: `head` has it as its Location.
+    pub fn redirect(id: u16, head: &ResponseHead, out: &mut Vec<u8>) {
+        let mut block = Vec::with_capacity(head.bytes.len() + 64);
+        head::encode(head, &mut block);
+        frame::put_block(Kind::Response, id, &block, &[], flag::END | flag::REDIRECT, out);
     }
 
     /// Appends a REFUSED frame: this request was not run and will not be.
@@ -257,7 +281,8 @@ impl WorkerConn {
             }
             Kind::Abort => {
                 self.close(id);
-                Some(WorkerEvent::Abort { id })
+                let overdue = flags & frame::abort::OVERDUE != 0;
+                Some(WorkerEvent::Abort { id, overdue })
             }
             Kind::Drain => Some(WorkerEvent::Drain),
             Kind::Ignorable

@@ -51,7 +51,8 @@ pub enum Death {
     NotStarted,
     /// It could not be started and never will be: no such program, or no permission.
     Impossible,
-    /// It is not a worker: it answered like a plain CGI program and left.
+    /// It is not a worker: it answered like a plain CGI program and left. From now on one worker of ours takes all
+    /// requests of its pool and starts the program for each.
     NotAWorker,
 }
 
@@ -89,6 +90,15 @@ pub enum Input {
     WorkerSpent(WorkerId),
     /// Somebody asked for a worker to be replaced.
     WorkerDismissed(WorkerId),
+    /// The requests of a pool ask for so many workers.
+    Demand {
+        /// Who says so.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+        /// How many.
+        workers: usize,
+    },
     /// A worker was reaped, or could not be started.
     WorkerGone {
         /// The worker.
@@ -341,6 +351,13 @@ impl Plan {
                 }
             }
             Input::WorkerDismissed(worker) => self.retire(now, worker, Why::Dismissed, out),
+            Input::Demand { front, pool, workers } => {
+                let found = self.find_front(front).map(|(generation, _)| generation);
+                let generation = found.and_then(|id| self.find_generation(id));
+                if let Some(pool) = generation.and_then(|one| one.pools.get_mut(usize::from(pool.0))) {
+                    pool.ask(workers);
+                }
+            }
             Input::WorkerGone { worker, death } => self.worker_gone(now, worker, death, out),
         }
         self.settle(now, out);

@@ -7,6 +7,7 @@
 //!
 //! Never here: sockets, the clock, what a request contains.
 
+use super::demand::Load;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -250,6 +251,18 @@ impl Dispatch {
     /// Takes out every waiting request.
     pub fn drain(&mut self) -> impl Iterator<Item = Request> + '_ {
         self.queue.drain(..).map(|waiting| waiting.request)
+    }
+
+    /// What the requests do at this moment.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let assigned = self.workers.iter().flatten().map(|slots| usize::from(slots.busy));
+        let taken = self.pulled.min(self.pull_slots);
+        Load {
+            running: assigned.sum::<usize>() + taken,
+            waiting: self.queue.len() + (self.pulled - taken),
+            since: self.queue.front().map(|first| first.since),
+        }
     }
 
     /// Requests that wait.

@@ -25,6 +25,8 @@ pub struct Terms {
     pub pools: Vec<Policy>,
     /// Time to finish on a stop and after a reload.
     pub grace: Duration,
+    /// Workers in all, beyond which no elastic pool grows; `usize::MAX` = no limit.
+    pub most_workers: usize,
 }
 
 /// How far a generation is.
@@ -78,6 +80,8 @@ pub struct Generation {
     pub pools: Vec<Pool>,
     /// Time to finish.
     pub grace: Duration,
+    /// Workers in all, beyond which no elastic pool grows.
+    pub most_workers: usize,
 }
 
 impl Generation {
@@ -93,6 +97,7 @@ impl Generation {
             resume: None,
             pools,
             grace: terms.grace,
+            most_workers: terms.most_workers,
         }
     }
 
@@ -106,13 +111,12 @@ impl Generation {
     /// otherwise the one that serves now is only relieved by a generation whose every worker is ready.
     #[must_use]
     pub fn can_serve(&self, is_first: bool, is_ready: impl Fn(WorkerId) -> bool) -> bool {
-        let has_begun = |pool: &Pool| pool.wanted() == 0 || pool.has_been_ready;
         let is_up = self.front.is_some_and(|front| front.up.is_some());
         is_up
             && self
                 .pools
                 .iter()
-                .all(|pool| has_begun(pool) && (is_first || pool.is_complete(&is_ready)))
+                .all(|pool| pool.has_begun() && (is_first || pool.is_complete(&is_ready)))
     }
 
     /// When it must be looked at, workers aside.

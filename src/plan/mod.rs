@@ -8,10 +8,12 @@
 )]
 
 pub mod arbiter;
+pub mod demand;
 pub mod dispatch;
 pub mod generation;
 pub mod pacing;
 pub mod pool;
+pub mod route;
 pub mod timers;
 pub mod worker;
 

@@ -11,14 +11,26 @@ use std::time::{Duration, Instant};
 /// What a plan needs to know of a pool's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Workers wanted; 0 for a pool of servers that others run.
+    /// Workers wanted at first; 0 for a pool of servers that others run.
     pub workers: usize,
+    /// Workers that requests may ask for; as many as `workers` if the pool has one size.
+    pub most: usize,
     /// Time to become ready; `None` = no end.
     pub boot_timeout: Option<Duration>,
     /// Its protocol is not known yet, so a worker that never becomes ready may never have been one.
     pub is_probing: bool,
     /// A ready worker that exits with code 0 did so on purpose, and is replaced at once however often.
     pub may_leave: bool,
+    /// Without it there is nothing to serve. A pool among several may fail, and the others go on.
+    pub is_vital: bool,
+}
+
+impl Policy {
+    /// Whether its size follows its requests.
+    #[must_use]
+    pub fn is_elastic(self) -> bool {
+        self.most > self.workers
+    }
 }
 
 /// One pool of one generation.
@@ -27,6 +39,8 @@ pub struct Pool {
     policy: Policy,
     places: Vec<Place>,
     seed: u64,
+    /// Workers that its requests asked for, if its size follows them.
+    asked: usize,
     /// A worker of it has been ready.
     pub has_been_ready: bool,
     /// Workers that ended before they were ready.
@@ -52,6 +66,7 @@ impl Pool {
             policy,
             places: Vec::new(),
             seed,
+            asked: policy.workers,
             has_been_ready: false,
             boot_failures: 0,
         };
@@ -69,6 +84,40 @@ impl Pool {
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.places.len()
+    }
+
+    /// Its requests ask for so many workers.
+    pub fn ask(&mut self, workers: usize) {
+        if self.policy.is_elastic() {
+            self.asked = workers.clamp(self.policy.workers, self.policy.most);
+        }
+    }
+
+    /// Workers it should have more.
+    #[must_use]
+    pub fn shortage(&self) -> usize {
+        if self.policy.is_elastic() {
+            self.asked.saturating_sub(self.wanted())
+        } else {
+            0
+        }
+    }
+
+    /// Workers it should have fewer.
+    #[must_use]
+    pub fn surplus(&self) -> usize {
+        if self.policy.is_elastic() {
+            self.wanted().saturating_sub(self.asked)
+        } else {
+            0
+        }
+    }
+
+    /// Whether it has begun to serve, or need not before its first request. Nobody waits for one of several that has
+    /// failed to boot.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.wanted() == 0 || self.has_been_ready || (!self.policy.is_vital && self.boot_failures > 0)
     }
 
     /// Adds places until there are `wanted`.
@@ -99,6 +148,24 @@ impl Pool {
         };
         let place = self.places.remove(victim);
         place.current.into_iter().chain(place.successor).collect()
+    }
+
+    /// One worker serves the whole pool from now on, of another kind than those there are: `worker` has its only place
+    /// until it is vacated. Returns all others.
+    pub fn shrink_to_one(&mut self, worker: WorkerId) -> Vec<WorkerId> {
+        self.policy.workers = self.policy.workers.min(1);
+        self.policy.most = self.policy.most.min(1);
+        self.asked = 1;
+        self.policy.is_probing = false;
+        let before = std::mem::take(&mut self.places);
+        self.grow_to(1);
+        if let Some(place) = self.places.first_mut() {
+            place.current = Some(worker);
+        }
+        let held = before
+            .iter()
+            .flat_map(|place| place.current.into_iter().chain(place.successor));
+        held.filter(|other| *other != worker).collect()
     }
 
     /// Fills what may be filled now: empty places, and at most one successor at a time for a spent worker.
@@ -182,8 +249,10 @@ mod tests {
         let policy = Policy {
             workers,
             boot_timeout: None,
+            most: workers,
             is_probing: false,
             may_leave: false,
+            is_vital: true,
         };
         let mut count = 0;
         let spawn = move || {

@@ -7,7 +7,7 @@ use super::generation::{FrontId, GenerationId, Phase, Terms};
 use super::pacing::mix;
 use super::pool::Policy;
 use super::worker::{State, Step};
-use crate::base::ids::WorkerId;
+use crate::base::ids::{PoolId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,9 @@ impl World {
             | Input::WorkerOverdue(worker)
             | Input::WorkerFaulty(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
-            Input::FrontConfigured(front) | Input::FrontHeard(front) => self.fronts.contains_key(front),
+            Input::FrontConfigured(front) | Input::FrontHeard(front) | Input::Demand { front, .. } => {
+                self.fronts.contains_key(front)
+            }
             Input::WorkerDismissed(_) | Input::Tick => true,
             Input::Asked(_) | Input::Loaded(_) | Input::LoadRefused => true,
         }
@@ -293,7 +295,7 @@ impl World {
             Some(ids[usize::try_from(self.random.below(count)).unwrap()])
         };
         let front = self.fronts.keys().next().copied();
-        let input = match (self.random.below(13), worker, front) {
+        let input = match (self.random.below(15), worker, front) {
             (0, Some(worker), _) => Input::WorkerGone {
                 worker,
                 death: Death::Signal,
@@ -314,6 +316,11 @@ impl World {
             (7, ..) => Input::Asked(Asked::MoreWorkers),
             (8, ..) => Input::Asked(Asked::FewerWorkers),
             (12, Some(worker), _) => Input::WorkerDismissed(worker),
+            (13 | 14, _, Some(front)) => Input::Demand {
+                front,
+                pool: PoolId(u16::try_from(self.random.below(3)).unwrap()),
+                workers: usize::try_from(self.random.below(12)).unwrap(),
+            },
             (9, ..) if self.random.chance(10) => Input::Asked(Asked::Park),
             (_, Some(worker), _) if self.random.chance(30) => Input::WorkerDrained(worker),
             _ => Input::Asked(Asked::Reload),
@@ -421,6 +428,12 @@ impl World {
         );
         for generation in &self.plan.generations {
             for pool in &generation.pools {
+                let (wanted, policy) = (pool.wanted(), pool.policy());
+                let is_bound = wanted >= policy.workers && wanted <= policy.most;
+                assert!(
+                    is_bound || !policy.is_elastic(),
+                    "seed {seed}: {wanted} places in a pool of {policy:?} after {input:?}"
+                );
                 let held: Vec<_> = pool.held().collect();
                 let successors: usize = held.iter().map(|place| place.len().saturating_sub(1)).sum();
                 assert!(successors <= 1, "seed {seed}: more surge than planned: {held:?}");
@@ -454,15 +467,22 @@ impl World {
 
 fn terms(random: &mut Random) -> Terms {
     let pools = random.below(2) + 1;
-    let policy = |random: &mut Random| Policy {
-        workers: usize::try_from(random.below(5)).unwrap(),
-        boot_timeout: Some(Duration::from_secs(3)),
-        is_probing: random.chance(50),
-        may_leave: random.chance(50),
+    let policy = |random: &mut Random| {
+        let workers = usize::try_from(random.below(5)).unwrap();
+        let more = if random.chance(50) { random.below(4) } else { 0 };
+        Policy {
+            workers,
+            most: workers + usize::try_from(more).unwrap(),
+            boot_timeout: Some(Duration::from_secs(3)),
+            is_probing: random.chance(50),
+            may_leave: random.chance(50),
+            is_vital: random.chance(70),
+        }
     };
     Terms {
         pools: (0..pools).map(|_| policy(random)).collect(),
         grace: GRACE,
+        most_workers: if random.chance(50) { 5 } else { usize::MAX },
     }
 }
 

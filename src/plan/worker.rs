@@ -21,6 +21,8 @@ pub enum Why {
     Dismissed,
     /// Fewer workers are wanted.
     Scaled,
+    /// Its pool has had too little to do.
+    Idle,
     /// A newer generation serves instead.
     Replaced,
     /// Everything stops.
@@ -49,6 +51,7 @@ impl Why {
             Self::Spent => "served its share of requests",
             Self::Dismissed => "asked for by a command",
             Self::Scaled => "fewer workers wanted",
+            Self::Idle => "not needed",
             Self::Replaced => "replaced by a reload",
             Self::Shutdown => "shutting down",
             Self::Overdue => "overdue",

@@ -67,6 +67,13 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
+/// A pipe, close-on-exec on both ends, that is read without waiting: (read, write).
+pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe()?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
 /// A file without a name in `directory`: gone when its last descriptor is.
 pub fn unlinked_file(directory: &std::path::Path) -> io::Result<std::fs::File> {
     use nix::errno::Errno;

@@ -33,6 +33,8 @@ pub struct Launch<'a> {
     pub umask: Option<u32>,
     /// Neither it nor its children ever gain privileges by executing a file.
     pub no_new_privileges: bool,
+    /// It leads a session of its own, not only a process group, so that its descendants can be told by that.
+    pub own_session: bool,
     /// It may open as many descriptors as the hard limit allows.
     pub many_descriptors: bool,
 }
@@ -299,7 +301,9 @@ fn prepare_and_execute(
 ) -> Result<std::convert::Infallible, (Stage, Errno)> {
     let at = |stage: Stage| move |error: Errno| (stage, error);
     reset_signals().map_err(at(Stage::Setup))?;
-    if !ready.is_successor {
+    if launch.own_session {
+        nix::unistd::setsid().map_err(at(Stage::Setup))?;
+    } else if !ready.is_successor {
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Stage::Setup))?;
     }
     ready.note_own_pid();
@@ -445,6 +449,7 @@ mod tests {
                 identity: None,
                 umask: Some(0o27),
                 no_new_privileges: false,
+                own_session: false,
                 many_descriptors: false,
             });
             drop(write);
@@ -488,6 +493,7 @@ mod tests {
             identity: None,
             umask: None,
             no_new_privileges: false,
+            own_session: false,
             many_descriptors: false,
         };
         let pid = launch_successor(&order, Some("LISTEN_PID")).unwrap();

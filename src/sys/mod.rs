@@ -2,6 +2,7 @@
 //!
 //! Never here: policy, configuration, logging.
 
+pub mod account;
 pub mod board;
 pub mod clock;
 pub mod copy;
@@ -16,6 +17,8 @@ pub mod privilege;
 pub mod process;
 pub mod process_state;
 pub mod remote;
+pub mod script;
 pub mod signals;
 pub mod socket;
 pub mod title;
+pub mod tree;

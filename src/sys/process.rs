@@ -240,6 +240,7 @@ mod tests {
             identity: None,
             umask: None,
             no_new_privileges: true,
+            own_session: false,
             many_descriptors: true,
         })
         .unwrap();

@@ -18,6 +18,73 @@ pub fn is_zombie(pid: i32) -> bool {
     matches!(state(Path::new(&format!("/proc/{pid}"))), Some('Z' | 'X'))
 }
 
+/// A process, as far as the kernel lets anybody see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub pid: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// Its arguments, joined by blanks; its name in brackets if it has none. Outside bytes.
+    pub command: Vec<u8>,
+}
+
+/// The processes of which `wanted` is true of group and session, in no order. Those that have ended are left out.
+#[must_use]
+pub fn members(wanted: impl Fn(i32, i32) -> bool) -> Vec<Member> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|pid| member(pid, &wanted)).collect()
+}
+
+fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
+    let directory = Path::new("/proc").join(pid.to_string());
+    let stat = std::fs::read(directory.join("stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (name, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X");
+    let mut numbers = fields.skip(1).filter_map(|field| field.parse().ok());
+    let (group, session) = (numbers.next()?, numbers.next()?);
+    if is_dead || !wanted(group, session) {
+        return None;
+    }
+    let mut command = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+    while command.last() == Some(&0) {
+        command.pop();
+    }
+    command
+        .iter_mut()
+        .filter(|byte| **byte == 0)
+        .for_each(|byte| *byte = b' ');
+    if command.is_empty() {
+        let name = name.split_once('(').map_or(name, |(_, name)| name);
+        command = format!("[{name}]").into_bytes();
+    }
+    Some(Member {
+        pid,
+        group,
+        session,
+        command,
+    })
+}
+
+/// The children of this process, which must have one thread only. Those that have ended and were not reaped are among
+/// them.
+#[must_use]
+pub fn children() -> Vec<i32> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    text.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// The letter for the state of what this directory of /proc describes.
 fn state(directory: &Path) -> Option<char> {
     let stat = std::fs::read_to_string(directory.join("stat")).ok()?;
@@ -28,6 +95,16 @@ fn state(directory: &Path) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn this_process_is_a_member_of_its_group() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let all = super::members(|_, _| true);
+        let own = all.into_iter().find(|member| member.pid == pid).unwrap();
+        let same = super::members(|group, session| (group, session) == (own.group, own.session));
+        assert!(same.contains(&own), "{same:?}");
+        assert!(!own.command.is_empty() && !own.command.contains(&0));
+    }
+
     #[test]
     fn a_running_process_does_not_sleep() {
         assert!(!super::is_sleeping(i32::try_from(std::process::id()).unwrap()));

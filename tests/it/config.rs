@@ -196,7 +196,7 @@ fn exit_codes_tell_usage_from_bad_values() {
         (&["--no-pull=1"], 2, "unexpected value '1'"),
         (
             &["--exec", "/bin/true", "-w", "x"],
-            1,
+            2,
             "workers must be a whole number from 0 to 4096, but not \"x\"",
         ),
         (
@@ -204,6 +204,12 @@ fn exit_codes_tell_usage_from_bad_values() {
             1,
             "workers must be a whole number from 0 to 4096, but not \"-1\"",
         ),
+        (
+            &["-b", "nonsense:x", "--timeout", "long", "app"],
+            2,
+            "timeout must be a time",
+        ),
+        (&["--dirty-workers", "1.5", "app"], 2, "dirty_workers must be"),
         (&[], 1, "No application module specified."),
         (
             &["-c", "none.toml"],

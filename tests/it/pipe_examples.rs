@@ -178,7 +178,7 @@ impl Worker {
                     }
                     Event::Data { id, data } => Said::Part(id, data.to_vec()),
                     Event::End { id } => Said::End(id),
-                    Event::Aborted { id } => Said::Aborted(id),
+                    Event::Aborted { id, .. } => Said::Aborted(id),
                     Event::Refused { id } => Said::Refused(id),
                     Event::Heartbeat
                     | Event::Window { .. }
@@ -267,7 +267,7 @@ fn frame_of(line: &str) -> Vec<u8> {
             FrontConn::request(id, &block, &text, end, &mut out);
         }
         "body" => FrontConn::body(id, &text, end, &mut out),
-        "abort" => FrontConn::abort(id, &mut out),
+        "abort" => FrontConn::abort(id, false, &mut out),
         "window" => FrontConn::window(id, words.next().unwrap().parse().unwrap(), &mut out),
         "drain" => FrontConn::drain(&mut out),
         "raw" => out = text,
@@ -443,7 +443,7 @@ fn hello_says_hello() {
 
     frames.clear();
     FrontConn::request(3, &variables("/", ""), b"ab", false, &mut frames);
-    FrontConn::abort(3, &mut frames);
+    FrontConn::abort(3, false, &mut frames);
     worker.send(&frames, usize::MAX);
     assert_eq!(worker.next(), Said::Refused(3));
     frames.clear();

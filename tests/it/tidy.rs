@@ -23,7 +23,7 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
-        modules: &["http1", "fastcgi", "pipe", "cgi", "proxy", "command"],
+        modules: &["http1", "fastcgi", "pipe", "cgi", "proxy", "files", "command"],
         ours: &["base"],
         io: false,
     },
@@ -63,10 +63,10 @@ const LAYERS: &[Layer] = &[
         io: false,
     },
     Layer {
-        modules: &["front", "arbiter", "runner", "commander"],
+        modules: &["front", "arbiter", "runner", "commander", "doctor"],
         ours: &[
-            "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "command", "control", "plan", "config", "metrics",
-            "sys", "logging", "shims",
+            "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "files", "command", "control", "plan", "config",
+            "metrics", "sys", "logging", "shims",
         ],
         io: true,
     },
@@ -81,6 +81,7 @@ const LAYERS: &[Layer] = &[
             "arbiter",
             "runner",
             "commander",
+            "doctor",
         ],
         io: true,
     },
@@ -94,6 +95,7 @@ const LAYERS: &[Layer] = &[
 /// External crates with one home: the crate, and the modules that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http1"]),
+    ("httpdate", &["front", "files"]),
     ("clap", &["cli"]),
     ("shlex", &["cli"]),
     ("serde_json", &["config", "arbiter", "command", "commander"]),

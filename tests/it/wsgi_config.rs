@@ -142,7 +142,16 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
             1,
             "put a proxy that does TLS in front",
         ),
-        (&["--http-protocols", "h2,h1"], 1, "HTTP/2 is not supported"),
+        (
+            &["--http-protocols", "h2,h1"],
+            0,
+            "http_protocols is ignored: HTTP/2 is never spoken without TLS",
+        ),
+        (
+            &["--http2-cleartext", "upgrade", "--http-protocols", "h2"],
+            1,
+            "HTTP/2 is not supported",
+        ),
         (&["--protocol", "uwsgi"], 1, "let the proxy speak HTTP"),
         (&["--protocol", "fastcgi"], 1, "WSGI apps have their own workers"),
         (&["--paste", "x.ini"], 1, "from paste.deploy import loadapp"),
@@ -375,15 +384,46 @@ fn a_file_in_python_that_is_wrong_says_where() {
             "\ncertfile = 'x'\n",
             "rgunicorn: certfile is not supported\n  set at gunicorn.conf.py:2 (certfile)\n  TLS is not supported",
         ),
-        (
-            "def ssl_context(config, factory): return 1\n",
-            "rgunicorn: ssl_context is not supported\n  set in gunicorn.conf.py (ssl_context)\n",
-        ),
         ("workers = nosuch\n", "rgunicorn: gunicorn.conf.py: "),
     ] {
         fs::write(here.join("gunicorn.conf.py"), text).unwrap();
         let said = run_with_python(here, &[], &["app"]);
         assert_eq!(said.code, 1, "{text}: {}", said.err);
+        assert!(said.err.contains(expected), "{text}: {}", said.err);
+    }
+}
+
+#[test]
+fn details_of_tls_are_accepted_in_all_their_types_where_there_is_no_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(here.join("app.py"), APP).unwrap();
+    for (text, expected) in [
+        ("ssl_version = 2\n", "ssl_version is ignored: Gunicorn ignores it too"),
+        ("ssl_version = 'TLSv1_2'\n", "ssl_version is ignored"),
+        ("import ssl\nssl_version = ssl.PROTOCOL_TLS\n", "ssl_version is ignored"),
+        (
+            "import ssl\nssl_version = ssl.TLSVersion.TLSv1_2\n",
+            "ssl_version is ignored",
+        ),
+        ("import ssl\nssl_version = ssl.SSLContext\n", "ssl_version is ignored"),
+        ("ssl_version = (1, object())\n", "ssl_version is ignored"),
+        (
+            "import ssl\ncert_reqs = ssl.CERT_REQUIRED\nciphers = 'HIGH'\nca_certs = 'ca.pem'\n",
+            "",
+        ),
+        (
+            "certfile = None\nkeyfile = ''\nhttp2_cleartext = False\ncert_reqs = 7\n",
+            "",
+        ),
+        (
+            "def ssl_context(config, factory): return factory()\n",
+            "ssl_context is ignored: it is called with TLS only",
+        ),
+    ] {
+        fs::write(here.join("gunicorn.conf.py"), text).unwrap();
+        let said = run_with_python(here, &[], &["app", "--print-config"]);
+        assert_eq!(said.code, 0, "{text}: {}", said.err);
         assert!(said.err.contains(expected), "{text}: {}", said.err);
     }
 }

@@ -1,7 +1,7 @@
 //! PEP 3333 as an app meets it: every corner, plainly and under `wsgiref.validate`, and what the client gets when an
 //! app breaks the rules. Every row is asked of each worker class.
 
-use crate::harness::{Client, Response, Server, Setup, request};
+use crate::harness::{Client, Response, Server, Setup, request, wait_until};
 
 const CLASSES: [&[&str]; 3] = [&[], &["--threads", "3"], &["-k", "gevent"]];
 
@@ -334,5 +334,29 @@ fn requests_on_one_connection_are_answered_in_order() {
         }
         let statuses: Vec<u16> = targets.iter().map(|_| client.response("GET").status).collect();
         assert_eq!(statuses, [200, 200, 200, 200, 404, 200], "{who}");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_ends_what_is_made_for_it() {
+    with_each_class("corners", |server, class| {
+        // More often than there are slots: each of them must come free again.
+        for (target, words) in [("/endless", "closed endless"), ("/endless-write", "broken pipe")] {
+            for round in 1..=4 {
+                let mut client = Client::connect(&server.address);
+                client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                client.try_head().expect("the head");
+                drop(client);
+                wait_until(&format!("{class} {target}: end {round}"), || {
+                    let record = std::fs::read_to_string(server.path("record.log")).unwrap_or_default();
+                    record.matches(words).count() == round
+                });
+            }
+        }
+        assert_eq!(server.get("/").status, 200, "{class}");
+        // Ids come again: what was said about an earlier request ends no later one.
+        for _ in 0..50 {
+            assert_eq!(server.get("/stream").text(), "0\n1\n2\n3\n4\n", "{class}");
+        }
     });
 }

@@ -155,7 +155,7 @@ class Hooks(Case):
         answer = arbiter.hook("on_reload")
         self.assertEqual((answer["type"], answer["exit"]), ("failed", 255))
         _, said = self.finish()
-        self.assertRegex(said, r"^\[[-0-9]+ [:0-9]+ [-+0-9]+\] \[\d+\] \[ERROR\] Unhandled exception in main loop\n")
+        self.assertRegex(said, r"^\[[-0-9]+ [:0-9]+ [-+0-9]+\] \[\d+\] \[ERROR\] Exception in on_reload hook\n")
         self.assertIn("ZeroDivisionError: division by zero", said)
 
     def test_sys_exit_in_a_hook(self):
@@ -209,6 +209,39 @@ class Hooks(Case):
         self.done(arbiter.receive())
         answer = arbiter.hook("on_exit")
         self.assertIn("server.spawn_worker is not available", answer["error"])
+
+
+    def test_signals_that_it_sends_itself_are_the_arbiters(self):
+        arbiter = self.start(
+            "import os, signal, threading\n"
+            "from os import kill\n"
+            "def when_ready(server):\n"
+            "    os.kill(os.getpid(), signal.SIGHUP)\n"
+            "    kill(os.getpid(), 15)\n"
+            "    signal.raise_signal(signal.SIGTTIN)\n"
+            "    thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR2))\n"
+            "    thread.start()\n"
+            "    thread.join()\n"
+            "    os.kill(os.getpid(), 0)\n"
+            "    os.kill(os.getppid(), 0)\n"
+            "def on_reload(server):\n"
+            "    got = []\n"
+            "    signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))\n"
+            "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+            "    assert got == [signal.SIGUSR1]\n"
+            "def post_fork(server, worker):\n"
+            "    got = []\n"
+            "    signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))\n"
+            "    kill(os.getpid(), signal.SIGTERM)\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    assert len(got) == 2\n"
+        )
+        arbiter.send({"type": "hook", "name": "when_ready"})
+        got = [arbiter.receive().get("command") for _ in range(5)]
+        self.assertEqual(got, ["SIGHUP", "SIGTERM", "SIGTTIN", "SIGUSR2", None])
+        # A handler of its own is left alone, and so is a worker.
+        self.done(arbiter.hook("on_reload"))
+        self.assertTrue(self.fork().wait_ready())
 
 
 class Forking(Case):

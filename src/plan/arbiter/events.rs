@@ -72,20 +72,23 @@ impl Plan {
             return;
         }
         if let Some(count @ 1..) = self.parked {
-            let spawning = terms.pools.iter_mut().filter(|pool| pool.workers > 0);
-            spawning.for_each(|pool| pool.workers = count);
+            let spawning = terms
+                .pools
+                .iter_mut()
+                .filter(|pool| pool.workers > 0 && !pool.is_elastic());
+            spawning.for_each(|pool| (pool.workers, pool.most) = (count, count));
         }
         let id = self.add_generation(&terms);
         out.push(Action::Begin(id));
     }
 
-    /// One worker more or fewer in every pool that has workers, never fewer than one.
+    /// One worker more or fewer in every pool of one size that has workers, never fewer than one.
     fn scale(&mut self, now: Instant, is_more: bool, out: &mut Vec<Action>) {
         let mut surplus = Vec::new();
         for generation in self.generations.iter_mut().filter(|one| one.is_staying()) {
             for (index, pool) in generation.pools.iter_mut().enumerate() {
                 let before = pool.wanted();
-                if before == 0 {
+                if before == 0 || pool.policy().is_elastic() {
                     continue;
                 }
                 if is_more {
@@ -255,11 +258,24 @@ impl Plan {
         if !worker.state.is_staying() {
             return;
         }
+        let pool = self
+            .find_generation(worker.generation)
+            .and_then(|one| one.pools.get_mut(worker.pool));
+        if death == Death::NotAWorker
+            && let Some(pool) = pool.filter(|pool| pool.policy().is_probing)
+        {
+            for other in pool.shrink_to_one(id) {
+                self.retire(now, other, Why::Scaled, out);
+            }
+            return self.vacate(now, id, worker, None, out);
+        }
         if matches!(worker.state, State::Booting { .. }) {
             let (verdict, is_final) = match death {
                 Death::Code(4) => (Verdict::AppFailedToLoad, true),
-                Death::Code(3) | Death::Impossible | Death::NotAWorker => (Verdict::WorkerFailedToBoot, true),
-                Death::Code(_) | Death::Signal | Death::NotStarted => (Verdict::WorkerFailedToBoot, false),
+                Death::Code(3) | Death::Impossible => (Verdict::WorkerFailedToBoot, true),
+                Death::Code(_) | Death::Signal | Death::NotStarted | Death::NotAWorker => {
+                    (Verdict::WorkerFailedToBoot, false)
+                }
             };
             self.boot_failed(now, worker, verdict, is_final, out);
         }
@@ -361,8 +377,9 @@ impl Plan {
         let Some(pool) = generation.pools.get_mut(worker.pool) else {
             return;
         };
+        let is_vital = pool.policy().is_vital;
         pool.boot_failures = pool.boot_failures.saturating_add(1);
-        let is_hopeless = is_final || pool.boot_failures >= ATTEMPTS;
+        let is_hopeless = (is_vital || is_reload) && (is_final || pool.boot_failures >= ATTEMPTS);
         if generation.phase == Phase::Starting && is_hopeless && (is_reload || !pool.has_been_ready) {
             self.give_up(now, worker.generation, verdict, out);
         }

@@ -4,12 +4,14 @@ use super::events::{drain, pool_id};
 use super::{Action, DRAINING_LIMIT, LEAVE_BEHIND, Note, Plan, Worker};
 use crate::base::ids::WorkerId;
 use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, SILENCE};
+use crate::plan::pool::Pool;
 use crate::plan::worker::{Event, KILL_AFTER, State, Why};
 use std::time::Instant;
 
 impl Plan {
     pub(super) fn settle(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.settle_workers(now, out);
+        self.settle_sizes(now, out);
         let ids: Vec<_> = self.generations.iter().map(|generation| generation.id).collect();
         for id in &ids {
             self.settle_front(now, *id, out);
@@ -41,6 +43,40 @@ impl Plan {
         for (id, state) in due {
             let why = matches!(state, State::Booting { .. }).then_some(Why::BootTimeout);
             self.step(now, id, Event::Tick, why, out);
+        }
+    }
+
+    /// Elastic pools get the size that their requests ask for, as far as there may be more workers: first those that
+    /// have none, then one more for each in turn.
+    fn settle_sizes(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let workers = &self.workers;
+        let is_ready = |id| {
+            let worker: Option<&Worker> = workers.get(&id);
+            worker.is_some_and(|worker| matches!(worker.state, State::Ready { .. }))
+        };
+        let mut surplus = Vec::new();
+        for generation in self.generations.iter_mut().filter(|one| one.is_staying()) {
+            for pool in &mut generation.pools {
+                for _ in 0..pool.surplus() {
+                    surplus.extend(pool.shrink(is_ready));
+                }
+            }
+            let wanted: usize = generation.pools.iter().map(Pool::wanted).sum();
+            let mut room = generation.most_workers.saturating_sub(wanted);
+            let mut short: Vec<_> = generation.pools.iter_mut().filter(|pool| pool.shortage() > 0).collect();
+            short.sort_by_key(|pool| pool.wanted() > 0);
+            while room > 0 && !short.is_empty() {
+                short.retain_mut(|pool| {
+                    if room > 0 {
+                        room -= 1;
+                        pool.grow_to(pool.wanted() + 1);
+                    }
+                    pool.shortage() > 0
+                });
+            }
+        }
+        for worker in surplus {
+            self.retire(now, worker, Why::Idle, out);
         }
     }
 

@@ -55,13 +55,16 @@ impl Stage {
 fn terms(workers: usize) -> Terms {
     let policy = Policy {
         workers,
+        most: workers,
         boot_timeout: Some(10 * SECOND),
         is_probing: false,
         may_leave: false,
+        is_vital: true,
     };
     Terms {
         pools: vec![policy],
         grace: GRACE,
+        most_workers: usize::MAX,
     }
 }
 
@@ -142,7 +145,6 @@ fn gunicorns_boot_errors_halt_a_first_start() {
         (Death::Code(3), 3, Verdict::WorkerFailedToBoot),
         (Death::Code(4), 4, Verdict::AppFailedToLoad),
         (Death::Impossible, 3, Verdict::WorkerFailedToBoot),
-        (Death::NotAWorker, 3, Verdict::WorkerFailedToBoot),
     ];
     for (death, code, verdict) in cases {
         let mut stage = Stage::new(2);
@@ -177,6 +179,28 @@ fn crashes_before_anyone_was_ready_are_tried_three_times() {
     assert_eq!(stage.after(Duration::from_millis(100)), [spawn(3, 1)]);
     let actions = stage.gone(3, Death::Code(0));
     assert_eq!(actions[0], Action::CloseListeners);
+}
+
+#[test]
+fn a_program_that_is_no_worker_gets_one_that_runs_it() {
+    let mut terms = terms(3);
+    terms.pools[0].is_probing = true;
+    let mut stage = Stage::new(3);
+    stage.plan = Plan::new(&terms, 7);
+    stage.give(Input::Tick);
+    let actions = stage.gone(2, Death::NotAWorker);
+    let expected = [
+        step(1, Step::SendStop, Why::Scaled),
+        step(3, Step::SendStop, Why::Scaled),
+        spawn(4, 1),
+    ];
+    assert_eq!(actions, expected);
+    // The others end the same way, which says nothing new.
+    assert_eq!(stage.gone(1, Death::NotAWorker), []);
+    assert_eq!(stage.gone(3, Death::NotAWorker), []);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    let ready = stage.give(Input::WorkerReady(WorkerId(4)));
+    assert_eq!(ready, [Action::Serve(FrontId(1)), Action::Promoted(GenerationId(1))]);
 }
 
 #[test]
@@ -478,4 +502,90 @@ fn what_those_who_are_gone_still_say_is_ignored() {
     ] {
         assert_eq!(stage.give(input.clone()), [], "{input:?}");
     }
+}
+
+/// Two elastic pools, of 0 to 3 and of 1 to 3 workers.
+fn elastic(most_workers: usize) -> Terms {
+    let mut terms = terms(0);
+    let mut policy = terms.pools[0];
+    policy.most = 3;
+    policy.is_vital = false;
+    terms.pools = vec![policy, Policy { workers: 1, ..policy }];
+    terms.most_workers = most_workers;
+    terms
+}
+
+fn demand(pool: u16, workers: usize) -> Input {
+    Input::Demand {
+        front: FrontId(1),
+        pool: PoolId(pool),
+        workers,
+    }
+}
+
+fn spawn_in(worker: u32, pool: u16) -> Action {
+    Action::SpawnWorker {
+        worker: WorkerId(worker),
+        generation: GenerationId(1),
+        pool: PoolId(pool),
+    }
+}
+
+#[test]
+fn a_pool_without_workers_serves_and_gets_them_when_requests_come() {
+    let mut stage = Stage::new(1);
+    stage.plan = Plan::new(&elastic(usize::MAX), 7);
+    stage.give(Input::Tick);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    let actions = stage.give(Input::WorkerReady(WorkerId(1)));
+    assert!(actions.contains(&Action::Serve(FrontId(1))), "{actions:?}");
+    assert_eq!(stage.give(demand(0, 2)), [spawn_in(2, 0), spawn_in(3, 0)]);
+    // Never more than the pool may have, nor fewer than it must.
+    assert_eq!(stage.give(demand(0, 9)), [spawn_in(4, 0)]);
+    assert_eq!(stage.give(demand(1, 0)), []);
+    for worker in 2..=4 {
+        stage.give(Input::WorkerReady(WorkerId(worker)));
+    }
+    let actions = stage.give(demand(0, 1));
+    assert_eq!(
+        actions,
+        [
+            step(2, Step::TellRetire, Why::Idle),
+            step(3, Step::TellRetire, Why::Idle)
+        ]
+    );
+    assert_eq!(stage.plan.counts().wanted, 2);
+}
+
+#[test]
+fn pools_without_workers_come_first_when_there_is_room_for_few() {
+    let mut stage = Stage::new(1);
+    stage.plan = Plan::new(&elastic(3), 7);
+    stage.give(Input::Tick);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    stage.give(Input::WorkerReady(WorkerId(1)));
+    assert_eq!(stage.give(demand(1, 2)), [spawn_in(2, 1)]);
+    stage.give(demand(1, 3));
+    assert_eq!(stage.give(demand(0, 2)), []);
+    // What the first pool gives back, the second gets.
+    stage.give(Input::WorkerReady(WorkerId(2)));
+    stage.give(Input::WorkerReady(WorkerId(3)));
+    let actions = stage.give(demand(1, 1));
+    assert!(actions.contains(&spawn_in(4, 0)), "{actions:?}");
+}
+
+#[test]
+fn one_pool_of_several_that_does_not_boot_holds_up_nobody() {
+    let mut terms = elastic(usize::MAX);
+    terms.pools[0].workers = 1;
+    let mut stage = Stage::new(1);
+    stage.plan = Plan::new(&terms, 7);
+    stage.give(Input::Tick);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    stage.give(Input::WorkerReady(WorkerId(2)));
+    let actions = stage.give(Input::WorkerGone {
+        worker: WorkerId(1),
+        death: Death::Impossible,
+    });
+    assert!(actions.contains(&Action::Serve(FrontId(1))), "{actions:?}");
 }

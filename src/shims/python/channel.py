@@ -8,18 +8,21 @@ import array
 import mmap
 import os
 import struct
+import threading
 
 RESPONSE, BODY, ABORT, REFUSED, NOTE, READY = 0x02, 0x03, 0x04, 0x06, 0x08, 0x10
 END, FD = 0x01, 0x02
-PULL = 0x01
+PULL, LOOKS = 0x01, 0x10
 
 header = struct.Struct("!BBHI").pack
 counted = struct.Struct("!BBHII").pack  # A header and the length of the head that the payload begins with.
+front_header = struct.Struct("!BBHI").unpack_from
 request_header = struct.Struct("!BBHII").unpack_from
 span = struct.Struct("!QQ").pack
 
 LARGEST = 131072  # Of a message in the pull queue, in bytes.
 RIGHTS = _socket.CMSG_SPACE(4)  # Room for one descriptor beside a message.
+DONTWAIT = _socket.MSG_DONTWAIT
 CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 COPY = 16384  # Bodies up to this size are copied behind their header; larger ones are sent from where they are.
 PIECES = 1024  # The kernel takes no more pieces in one call.
@@ -39,6 +42,8 @@ class Channel:
         self.socket = _socket.socket(fileno=fd)
         self.socket.settimeout(None)
         self.send = self.socket.sendall
+        self.heard = b""  # Of the front's frames, up to the last one's end.
+        self.unwanted = set()  # Ids of requests whose clients have left.
 
     def send_pieces(self, pieces):
         """Sends the pieces, in order and whole, without joining them."""
@@ -61,8 +66,35 @@ class Channel:
     def send_first(self, frame, fd):
         return self.socket.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
 
+    def is_unwanted(self, id):
+        """Looks, without waiting, whether the client of a request that is being answered has left."""
+        self.listen()
+        if id not in self.unwanted:
+            return False
+        self.unwanted.discard(id)
+        return True
+
+    def listen(self):
+        """Takes note of what the front has said."""
+        try:
+            while True:
+                data = self.socket.recv(4096, DONTWAIT)
+                if not data:
+                    return  # The front is gone, which the next thing that is sent will show.
+                data = self.heard + data
+                while len(data) >= 8:
+                    kind, _, id, length = front_header(data)
+                    if len(data) < 8 + length:
+                        break
+                    if kind == ABORT:
+                        self.unwanted.add(id)
+                    data = data[8 + length :]
+                self.heard = data
+        except BlockingIOError:
+            pass  # That was all.
+
     def ready(self, slots):
-        self.send(header(READY, PULL, 0, 2) + struct.pack("!H", slots))
+        self.send(header(READY, PULL | LOOKS, 0, 2) + struct.pack("!H", slots))
 
     def refuse(self, id):
         self.send(header(REFUSED, 0, id, 0))
@@ -77,11 +109,16 @@ class SharedChannel(Channel):
     def __init__(self, fd, lock):
         super().__init__(fd)
         self.lock = lock
+        self.ears = threading.Lock()  # Not `lock`, with which another thread may be waiting for its client.
         self.send = self.send_locked
 
     def send_locked(self, data):
         with self.lock:
             self.socket.sendall(data)
+
+    def listen(self):
+        with self.ears:
+            super().listen()
 
     def send_pieces(self, pieces):
         with self.lock:

@@ -253,6 +253,8 @@ KNOWN = frozenset(settings.make_settings())
 
 def plain(name, value):
     """The value as JSON has it, or TypeError."""
+    if name == "ssl_version" and (value is True or not isinstance(value, (int, str, type(None)))):
+        return str(value)  # Gunicorn takes anything there, and uses it for nothing.
     if isinstance(value, os.PathLike) and name in PATHS:
         value = os.fspath(value)
     if name in LISTS and not isinstance(value, (str, bytes, dict)) and hasattr(value, "__iter__"):

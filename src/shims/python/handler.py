@@ -11,7 +11,7 @@ from datetime import timedelta
 from rgunicorn import hookview
 from rgunicorn.channel import COPY, END, NOTE, NOTE_LIMIT, RESPONSE, ChannelEnded, counted, header
 from rgunicorn.request import Environs
-from rgunicorn.response import UNKNOWN, Exchange, FileWrapper, Head
+from rgunicorn.response import UNKNOWN, Departed, Exchange, FileWrapper, Head
 
 ERROR_PAGE = b"""<html>
   <head>
@@ -173,6 +173,9 @@ class Handler:
             raise error
         if exchange.sending and isinstance(error, ConnectionError):
             raise ChannelEnded from None
+        if isinstance(error, Departed) and not exchange.ended:
+            self.log.debug("Ignoring EPIPE")
+            return exchange.abort()
         self.log.exception("Error handling request %s %s", exchange.method, uri(environ))
         if exchange.sending:
             # The exception of a signal handler has cut a frame: nothing that follows would be understood.

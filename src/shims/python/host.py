@@ -4,6 +4,7 @@ arbiter's side, imports a preloaded app, and forks the workers.
 It does what the arbiter asks for, one message after the other. Never: a decision about workers.
 """
 
+import functools
 import gc
 import json
 import logging
@@ -62,6 +63,29 @@ def speak_for(pid):
     logging.setLogRecordFactory(record)
 
 
+def heed_own_signals(ask):
+    """Under Gunicorn, hooks of the server's side signal the server by `os.kill(os.getpid(), ...)`. What this process sends
+    itself is what they mean; the same signals from elsewhere are for the arbiter, which gets them too."""
+    pid = os.getpid()
+
+    def is_meant(number):
+        return number in spawn.SHARED and os.getpid() == pid and signal.getsignal(number) is spawn.heed_nothing
+
+    def pass_on(send, target_of):
+        @functools.wraps(send)
+        def wrapper(*args):
+            number = args[-1] if args else None
+            if target_of(args) == pid and isinstance(number, int) and is_meant(number):
+                ask(signal.Signals(number).name)
+            else:
+                send(*args)
+
+        return wrapper
+
+    os.kill = pass_on(os.kill, lambda args: args[0] if len(args) == 2 else None)
+    signal.raise_signal = pass_on(signal.raise_signal, lambda args: pid if len(args) == 1 else None)
+
+
 def leave(code):
     """Ends the process without waiting for threads that a hook may have left running."""
     import atexit
@@ -95,6 +119,7 @@ class Host:
 
     def run(self):
         """Evaluates, then serves the arbiter until it closes the connection. Gives the exit code."""
+        heed_own_signals(self.ask)
         try:
             evaluated = conf.evaluate(self.config.get("conf"), self.config["start"])
         except conf.Failed as failure:
@@ -224,7 +249,7 @@ class Host:
         try:
             worker = self.cfg.worker_class(age, server.pid, [], server.app, self.cfg.timeout / 2, self.cfg, server.log)
         except Exception as error:
-            raise self.in_loop(error) from error
+            raise self.in_loop(error, "starting a worker") from error
         worker.server = server
         self.call("pre_fork", (server, worker), False)
 
@@ -239,7 +264,7 @@ class Host:
         try:
             spawn.spawn(run, announce)
         except OSError as error:
-            raise self.in_loop(error) from error
+            raise self.in_loop(error, "starting a worker") from error
         return ANSWERED
 
     def child_exit(self, message, _):
@@ -275,15 +300,16 @@ class Host:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             raise Refused("%s ended the program by SystemExit: %s" % (name, stop.code), code & 0xFF) from stop
         except Exception as error:
-            raise (self.at_start(error) if outside_loop else self.in_loop(error)) from error
+            raise (self.at_start(error) if outside_loop else self.in_loop(error, "%s hook" % name)) from error
 
     def at_start(self, error):
         conf.print_traceback(error)
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         return Refused(conf.one_line(error), code & 0xFF or 1)
 
-    def in_loop(self, error):
-        self.server.log.error("Unhandled exception in main loop", exc_info=conf.trimmed(error))
+    def in_loop(self, error, where):
+        """Gunicorn's master would end of it; here it is told, and everything goes on."""
+        self.server.log.error("Exception in %s", where, exc_info=conf.trimmed(error))
         return Refused(conf.one_line(error), 255)
 
     # The other side of a fork.

@@ -26,6 +26,10 @@ class InvalidHeader(ValueError):
     """A header field that may not be sent. Its value is not shown: it may be secret."""
 
 
+class Departed(BrokenPipeError):
+    """The client has left: nobody wants the rest. What the app sees is what a socket would have told it."""
+
+
 class Head:
     """A status line and its fields, checked and encoded."""
 
@@ -161,8 +165,11 @@ class Exchange:
             raise AssertionError("write() after the end of the response")
         data = self.admit(data)
         if not self.begun:
+            self.channel.is_unwanted(self.id)  # What is there is about an earlier request that had this id.
             self.transmit(self.head_frame(0, [data] if data else []))
         elif data:
+            if self.channel.is_unwanted(self.id):
+                raise Departed
             self.transmit(frames(self.id, [data], 0))
 
     def send_list(self, pieces):

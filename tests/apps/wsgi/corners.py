@@ -1,6 +1,7 @@
 """An app that uses every corner of PEP 3333, one path each, and the same under `wsgiref.validate`."""
 
 import io
+import itertools
 import os
 import sys
 import tempfile
@@ -190,6 +191,23 @@ def parts_of(*parts):
     return answer
 
 
+def endless(environ, start_response):
+    """More than any client reads."""
+    unsized(start_response)
+    return Body("endless", itertools.repeat(b"and so on\n" * 100))
+
+
+def endless_write(environ, start_response):
+    """The same by `write`, with the error that a socket would give."""
+    write = unsized(start_response)
+    try:
+        while True:
+            write(b"and so on\n" * 100)
+    except BrokenPipeError:
+        rec("broken pipe")
+        raise
+
+
 def no_body(status):
     """An app that sends a body with a status that has none."""
 
@@ -269,6 +287,8 @@ PATHS = {
     "/empty-parts": parts_of(b"", b"a", b"", b"b"),
     "/stream": parts_of(*[b"%d\n" % number for number in range(5)]),
     "/gated": gated,
+    "/endless": endless,
+    "/endless-write": endless_write,
     "/no-body-204": no_body("204 No Content"),
     "/no-body-304": no_body("304 Not Modified"),
     "/short": announced(10, [b"12345"]),

@@ -52,6 +52,22 @@ pub(crate) fn c_app() -> String {
     text(path)
 }
 
+/// The CGI program in C, compiled from `cgi/hello.c`.
+pub(crate) fn c_cgi() -> String {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let path = BUILT.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (made, path) = (dir.join(format!("cgi.{}", std::process::id())), dir.join("hello-c.cgi"));
+        run(Command::new("cc")
+            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(&made)
+            .arg(app("cgi/hello.c")));
+        std::fs::rename(&made, &path).expect("the program is moved into place");
+        path
+    });
+    text(path)
+}
+
 /// The responder made with the published `fastcgi` crate.
 pub(crate) fn rust_responder() -> String {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

@@ -106,6 +106,16 @@ impl Setup {
         Self::exec(&[&[app.as_str()], words].concat()).with_text("protocol", "fastcgi")
     }
 
+    /// The CGI scripts of `tests/apps/cgi`, by their names in the path, eight at once. They find the path of a file that
+    /// tells how far they are in MARK.
+    pub(crate) fn cgi() -> Self {
+        let setup = Self::exec(&[&super::apps::app("cgi/any.cgi")])
+            .with_text("protocol", "cgi")
+            .with("workers", 8);
+        let mark = setup.path_text("mark");
+        setup.env("MARK", &mark)
+    }
+
     /// The pipe worker that misbehaves on request, with arguments.
     pub(crate) fn bad_pipe(words: &[&str]) -> Self {
         let app = super::apps::app("bad_pipe.py");
@@ -480,7 +490,9 @@ impl Server {
     /// The workers: the other live children of the arbiter; of a WSGI app those that were announced, because the host
     /// is its child too.
     pub(crate) fn workers(&self) -> Vec<i32> {
-        let own: Vec<i32> = self.own_children().into_iter().map(|child| child.pid).collect();
+        let mut own = self.own_children();
+        own.retain(|child| !child.command().starts_with("rgunicorn: runner"));
+        let own: Vec<i32> = own.into_iter().map(|child| child.pid).collect();
         let announced = (!self.setup.settings_in_file).then(|| self.announced());
         let is_worker = |pid: &i32| match &announced {
             Some(announced) => announced.contains(pid),

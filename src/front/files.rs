@@ -1,0 +1,225 @@
+//! Answers of our own: files, redirects and pages.
+//!
+//! Never here: what a request is answered with (routing.rs), conditions and ranges (`crate::files`).
+
+use super::event_loop::Front;
+use super::exchange::{Exchange, Place, Stage};
+use super::routing::Own;
+use super::tokens::Key;
+use crate::base::file::Facts;
+use crate::base::level::Level;
+use crate::base::message::RequestHead;
+use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation};
+use crate::http1;
+use crate::sys::clock;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+
+impl Front {
+    /// A request that no worker is needed for is whole.
+    pub(super) fn answer_own(&mut self, key: Key) {
+        let Some(mut exchange) = self.exchanges.take(key) else {
+            return;
+        };
+        let head = std::mem::take(&mut exchange.head);
+        self.answer_by_ourselves(&mut exchange, &head);
+        exchange.head = head;
+        self.settle(key, exchange);
+    }
+
+    /// Answers a request with this head, which is the client's or that of a local redirect.
+    pub(super) fn answer_by_ourselves(&mut self, exchange: &mut Exchange, head: &RequestHead) {
+        exchange.place = Place::Finished;
+        exchange.stage = Stage::Awaiting;
+        match exchange.own.take() {
+            None => {}
+            Some(Own::Refuse { status }) => self.fail(exchange, status, detail(status)),
+            Some(Own::Slash) => {
+                let path = head.path();
+                let query = head.query.map(|_| head.query());
+                let target = [&b"/"[..], rooted(path), b"/", mark(query), query.unwrap_or_default()].concat();
+                self.redirect_client(exchange, 301, &target);
+            }
+            Some(Own::Redirect { status, to }) => {
+                let query = head.query.map(|_| head.query());
+                let uri = [&b"/"[..], rooted(head.path()), mark(query), query.unwrap_or_default()].concat();
+                let target = replace(to.as_bytes(), b"$uri", &uri);
+                self.redirect_client(exchange, status, &target);
+            }
+            Some(Own::File { file, facts, path }) => self.answer_file(exchange, head, file, &facts, &path),
+        }
+    }
+
+    /// The file that a site has for a status, with its length and type.
+    pub(super) fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
+        let pages = &self.sites.get(site)?.pages;
+        let (_, path) = pages.iter().find(|(known, _)| *known == status)?;
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        match opened {
+            Ok((facts, file)) if facts.is_file() => {
+                let content_type = self.types.of(path.as_os_str().as_bytes()).to_owned();
+                Some((file, facts.len(), content_type))
+            }
+            found => {
+                let why = found.map_or_else(|error| error.to_string(), |_| "it is no file".to_owned());
+                let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());
+                self.say(Level::Error, None, text);
+                None
+            }
+        }
+    }
+
+    fn redirect_client(&mut self, exchange: &mut Exchange, status: u16, target: &[u8]) {
+        let mut page = std::mem::take(&mut exchange.held);
+        page.clear();
+        http1::response::error_page(status, "", &mut exchange.response, &mut page);
+        exchange.response.push(b"Location", target);
+        exchange.held = page;
+        exchange.stage = Stage::Held;
+        self.response_end(exchange);
+    }
+
+    fn answer_file(&mut self, exchange: &mut Exchange, head: &RequestHead, file: File, facts: &Facts, path: &[u8]) {
+        let hiding = self.sites.hiding(exchange.site);
+        if let Some(hidden) = files::hidden(path.split(|byte| *byte == b'/'), &hiding) {
+            let text = format!("failed (404): {}", hidden.reason());
+            self.say_request(Level::Info, exchange, &text);
+            self.fail(exchange, 404, detail(404));
+            return;
+        }
+        let (mut file, mut facts) = (file, *facts);
+        let content_type = self.types.of(path);
+        let mut coding = Coding::inherent(path);
+        let mut varies = false;
+        let accepted = Accepted::of(head);
+        if coding.is_none() && accepted.any() && is_compressible(content_type) {
+            let mut siblings = Coding::ALL.map(|coding| {
+                let name = [path, coding.suffix().as_bytes()].concat();
+                self.sites.open(exchange.site, &name)
+            });
+            let found = [0, 1, 2].map(|place| siblings.get(place)?.as_ref().map(|(facts, _)| *facts));
+            let choice = accepted.choose(&facts, &found);
+            let place = Coding::ALL.iter().position(|known| Some(*known) == choice.coding);
+            if let Some((sibling_facts, sibling)) = place.and_then(|place| siblings.get_mut(place)?.take()) {
+                (facts, file) = (sibling_facts, sibling);
+            }
+            (coding, varies) = (choice.coding, choice.varies);
+        }
+        let representation = Representation {
+            facts: &facts,
+            content_type,
+            coding,
+            varies,
+            by_app: false,
+        };
+        let boundary = Boundary::from_seed(self.random.u64(..));
+        let mut answer = std::mem::take(&mut self.file_answer);
+        files::answer(head, &representation, clock::wall(), boundary, &mut answer);
+        self.send_answer(exchange, &file, &mut answer);
+        self.file_answer = answer;
+    }
+
+    /// Sends what a file's answer has come to.
+    fn send_answer(&mut self, exchange: &mut Exchange, file: &File, answer: &mut Answer) {
+        let status = answer.head.status;
+        if status >= 400 {
+            let mut page = std::mem::take(&mut exchange.held);
+            http1::response::error_page(status, detail(status), &mut exchange.response, &mut page);
+            exchange.held = page;
+            for (name, value) in answer.head.fields() {
+                exchange.response.push(name, value);
+            }
+            exchange.stage = Stage::Held;
+            self.response_end(exchange);
+            return;
+        }
+        std::mem::swap(&mut exchange.response, &mut answer.head);
+        exchange.stage = Stage::Held;
+        for piece in answer.pieces.drain(..) {
+            let sent = match piece {
+                Piece::Text(bytes) => {
+                    self.response_data(exchange, &bytes, false);
+                    Ok(())
+                }
+                Piece::File { offset, length } if length <= IN_MEMORY && exchange.spool.is_empty() => {
+                    self.read_piece(exchange, file, offset, length)
+                }
+                Piece::File { offset, length } => file
+                    .try_clone()
+                    .map(|file| self.response_file(exchange, file, offset, length)),
+            };
+            if let Err(error) = sent {
+                let text = format!("failed (500): a file cannot be read: {error}");
+                self.say_request(Level::Error, exchange, &text);
+                self.fail(exchange, 500, detail(500));
+                return;
+            }
+        }
+        self.response_end(exchange);
+    }
+
+    /// A small piece goes out together with its head.
+    fn read_piece(&mut self, exchange: &mut Exchange, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.message);
+        bytes.clear();
+        bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+        let read = file.read_exact_at(&mut bytes, offset);
+        if read.is_ok() {
+            self.response_data(exchange, &bytes, false);
+        }
+        self.message = bytes;
+        read
+    }
+}
+
+/// Files, and parts of files, up to this many bytes are read, since that costs less than sendfile(2).
+const IN_MEMORY: u64 = 32 * 1024;
+
+/// Whether files of a type shrink when they are compressed, so that siblings are looked for.
+fn is_compressible(content_type: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "text/",
+        "javascript",
+        "json",
+        "xml",
+        "wasm",
+        "svg",
+        "font",
+        "x-icon",
+        "bmp",
+    ];
+    WORDS.iter().any(|word| content_type.contains(word))
+}
+
+/// A path without its slashes in front, so that `//host` in it cannot become a host.
+fn rooted(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    path.get(start..).unwrap_or_default()
+}
+
+fn mark(query: Option<&[u8]>) -> &'static [u8] {
+    if query.is_some() { b"?" } else { b"" }
+}
+
+fn replace(text: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    let Some(place) = memchr::memmem::find(text, name) else {
+        return text.to_vec();
+    };
+    let (before, rest) = text.split_at_checked(place).unwrap_or_default();
+    let after = rest.get(name.len()..).unwrap_or_default();
+    [before, value, after].concat()
+}
+
+/// For the page that the client sees.
+fn detail(status: u16) -> &'static str {
+    match status {
+        403 => "you may not see this",
+        404 => "there is nothing here",
+        405 => "this can only be read",
+        410 => "this is gone",
+        500 => "the server is not set up to answer this",
+        _ => "",
+    }
+}

@@ -1,0 +1,264 @@
+//! What serves a request: its site, its route, and the file or script that its path names there.
+//!
+//! Never here: which route counts (`plan::route`), how a file is sent (files.rs).
+
+use super::event_loop::Front;
+use super::exchange::Exchange;
+use crate::base::file::Facts;
+use crate::base::level::Level;
+use crate::base::site::{Act, Route, Site, Symlinks};
+use crate::cgi::vars::{PathError, decode_path};
+use crate::files::Hiding;
+use crate::plan::route::{self, Decision, Hosts, Look, Router};
+use crate::sys::tree::{self, Missing};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+/// How long a root is used before its name is looked up again: deployments rename it or switch a link.
+const ROOT_AGE: Duration = Duration::from_secs(1);
+
+/// What serves a request, besides a pool.
+#[derive(Debug)]
+pub(super) enum Own {
+    /// A file.
+    File {
+        file: File,
+        facts: Facts,
+        /// Below the root, with a slash in front.
+        path: Vec<u8>,
+    },
+    /// A redirect to the same path with a slash at its end.
+    Slash,
+    /// A redirect of the configuration.
+    Redirect { status: u16, to: String },
+    /// A page.
+    Refuse { status: u16 },
+}
+
+/// The script that a request's path names.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    pub(super) script_name: Vec<u8>,
+    pub(super) path_info: Vec<u8>,
+    pub(super) file: Vec<u8>,
+}
+
+/// A site's root, opened when it is needed.
+#[derive(Debug, Default)]
+struct Root {
+    tree: Option<tree::Tree>,
+    /// When its name was looked up.
+    checked: Option<Instant>,
+}
+
+impl Root {
+    fn get(&mut self, site: &Site, now: Instant) -> io::Result<Option<&tree::Tree>> {
+        let Some(path) = &site.root else { return Ok(None) };
+        let is_fresh = self.checked.is_some_and(|checked| now - checked < ROOT_AGE);
+        match &mut self.tree {
+            Some(_) if is_fresh => {}
+            Some(tree) => {
+                tree.refresh()?;
+            }
+            None => self.tree = Some(tree::Tree::open(path)?),
+        }
+        if !is_fresh {
+            self.checked = Some(now);
+        }
+        Ok(self.tree.as_ref())
+    }
+}
+
+/// The sites, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Sites {
+    sites: Vec<Site>,
+    hosts: Hosts,
+    router: Router,
+    roots: Vec<Root>,
+    /// For each, the endings of files that it runs.
+    scripts: Vec<Vec<String>>,
+    /// Whatever the request, the first pool serves it.
+    is_plain: bool,
+}
+
+impl Sites {
+    pub(super) fn new(sites: &[Site]) -> Self {
+        let mut roots = Vec::new();
+        roots.resize_with(sites.len(), Root::default);
+        Self {
+            hosts: Hosts::new(sites),
+            router: Router::default(),
+            roots,
+            scripts: sites.iter().map(script_suffixes).collect(),
+            is_plain: route::is_plain(sites),
+            sites: sites.to_vec(),
+        }
+    }
+
+    pub(super) fn get(&self, site: usize) -> Option<&Site> {
+        self.sites.get(site)
+    }
+
+    /// A regular file of a site, by its path below the root.
+    pub(super) fn open(&self, site: usize, path: &[u8]) -> Option<(Facts, File)> {
+        let tree = self.roots.get(site)?.tree.as_ref()?;
+        let (facts, file) = tree.open_file(path, self.sites.get(site)?.symlinks).ok()?;
+        Some((facts, file?))
+    }
+
+    /// Which of a site's files are never sent.
+    pub(super) fn hiding(&self, site: usize) -> Hiding<'_> {
+        Hiding {
+            scripts: self.scripts.get(site).map(Vec::as_slice).unwrap_or_default(),
+            served: &[],
+        }
+    }
+}
+
+fn script_suffixes(site: &Site) -> Vec<String> {
+    let runs = |route: &&Route| matches!(route.act, Act::Script { .. } | Act::NoScript { .. });
+    let routes = site.routes.iter().filter(runs);
+    routes.flat_map(|route| route.suffixes.iter().cloned()).collect()
+}
+
+/// The files of a site, as routing sees them. Keeps what the last lookup found.
+struct Lookup<'a> {
+    tree: Option<&'a tree::Tree>,
+    symlinks: Symlinks,
+    found: Option<(Facts, Option<File>)>,
+    failure: Option<io::Error>,
+}
+
+impl route::Tree for Lookup<'_> {
+    fn look(&mut self, path: &[u8]) -> Look {
+        self.found = None;
+        let Some(tree) = self.tree else { return Look::Denied };
+        let found = match tree.open_file(path, self.symlinks) {
+            // A script may be executable only.
+            Err(Missing::Denied) => tree.look(path, self.symlinks).map(|facts| (facts, None)),
+            found => found,
+        };
+        match found {
+            Ok((facts, file)) => {
+                let look = match () {
+                    () if facts.is_file() => Look::File,
+                    () if facts.is_directory() => Look::Directory,
+                    () => Look::Denied,
+                };
+                self.found = Some((facts, file));
+                look
+            }
+            Err(Missing::NotFound) => Look::Missing,
+            Err(Missing::NotADirectory) => Look::NotADirectory,
+            Err(Missing::Denied) => Look::Denied,
+            Err(Missing::Escapes | Missing::Endless) => Look::Escapes,
+            Err(Missing::Other(error)) => {
+                self.failure = Some(error);
+                Look::Denied
+            }
+        }
+    }
+}
+
+impl Front {
+    /// Decides what serves a request, by its head: sets its pool, or an answer of ours.
+    pub(super) fn route(&mut self, exchange: &mut Exchange) -> Result<(), PathError> {
+        exchange.own = None;
+        exchange.script = None;
+        exchange.mount = 0;
+        if self.sites.is_plain {
+            return Ok(());
+        }
+        self.path.clear();
+        decode_path(exchange.head.path(), &mut self.path)?;
+        let sites = &mut self.sites;
+        let host = exchange.head.host.map(|span| exchange.head.text(span));
+        let Some(place) = sites.hosts.find(host.unwrap_or_default()) else {
+            exchange.own = Some(Own::Refuse { status: 404 });
+            return Ok(());
+        };
+        exchange.site = place;
+        let (Some(site), Some(root)) = (sites.sites.get(place), sites.roots.get_mut(place)) else {
+            return Ok(());
+        };
+        let mut lookup = Lookup {
+            tree: None,
+            symlinks: site.symlinks,
+            found: None,
+            failure: None,
+        };
+        match root.get(site, self.now) {
+            Ok(tree) => lookup.tree = tree,
+            Err(error) => lookup.failure = Some(error),
+        }
+        let is_plain = !has_encoded_slash(exchange.head.path());
+        let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
+        let path = sites.router.path();
+        let mut why = "";
+        match decision {
+            Decision::App { pool, mount } => {
+                exchange.pool = pool;
+                exchange.mount = mount;
+            }
+            Decision::Script { pool, name } => {
+                let (name, info) = path.split_at_checked(name).unwrap_or_default();
+                let root = site.root.as_deref().map(|root| root.as_os_str().as_bytes());
+                exchange.pool = pool;
+                exchange.script = Some(Box::new(Script {
+                    script_name: name.to_vec(),
+                    path_info: info.to_vec(),
+                    file: [root.unwrap_or_default(), name].concat(),
+                }));
+            }
+            Decision::NoScript { why: reason } => {
+                exchange.own = Some(Own::Refuse { status: 500 });
+                why = reason;
+            }
+            Decision::File => {
+                exchange.own = Some(match lookup.found {
+                    Some((facts, Some(file))) => Own::File {
+                        file,
+                        facts,
+                        path: path.to_vec(),
+                    },
+                    _ => Own::Refuse { status: 403 },
+                });
+            }
+            Decision::Slash => exchange.own = Some(Own::Slash),
+            Decision::Redirect { status, to } => {
+                exchange.own = Some(Own::Redirect {
+                    status,
+                    to: to.to_owned(),
+                });
+            }
+            Decision::Refuse { status, why: reason } => {
+                exchange.own = Some(Own::Refuse { status });
+                why = reason;
+            }
+        }
+        if let (Some(error), Some(Own::Refuse { status })) = (lookup.failure, &mut exchange.own) {
+            *status = 500;
+            let root = site.root.as_deref().unwrap_or(std::path::Path::new("/")).display();
+            let text = format!("failed (500): cannot look up its path in {root}: {error}");
+            self.say_request(Level::Error, exchange, &text);
+        } else if !why.is_empty() {
+            let status = if let Some(Own::Refuse { status }) = exchange.own {
+                status
+            } else {
+                500
+            };
+            let level = if status >= 500 { Level::Error } else { Level::Info };
+            let text = format!("failed ({status}): {why}");
+            self.say_request(level, exchange, &text);
+        }
+        Ok(())
+    }
+}
+
+/// `%2F` in a path as sent.
+fn has_encoded_slash(path: &[u8]) -> bool {
+    path.windows(3).any(|window| window.eq_ignore_ascii_case(b"%2f"))
+}

@@ -1,0 +1,590 @@
+//! The runner: a worker of ours that starts a CGI script for each request of its pool, many at once.
+//!
+//! To the front it is a pipe worker that pulls (docs/protocols/pipe.md). One loop waits for requests, for the front, for
+//! what scripts print and for their ends; nothing in it blocks. It is a shell of its own, as it executes what others wrote.
+//! Never here: HTTP, which script a path names, deadlines of requests: the front says when one has passed.
+
+mod diagnose;
+mod output;
+mod request;
+mod run;
+mod start;
+mod strays;
+
+use crate::base::exit::Exit;
+use crate::config::{OnAbort, RUNNER_VARIABLE, RunnerOrder, Strays};
+use crate::pipe::{WorkerConn, WorkerEvent, frame};
+use crate::sys::board::Board;
+use crate::sys::process::{self, End};
+use crate::sys::signals::{self, Signals};
+use crate::sys::{clock, fd, socket, title};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use output::{Errors, Response};
+use request::Request;
+use run::{Abort, Pipe, Run};
+use start::Scripts;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Bytes read from one pipe in one turn.
+const TURN: usize = 64 * 1024;
+
+/// While so much waits for the front, no script is read: the front is slower than all of them.
+const CROWDED: usize = 4 * 1024 * 1024;
+
+const QUEUE: Token = Token(0);
+const CHANNEL: Token = Token(1);
+const SIGNALS: Token = Token(2);
+/// Two tokens per slot follow: standard output, standard error.
+const FIRST: usize = 3;
+
+/// Runs the runner: the hidden role in which the arbiter starts this program.
+#[must_use]
+pub fn main() -> ExitCode {
+    title::set_name("rgunicorn-run");
+    match Runner::new().and_then(|mut runner| runner.run()) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            // Descriptor 2 leads to the error log.
+            let _ = writeln!(io::stderr(), "the runner of CGI scripts cannot go on: {error}");
+            Exit::Internal.into()
+        }
+    }
+}
+
+/// The loop and all it owns.
+struct Runner {
+    poll: Poll,
+    signals: Signals,
+    channel: OwnedFd,
+    queue: OwnedFd,
+    board: Board,
+    conn: WorkerConn,
+    /// Bytes from the front that were not understood yet.
+    input: Vec<u8>,
+    /// Frames for the front; those before `sent` have left.
+    out: Vec<u8>,
+    sent: usize,
+    /// The channel takes more.
+    writable: bool,
+    /// The queue may have a message.
+    has_requests: bool,
+    scripts: Scripts,
+    strays: Strays,
+    on_abort: OnAbort,
+    runs: Vec<Option<Run>>,
+    free: Vec<usize>,
+    /// Slots by the pids of their scripts.
+    by_pid: HashMap<i32, usize>,
+    /// Slots with more to read than one turn allows.
+    again: Vec<usize>,
+    /// It takes no more requests.
+    draining: bool,
+    /// The front is gone.
+    abandoned: bool,
+    scratch: Vec<u8>,
+    now: Instant,
+}
+
+impl Runner {
+    fn new() -> io::Result<Self> {
+        let invalid = |text: &str| io::Error::new(ErrorKind::InvalidInput, text.to_owned());
+        let order = std::env::var(RUNNER_VARIABLE).ok();
+        let order = order.and_then(|text| RunnerOrder::decode(&text));
+        let order = order.ok_or_else(|| invalid("it was not started by rgunicorn"))?;
+        let (channel, queue, board) = (fd::adopt(3)?, fd::adopt(4)?, fd::adopt(5)?);
+        let signals = Signals::take_over()?;
+        // The end of the channel says that the arbiter is gone, and then there are scripts to end.
+        process::outlive_parent()?;
+        // What scripts forget becomes ours when they end, and is ours to reap.
+        process::become_subreaper()?;
+        let scripts = Scripts::new(&order)?;
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        registry.register(&mut SourceFd(&queue.as_raw_fd()), QUEUE, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&channel.as_raw_fd()), CHANNEL, Interest::READABLE)?;
+        let signal_number = signals.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&signal_number), SIGNALS, Interest::READABLE)?;
+        let slots = order.slots as usize;
+        let mut out = Vec::new();
+        let flags = frame::ready::PULL | frame::ready::FLOW | frame::ready::ABORTS;
+        WorkerConn::ready(u16::try_from(slots).unwrap_or(u16::MAX), flags, &mut out);
+        Ok(Self {
+            poll,
+            signals,
+            channel,
+            queue,
+            board: Board::map(board)?,
+            conn: WorkerConn::new(0),
+            input: Vec::new(),
+            out,
+            sent: 0,
+            writable: true,
+            has_requests: true,
+            scripts,
+            strays: order.scripts.strays,
+            on_abort: order.scripts.on_abort,
+            runs: (0..slots).map(|_| None).collect(),
+            free: (0..slots).rev().collect(),
+            by_pid: HashMap::new(),
+            again: Vec::new(),
+            draining: false,
+            abandoned: false,
+            scratch: vec![0; socket::PACKET_LIMIT],
+            now: clock::now(),
+        })
+    }
+
+    /// Turns until it is told to leave and has nothing more to do, or the front is gone.
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            self.now = clock::now();
+            self.climb();
+            self.take_requests()?;
+            self.flush()?;
+            if self.abandoned {
+                self.end_everything();
+                return Ok(());
+            }
+            if self.draining && self.free.len() == self.runs.len() && self.out.is_empty() {
+                self.end_everything();
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, self.wait()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+                result => result?,
+            }
+            self.now = clock::now();
+            let mut touched = std::mem::take(&mut self.again);
+            for event in &events {
+                self.event(event, &mut touched)?;
+            }
+            touched.sort_unstable();
+            touched.dedup();
+            for slot in touched.drain(..) {
+                self.pump(slot);
+            }
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        if !self.again.is_empty() && !self.is_crowded() {
+            return Some(Duration::ZERO);
+        }
+        let runs = self.runs.iter().flatten();
+        let next = runs.filter_map(Run::deadline).min()?;
+        Some(next.saturating_duration_since(clock::now()))
+    }
+
+    fn event(&mut self, event: &mio::event::Event, touched: &mut Vec<usize>) -> io::Result<()> {
+        match event.token() {
+            QUEUE => self.has_requests = true,
+            CHANNEL => {
+                if event.is_writable() && !std::mem::replace(&mut self.writable, true) {
+                    self.watch_channel(Interest::READABLE)?;
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read_channel(touched)?;
+                }
+            }
+            SIGNALS => self.take_signals(touched)?,
+            Token(number) => {
+                let place = number.saturating_sub(FIRST);
+                if let Some(run) = self.runs.get_mut(place / 2).and_then(Option::as_mut) {
+                    let pipe = if place.is_multiple_of(2) {
+                        &mut run.stdout
+                    } else {
+                        &mut run.stderr
+                    };
+                    pipe.wake();
+                    touched.push(place / 2);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the front has sent.
+    fn read_channel(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
+        let mut descriptors = Vec::new();
+        loop {
+            match socket::receive_stream(&self.channel, &mut self.scratch, &mut descriptors) {
+                Ok(received) if received.bytes == 0 => {
+                    self.abandoned = true;
+                    return Ok(());
+                }
+                Ok(received) => {
+                    let bytes = self.scratch.get(..received.bytes).unwrap_or_default();
+                    self.input.extend_from_slice(bytes);
+                    self.obey(touched)?;
+                    if received.bytes < self.scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.abandoned = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
+        let (mut used, mut block) = (0, Vec::new());
+        loop {
+            let rest = self.input.get(used..).unwrap_or_default();
+            let (count, event) = self
+                .conn
+                .step(rest, &mut block)
+                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
+            used += count;
+            match event {
+                WorkerEvent::NeedData => break,
+                WorkerEvent::Drain => self.draining = true,
+                WorkerEvent::Window { id, bytes } => {
+                    if let Some(slot) = self.slot_of(id)
+                        && let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut)
+                    {
+                        run.response.widen(bytes);
+                        touched.push(slot);
+                    }
+                }
+                WorkerEvent::Abort { id, overdue } => {
+                    if let Some(slot) = self.slot_of(id) {
+                        self.abort(slot, overdue);
+                        touched.push(slot);
+                    }
+                }
+                // Those come through the queue.
+                WorkerEvent::Request { .. }
+                | WorkerEvent::Spilled { .. }
+                | WorkerEvent::Data { .. }
+                | WorkerEvent::End { .. } => {
+                    let text = "the front sent a request over the channel";
+                    return Err(io::Error::new(ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        self.input.drain(..used);
+        Ok(())
+    }
+
+    fn slot_of(&self, id: u16) -> Option<usize> {
+        let has = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.id == id);
+        self.runs.iter().position(has)
+    }
+
+    fn abort(&mut self, slot: usize, overdue: bool) {
+        let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let by_signal = overdue || self.on_abort != OnAbort::Close;
+        run.give_up(self.now, by_signal);
+        let what = if by_signal {
+            "it is sent SIGTERM"
+        } else {
+            "its output is closed"
+        };
+        let why = if overdue {
+            "its time is over"
+        } else {
+            "its client has left"
+        };
+        run.errors
+            .say(frame::level::DEBUG, &format!("{why}: {what}"), &mut self.out);
+    }
+
+    /// Reads signals: of children that ended, and of those who want this process to leave.
+    fn take_signals(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
+        while let Some(number) = self.signals.arrived()? {
+            match number {
+                signals::CHLD => self.reap(touched)?,
+                signals::WINCH | signals::TTIN | signals::TTOU => {}
+                _ => self.draining = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reaps every child that has ended: scripts, and what they left.
+    fn reap(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
+        while let Some(pid) = process::ended_child()? {
+            let end = process::reap(pid)?;
+            let Some(slot) = self.by_pid.remove(&pid) else { continue };
+            let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
+                continue;
+            };
+            run.end = Some(end);
+            // What it wrote before its end is in the pipes.
+            run.stdout.wake();
+            run.stderr.wake();
+            let is_given_up = matches!(run.abort, Some(Abort::Termed { .. } | Abort::Killed { .. }));
+            if process::is_group_alive(pid) {
+                let kills = is_given_up || self.strays == Strays::Kill;
+                strays::of_script(pid, kills, &run.errors, &mut self.out);
+            }
+            touched.push(slot);
+        }
+        Ok(())
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.out.len() - self.sent > CROWDED
+    }
+
+    /// Reads what a script has printed, within this turn's budget, and ends it if that was all.
+    fn pump(&mut self, slot: usize) {
+        if self.is_crowded() {
+            self.again.push(slot);
+            return;
+        }
+        let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut budget = TURN;
+        while run.stderr.may_read() && budget > 0 {
+            let most = self.scratch.len().min(budget);
+            let count = run.stderr.read(self.scratch.get_mut(..most).unwrap_or_default());
+            budget -= count;
+            let data = self.scratch.get(..count).unwrap_or_default();
+            run.errors.take(data, &mut self.out);
+        }
+        let mut left = TURN;
+        while run.stdout.may_read() && left > 0 {
+            // Of a script that nobody waits for everything is read, so that it does not wait either.
+            let room = if run.abort.is_some() {
+                usize::MAX
+            } else {
+                run.response.room()
+            };
+            let most = self.scratch.len().min(left).min(room);
+            if most == 0 {
+                break;
+            }
+            let count = run.stdout.read(self.scratch.get_mut(..most).unwrap_or_default());
+            left -= count;
+            if run.abort.is_none() {
+                let data = self.scratch.get(..count).unwrap_or_default();
+                run.response.take(self.now, data, &mut self.out);
+            }
+        }
+        if run.is_over() {
+            self.finish(slot);
+        } else if budget == 0 || left == 0 {
+            self.again.push(slot);
+        }
+    }
+
+    /// Answers for a script of which nothing more will come, and frees its slot.
+    fn finish(&mut self, slot: usize) {
+        let Some(mut run) = self.runs.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        run.errors.end(&mut self.out);
+        if run.abort.is_some() {
+            WorkerConn::abort(run.id, &mut self.out);
+        } else {
+            self.answer(&mut run);
+        }
+        self.vacate(slot);
+    }
+
+    fn answer(&mut self, run: &mut Run) {
+        let words = match run.end {
+            Some(End::Signal { number, core }) => {
+                let core = if core { " (core dumped)" } else { "" };
+                Some(format!("it was killed by {}{core}", signals::name(number)))
+            }
+            Some(End::Code(code)) if code != 0 => Some(format!("it exited with code {code}")),
+            Some(End::Code(_)) | None => None,
+        };
+        let is_killed = matches!(run.end, Some(End::Signal { .. }));
+        let fault = match words {
+            Some(words) if is_killed => {
+                let place = if run.response.has_head() {
+                    " in the middle of its response"
+                } else {
+                    " before its header was complete"
+                };
+                Some(words + place)
+            }
+            Some(words) if run.response.has_head() => {
+                run.errors.say(frame::level::INFO, &words, &mut self.out);
+                None
+            }
+            Some(words) if run.response.is_silent() => Some(words + " and printed nothing"),
+            Some(words) => {
+                let what = run.response.fault().map(str::to_owned);
+                Some(what.map_or_else(
+                    || words.clone() + " before its header was complete",
+                    |what| format!("{words}; {what}"),
+                ))
+            }
+            None => None,
+        };
+        let fault = match fault {
+            Some(fault) => Err(fault),
+            None => run.response.complete(&mut self.out),
+        };
+        if let Err(mut why) = fault {
+            if let Some(hint) = run.hint() {
+                why.push_str("; ");
+                why.push_str(hint);
+            }
+            WorkerConn::give_up(run.id, 502, &run.errors.about(&why), &mut self.out);
+        }
+    }
+
+    fn vacate(&mut self, slot: usize) {
+        self.board.set_running(slot, 0);
+        self.free.push(slot);
+        self.has_requests = true;
+    }
+
+    /// What time brings: responses that were held, and the next step of ladders.
+    fn climb(&mut self) {
+        let now = self.now;
+        for slot in 0..self.runs.len() {
+            let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
+                continue;
+            };
+            if run.response.deadline().is_some_and(|until| until <= now) {
+                run.response.release(&mut self.out);
+            }
+            if !run.climb(now) {
+                let text = "it does not end, though it was sent SIGKILL";
+                run.errors.say(frame::level::ERROR, text, &mut self.out);
+                self.by_pid.remove(&run.pid);
+                self.finish(slot);
+            }
+        }
+    }
+
+    /// Takes requests from the queue while there are slots for them.
+    fn take_requests(&mut self) -> io::Result<()> {
+        let mut descriptors = Vec::new();
+        while self.has_requests && !self.draining && !self.is_crowded() {
+            let Some(slot) = self.free.last().copied() else {
+                return Ok(());
+            };
+            descriptors.clear();
+            match socket::try_receive_packet(&self.queue, &mut self.scratch, &mut descriptors) {
+                Ok(0) => self.draining = true,
+                Ok(count) => {
+                    let message = self.scratch.get(..count).unwrap_or_default();
+                    // The cell comes first, so that a request is never taken and in no cell.
+                    if let Ok(Some(header)) = frame::Header::decode(message, frame::PAYLOAD_LIMIT) {
+                        self.board.set_running(slot, u64::from(header.id));
+                    }
+                    match Request::read(message, descriptors.pop()) {
+                        Ok(request) => self.start(slot, &request),
+                        Err((Some(id), error)) => {
+                            let why = format!("the request could not be read: {error}");
+                            WorkerConn::give_up(id, 500, why.as_bytes(), &mut self.out);
+                            self.board.set_running(slot, 0);
+                        }
+                        Err((None, error)) => return Err(error),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.has_requests = false,
+                // Its descriptor found no number here. The request is in no cell, so the front sends it again.
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    let text = b"a request could not be received: too many open files";
+                    WorkerConn::log(0, frame::level::ERROR, text, &mut self.out);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, slot: usize, request: &Request) {
+        let script = self.scripts.path(request).unwrap_or(b"?").to_vec();
+        let started = match self.scripts.start(request) {
+            Ok(started) => started,
+            Err((status, why)) => {
+                let text = [&script, &b": "[..], why.as_bytes()].concat();
+                WorkerConn::give_up(request.id, status, &text, &mut self.out);
+                self.board.set_running(slot, 0);
+                return;
+            }
+        };
+        let pid = started.pid;
+        self.board
+            .set_running(slot, u64::from(request.id) | u64::from(pid.unsigned_abs()) << 32);
+        let name = script.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let is_nph = name.starts_with(b"nph-");
+        let is_head = request.variable(b"REQUEST_METHOD") == Some(b"HEAD");
+        let registry = self.poll.registry();
+        for (number, end) in [(0, &started.stdout), (1, &started.stderr)] {
+            let token = Token(FIRST + 2 * slot + number);
+            if let Err(error) = registry.register(&mut SourceFd(&end.as_raw_fd()), token, Interest::READABLE) {
+                // Then its end wakes us, and what is in the pipe by then is all that is read of it.
+                let text = format!("cannot watch the output of a script: {error}");
+                WorkerConn::log(request.id, frame::level::ERROR, text.as_bytes(), &mut self.out);
+            }
+        }
+        let prefix = [&script, format!("[{pid}]: ").as_bytes()].concat();
+        self.free.pop();
+        self.by_pid.insert(pid, slot);
+        let run = Run {
+            id: request.id,
+            pid,
+            stdout: Pipe::new(started.stdout),
+            stderr: Pipe::new(started.stderr),
+            response: Response::new(request.id, pid, is_head, is_nph),
+            errors: Errors::new(request.id, prefix),
+            script,
+            end: None,
+            abort: None,
+        };
+        if let Some(place) = self.runs.get_mut(slot) {
+            *place = Some(run);
+        }
+    }
+
+    /// Sends what waits for the front, as far as it takes it.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.writable && self.sent < self.out.len() {
+            let rest = self.out.get(self.sent..).unwrap_or_default();
+            match socket::send_stream(&self.channel, rest, false) {
+                Ok(count) => self.sent += count,
+                // Not before it is needed: whatever the front reads makes room, and would wake us.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    self.watch_channel(Interest::READABLE | Interest::WRITABLE)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.abandoned = true;
+                    return Ok(());
+                }
+            }
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.out.shrink_to(CROWDED);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn watch_channel(&self, interest: Interest) -> io::Result<()> {
+        let number = self.channel.as_raw_fd();
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&number), CHANNEL, interest)
+    }
+
+    /// Ends every process that any script has left, and those that still run.
+    fn end_everything(&mut self) {
+        strays::end_all(&mut self.signals, self.strays == Strays::Keep && !self.abandoned);
+    }
+}

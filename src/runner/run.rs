@@ -1,0 +1,163 @@
+//! One script that runs: its pipes, its end, and the ladder of signals for one that nobody waits for.
+
+use super::output::{Errors, Response};
+use crate::sys::process::{self, End};
+use crate::sys::signals;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time between SIGTERM and SIGKILL.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// Time after SIGKILL in which a process ends, unless the kernel itself holds it.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// The read end of a pipe that a script writes to.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    file: Option<File>,
+    /// There may be something to read.
+    readable: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(end: OwnedFd) -> Self {
+        Self {
+            file: Some(end.into()),
+            readable: true,
+        }
+    }
+
+    /// The poll says that there is something.
+    pub(super) fn wake(&mut self) {
+        self.readable = true;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// True if reading it now may give something.
+    pub(super) fn may_read(&self) -> bool {
+        self.readable && self.file.is_some()
+    }
+
+    /// Reads once. 0 = nothing is there now, or ever again; which of them `is_closed` says.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> usize {
+        let Some(file) = &mut self.file else { return 0 };
+        loop {
+            match file.read(into) {
+                Ok(0) => break,
+                Ok(count) => return count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return 0;
+                }
+                Err(_) => break,
+            }
+        }
+        self.file = None;
+        0
+    }
+}
+
+/// What was asked of a script that nobody waits for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Abort {
+    /// Its output is not read any more.
+    Closed,
+    /// It was sent SIGTERM, and gets SIGKILL then.
+    Termed { until: Instant },
+    /// It was sent SIGKILL, and is left to itself then.
+    Killed { until: Instant },
+}
+
+/// One script that runs.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) id: u16,
+    /// Its pid, which is its process group, too.
+    pub(super) pid: i32,
+    pub(super) stdout: Pipe,
+    pub(super) stderr: Pipe,
+    pub(super) response: Response,
+    pub(super) errors: Errors,
+    /// Its file.
+    pub(super) script: Vec<u8>,
+    /// How it ended.
+    pub(super) end: Option<End>,
+    pub(super) abort: Option<Abort>,
+}
+
+impl Run {
+    /// True once nothing more will come of it.
+    pub(super) fn is_over(&self) -> bool {
+        let drained = !self.stdout.may_read() && !self.stderr.may_read();
+        self.end.is_some() && (self.abort.is_some() || drained)
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ladder = match self.abort {
+            Some(Abort::Termed { until } | Abort::Killed { until }) => Some(until),
+            Some(Abort::Closed) | None => None,
+        };
+        ladder.into_iter().chain(self.response.deadline()).min()
+    }
+
+    /// What its file has to do with an end without a word, with the codes of shells and env(1) for what they cannot run.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let is_missing = matches!(self.end, Some(End::Code(126 | 127)));
+        let script = Path::new(OsStr::from_bytes(&self.script));
+        (is_missing && self.response.is_silent())
+            .then(|| super::diagnose::first_line_hint(script))
+            .flatten()
+    }
+
+    /// Nobody waits for it: closes its output, or ends it and its group.
+    pub(super) fn give_up(&mut self, now: Instant, by_signal: bool) {
+        if self.end.is_some() {
+            // Only its output was left.
+            self.abort = Some(Abort::Closed);
+            return;
+        }
+        match self.abort {
+            None | Some(Abort::Closed) if by_signal => {
+                self.signal(signals::TERM);
+                let until = now + TERM_GRACE;
+                self.abort = Some(Abort::Termed { until });
+            }
+            None => {
+                self.stdout.close();
+                self.abort = Some(Abort::Closed);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Climbs the ladder. False if it is at its top: the kernel holds the process.
+    pub(super) fn climb(&mut self, now: Instant) -> bool {
+        match self.abort {
+            Some(Abort::Termed { until }) if until <= now => {
+                self.signal(signals::KILL);
+                let until = now + KILL_GRACE;
+                self.abort = Some(Abort::Killed { until });
+                true
+            }
+            Some(Abort::Killed { until }) => until > now,
+            _ => true,
+        }
+    }
+
+    /// Signals its process group. Its leader was not reaped, so the group cannot be another's.
+    fn signal(&self, number: i32) {
+        // A script that changed its user is left to its own devices.
+        let _ = process::signal_group(self.pid, number);
+    }
+}

@@ -1,0 +1,185 @@
+//! The end of CGI scripts that are too slow, that nobody waits for, that leave others behind, or whose runner dies.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Client, Server, Setup, procs, wait_for, wait_until};
+
+fn send(server: &Server, method: &str, what: &str) -> Client {
+    let mut client = server.connect();
+    client.send(format!("{method} /bad.sh?{what} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client
+}
+
+fn wait_for_mark(server: &Server) {
+    wait_until("the script to run", || server.path("mark").exists());
+}
+
+/// The live children of the runner.
+fn scripts(server: &Server) -> Vec<i32> {
+    let runner = server.wait_for_workers(1)[0];
+    let children = procs::children(runner).into_iter();
+    children
+        .filter(procs::Process::is_alive)
+        .map(|child| child.pid)
+        .collect()
+}
+
+fn wait_for_scripts(server: &Server, count: usize) -> Vec<i32> {
+    wait_for(&format!("{count} scripts"), || {
+        Some(scripts(server)).filter(|found| found.len() == count)
+    })
+}
+
+#[test]
+fn a_script_past_its_deadline_costs_only_itself() {
+    let server = Setup::cgi().with_text("timeout", "1s").allow("SCRIPT TIMEOUT").start();
+    let runner = server.wait_for_workers(1);
+    for what in ["hangs", "closes", "stubborn"] {
+        for method in ["GET", "POST"] {
+            let mut client = send(&server, method, what);
+            let script = wait_for_scripts(&server, 1)[0];
+            let response = client.response(method);
+            assert_eq!(response.status, 504, "{what}");
+            let id = response.field("x-request-id").expect("an id").to_owned();
+            let line = server.wait_for_log(&format!("request={id}"));
+            let target = format!("{method} /bad.sh?{what}");
+            let pid = format!("pid:{script}");
+            for part in [target.as_str(), "cgi/any.cgi", "SCRIPT TIMEOUT", &pid] {
+                assert!(line.contains(part), "no {part} in {line}");
+            }
+            wait_until("the end of its whole group", || {
+                !procs::all()
+                    .iter()
+                    .any(|process| process.group == script && process.is_alive())
+            });
+            wait_for_scripts(&server, 0);
+        }
+    }
+    // The head has gone out: the client can tell that the rest is missing.
+    let mut client = send(&server, "GET", "stops");
+    assert_eq!(client.try_head().expect("a head").status, 200);
+    let rest = client.rest().unwrap_or_default();
+    assert!(!rest.ends_with(b"0\r\n\r\n"));
+    assert_eq!(server.get("/").status, 200);
+    assert_eq!(server.workers(), runner, "the runner was not replaced");
+    server.stop();
+}
+
+#[test]
+fn slots_are_free_again_after_deadlines() {
+    let server = Setup::cgi()
+        .with("workers", 2)
+        .with_text("timeout", "1s")
+        .allow("SCRIPT TIMEOUT")
+        .start();
+    for _ in 0..2 {
+        let mut clients: Vec<Client> = (0..4).map(|_| send(&server, "GET", "hangs")).collect();
+        for client in &mut clients {
+            assert_eq!(client.response("GET").status, 504);
+        }
+        assert_eq!(server.get("/").text(), "hello\n");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_page_nobody_waits_for_is_ended_and_a_change_is_not() {
+    for setup in [Setup::cgi(), Setup::cgi().on_unix_socket()] {
+        let server = setup.start();
+        for what in ["marks", "writes", "stubborn"] {
+            let client = send(&server, "GET", what);
+            wait_for_mark(&server);
+            drop(client);
+            wait_for_scripts(&server, 0);
+            std::fs::remove_file(server.path("mark")).expect("the mark");
+        }
+        let client = send(&server, "POST", "waits");
+        wait_for_mark(&server);
+        drop(client);
+        // Whoever came later is served, so the departure was seen.
+        assert_eq!(server.get("/").status, 200);
+        std::fs::remove_file(server.path("mark")).expect("the mark");
+        wait_until("the end of the change", || server.path("mark.done").exists());
+        wait_for_scripts(&server, 0);
+        server.stop();
+    }
+}
+
+#[test]
+fn what_happens_when_a_client_leaves_can_be_chosen() {
+    let left = |on_abort: &str, method: &str, what: &str| {
+        let server = Setup::cgi().with_text("on_abort", on_abort).start();
+        let client = send(&server, method, what);
+        wait_for_mark(&server);
+        drop(client);
+        server
+    };
+    let server = left("term", "POST", "marks");
+    wait_for_scripts(&server, 0);
+    server.stop();
+    let server = left("close", "POST", "writes");
+    wait_for_scripts(&server, 0);
+    server.stop();
+    let server = left("ignore", "GET", "waits");
+    assert_eq!(server.get("/").status, 200);
+    std::fs::remove_file(server.path("mark")).expect("the mark");
+    wait_until("its own end", || server.path("mark.done").exists());
+    server.stop();
+}
+
+#[test]
+fn what_a_script_leaves_behind_is_kept_until_the_pool_ends() {
+    let server = Setup::cgi().with_text("strays", "keep").start();
+    for what in ["child", "quiet-child", "daemon"] {
+        assert_eq!(server.get(&format!("/bad.sh?{what}")).text(), "hello\n");
+    }
+    server.wait_for_log(", which lives on");
+    assert_eq!(wait_for_scripts(&server, 3).len(), 3);
+    // The harness looks whether they are gone.
+    server.stop();
+}
+
+#[test]
+fn scripts_die_with_their_runner_and_another_takes_its_place() {
+    let server = Setup::cgi().allow("").start();
+    let runner = server.wait_for_workers(1)[0];
+    let mut client = send(&server, "POST", "hangs");
+    let script = wait_for_scripts(&server, 1)[0];
+    procs::signal(runner, Signal::SIGKILL);
+    assert_eq!(client.response("POST").status, 502);
+    wait_until("the end of the script and its child", || {
+        !procs::all()
+            .iter()
+            .any(|process| process.group == script && process.is_alive())
+    });
+    wait_until("another runner", || server.workers().iter().any(|pid| *pid != runner));
+    assert_eq!(server.get("/").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
+fn scripts_die_with_the_arbiter() {
+    let mut server = Setup::cgi().allow("").start();
+    let _client = send(&server, "POST", "hangs");
+    wait_for_scripts(&server, 1);
+    server.note_processes();
+    server.signal(Signal::SIGKILL);
+    server.wait_for_nothing_left(Duration::from_secs(10));
+    server.expect_killed();
+}
+
+#[test]
+fn a_stop_waits_for_scripts_and_a_reload_lets_them_finish() {
+    let server = Setup::cgi().start();
+    let mut client = send(&server, "GET", "waits");
+    wait_for_mark(&server);
+    server.signal(Signal::SIGHUP);
+    wait_until("another runner", || server.workers().len() == 2);
+    wait_until("an answer of it", || server.get("/").status == 200);
+    std::fs::remove_file(server.path("mark")).expect("the mark");
+    assert_eq!(client.response("GET").text(), "done\n");
+    wait_until("the end of the old runner", || server.workers().len() == 1);
+    server.stop();
+}
