@@ -141,8 +141,11 @@ impl Generation {
             Program::Scripts => "cgi".to_owned(),
             Program::Wsgi(wsgi) => wsgi.worker_class.name().to_owned(),
         };
-        let names: Vec<_> = self.config.pools.iter().map(|pool| name(&pool.program)).collect();
-        names.join(",")
+        match &self.config.pools[..] {
+            [pool] => name(&pool.program),
+            // There may be hundreds.
+            pools => format!("{} pools", pools.len()),
+        }
     }
 }
 

@@ -290,20 +290,54 @@ impl Resolver<'_> {
         }
     }
 
-    /// Listeners that speak FastCGI.
+    /// Listeners that speak FastCGI. Those that are well described are still refused: nothing serves them yet.
     fn fastcgi(&mut self, listeners: &[Table]) -> Vec<FastCgiListener> {
-        for listener in listeners
-            .iter()
-            .filter(|listener| listener.text("protocol") == Some("fastcgi"))
-        {
+        let mut found = Vec::new();
+        for listener in listeners.iter().filter(|one| one.text("protocol") == Some("fastcgi")) {
             let problem = listener.problem(
                 "protocol",
                 "listeners that speak FastCGI are not served by this version",
             );
-            self.problems
-                .push(problem.advice("let the web server speak HTTP: proxy_pass instead of fastcgi_pass in nginx"));
+            let advice = "let the web server speak HTTP: proxy_pass instead of fastcgi_pass in nginx";
+            self.problems.push(problem.advice(advice));
+            let allowed_roots = self.allowed_roots(listener);
+            for text in listener.list("bind").unwrap_or_default() {
+                match Bind::parse(text, &self.base) {
+                    Ok(bind) => found.push(FastCgiListener {
+                        bind,
+                        allowed_roots: allowed_roots.clone(),
+                    }),
+                    Err((why, advice)) => {
+                        let problem = listener.problem("bind", format!("bind {why}"));
+                        self.problems.push(problem.advice(advice));
+                    }
+                }
+            }
         }
-        Vec::new()
+        found
+    }
+
+    /// Directories in which a web server may name scripts: without any, it may name none.
+    fn allowed_roots(&mut self, listener: &Table) -> Vec<PathBuf> {
+        let typed = listener.list("allowed_roots").unwrap_or_default();
+        let mut found = Vec::new();
+        for text in typed {
+            let path = join(self.around.start, text);
+            if text.is_empty() || (self.around.look && !path.is_dir()) {
+                let what = format!("allowed_roots must be directories, but not {}", shown_text(text));
+                self.problems.push(listener.problem("allowed_roots", what));
+            }
+            found.push(path);
+        }
+        if typed.is_empty() {
+            let problem = listener.problem(
+                "allowed_roots",
+                "a listener that speaks FastCGI must have allowed_roots",
+            );
+            self.problems
+                .push(problem.advice("for example allowed_roots = [\"/srv/www\"]"));
+        }
+        found
     }
 
     fn bind(&mut self) -> Vec<Bind> {
