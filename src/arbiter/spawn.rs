@@ -257,6 +257,7 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         env.push(("RGUNICORN_SHIM_FD".into(), super::python::BUNDLE_FD.to_string().into()));
         env.push(("RGUNICORN_AGE".into(), order.worker.0.to_string().into()));
     }
+    let rights = &order.pool.rights;
     launch(&Launch {
         program: args.first().cloned().unwrap_or_default(),
         args,
@@ -264,8 +265,10 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors,
         identity: order.identity,
-        umask: None,
-        no_new_privileges: false,
+        umask: rights.umask,
+        nice: rights.nice,
+        chroot: rights.chroot.clone(),
+        no_new_privileges: rights.no_new_privileges,
         own_session: false,
         many_descriptors: false,
     })
@@ -277,6 +280,7 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
     let mut env = environment(order.pool, Protocol::Pipe, order.queue.is_some());
     let told = RunnerOrder::of(order.pool).encode();
     env.push((crate::config::RUNNER_VARIABLE.into(), told.into()));
+    let rights = &order.pool.rights;
     launch(&Launch {
         program: "/proc/self/exe".into(),
         args: vec![title("runner", &order.pool.name).into(), "__runner".into()],
@@ -284,8 +288,10 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors: descriptors(order.pool, theirs, order.null),
         identity: order.identity,
-        umask: None,
-        no_new_privileges: false,
+        umask: rights.umask,
+        nice: rights.nice,
+        chroot: None,
+        no_new_privileges: rights.no_new_privileges,
         own_session: true,
         many_descriptors: false,
     })
@@ -384,6 +390,8 @@ pub(super) fn front(
         descriptors: vec![(0, null), (1, null), (2, errors.as_fd()), (3, theirs.as_fd())],
         identity,
         umask: Some(0o077),
+        nice: None,
+        chroot: None,
         no_new_privileges: true,
         own_session: false,
         many_descriptors: true,

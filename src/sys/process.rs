@@ -239,6 +239,8 @@ mod tests {
             descriptors: vec![(0, null.as_fd()), (1, null.as_fd()), (2, null.as_fd())],
             identity: None,
             umask: None,
+            nice: None,
+            chroot: None,
             no_new_privileges: true,
             own_session: false,
             many_descriptors: true,
