@@ -52,12 +52,19 @@ def when_ready(server):
 def on_reload(server):
     server.log.info('reloaded from inside')
 ";
-    let setup = setup(&["--workers", "1"]);
+    let setup = setup(&["--workers", "1", "--log-level", "debug", "-e", "KEY=secret"]);
     fs::write(setup.path("gunicorn.conf.py"), HUP_ONCE).expect("a conf file");
     let server = setup.start();
     server.wait_for_log("Handling signal: hup");
     server.wait_for_log("reloaded from inside");
     answers(&server, "first one");
+    let log = server.log();
+    assert_eq!(log.matches("] [DEBUG] Current configuration:\n").count(), 2, "{log}");
+    assert!(
+        log.contains("\n  raw_env: ['KEY=...']\n") && log.contains("\n  workers: 1\n"),
+        "{log}"
+    );
+    assert!(!log.contains("secret"), "{log}");
     server.stop();
     // From a thread, while the server runs.
     const TERM_LATER: &str = "\
