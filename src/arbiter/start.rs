@@ -181,6 +181,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         pidfile,
         control: None,
         started: clock::now(),
+        looked: clock::now(),
         origin,
         successor: None,
         predecessor,
