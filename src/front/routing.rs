@@ -98,6 +98,11 @@ impl Sites {
         }
     }
 
+    /// The pool of a request that nothing was decided about yet: the only one, or none.
+    pub(super) fn usual_pool(&self) -> usize {
+        if self.is_plain { 0 } else { usize::MAX }
+    }
+
     pub(super) fn get(&self, site: usize) -> Option<&Site> {
         self.sites.get(site)
     }

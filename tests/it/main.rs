@@ -48,6 +48,8 @@ mod real_apps;
 mod reload;
 mod settings_table;
 mod signals;
+mod sites;
+mod sites_bad_input;
 mod slow_client;
 mod statsd;
 mod sudden_death;

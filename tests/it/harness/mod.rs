@@ -10,6 +10,7 @@ pub(crate) mod peers;
 pub(crate) mod procs;
 pub(crate) mod python;
 pub(crate) mod server;
+pub(crate) mod tree;
 
 use std::time::Duration;
 
