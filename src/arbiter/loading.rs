@@ -180,13 +180,9 @@ impl Arbiter {
         if let Some(path) = &generation.config.logs.errorlog {
             generation::open_log(path, generation.owner()).map_err(|reason| vec![reason])?;
         }
-        let binds = if self.passed.is_empty() {
-            &generation.config.bind
-        } else {
-            &self.passed
-        };
+        let binds = listeners::wanted(&generation.config, &self.passed);
         let (config, nothing) = (&generation.config, &mut listeners::Inherited::default());
-        let opened = listeners::open(binds, config, &self.listeners, nothing, generation.owner());
+        let opened = listeners::open(&binds, config, &self.listeners, nothing, generation.owner());
         generation.listeners = opened.map_err(|error| vec![complaint(&error, &origins)])?;
         Ok(generation)
     }
