@@ -55,6 +55,7 @@ mod statsd;
 mod sudden_death;
 mod syslog;
 mod systemd;
+mod tenants;
 mod tidy;
 mod upgrade;
 mod worker_surroundings;
