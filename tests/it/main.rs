@@ -24,6 +24,7 @@ mod config;
 mod connect_upstreams;
 mod control_socket;
 mod daemon;
+mod demand;
 mod departures;
 mod doctor;
 mod documents;
