@@ -15,7 +15,9 @@ use std::rc::Rc;
 pub(super) struct Listener {
     bind: Bind,
     socket: OwnedFd,
-    name: String,
+    bound: Bound,
+    /// What is spoken there: FastCGI by web servers, or HTTP. A reload may change it.
+    is_fastcgi: Cell<bool>,
     file: Option<SocketFile>,
 }
 
@@ -84,8 +86,8 @@ impl Inherited {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {}: {}", shown(.bind), reason(.source))]
 pub(super) struct BindError {
-    /// Its place in `bind`.
-    pub(super) index: usize,
+    /// Its place in `bind`; `None` = it is a `[[listener]]` that speaks FastCGI.
+    pub(super) index: Option<usize>,
     /// What was to be bound.
     bind: Bind,
     /// What the system said.
@@ -136,6 +138,14 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
+/// Where to listen: for HTTP at what systemd has passed or else what `bind` says, then for FastCGI.
+pub(super) fn wanted(config: &Config, passed: &[Bind]) -> Vec<Bind> {
+    let fastcgi = || config.fastcgi.iter().map(|listener| &listener.bind);
+    let http = if passed.is_empty() { &config.bind } else { passed };
+    let http = http.iter().filter(|bind| !fastcgi().any(|other| other == *bind));
+    http.chain(fastcgi()).cloned().collect()
+}
+
 /// Binds all of `binds`, keeping those of `existing` and of `inherited` that are bound the same way. All or nothing.
 pub(super) fn open(
     binds: &[Bind],
@@ -146,9 +156,11 @@ pub(super) fn open(
 ) -> Result<Vec<Rc<Listener>>, BindError> {
     let mut opened = Vec::with_capacity(binds.len());
     inherited.sockets.iter_mut().for_each(|handed| handed.is_taken = false);
+    let http = binds.len().saturating_sub(config.fastcgi.len());
     for (index, bind) in binds.iter().enumerate() {
         let same = |listener: &&Rc<Listener>| listener.bind == *bind;
         if let Some(listener) = existing.iter().find(same) {
+            listener.is_fastcgi.set(index >= http);
             opened.push(Rc::clone(listener));
             continue;
         }
@@ -158,10 +170,11 @@ pub(super) fn open(
             Err(error) => Err(error),
         };
         let listener = listener.map_err(|source| BindError {
-            index,
+            index: (index < http).then_some(index),
             bind: bind.clone(),
             source,
         })?;
+        listener.is_fastcgi.set(index >= http);
         opened.push(Rc::new(listener));
     }
     Ok(opened)
@@ -195,24 +208,28 @@ impl Listener {
     }
 
     fn new(bind: &Bind, socket: OwnedFd, file: Option<SocketFile>) -> io::Result<Self> {
-        let name = match listen::bound(&socket)? {
-            Bound::Tcp(address) => format!("http://{address}"),
-            Bound::Unix(path) => format!("unix:{}", path.display()),
-            Bound::Other => shown(bind),
-        };
+        let bound = listen::bound(&socket)?;
         crate::sys::fd::set_cloexec(&socket, true)?;
         crate::sys::fd::set_nonblocking(&socket, true)?;
         Ok(Self {
             bind: bind.clone(),
             socket,
-            name,
+            bound,
+            is_fastcgi: Cell::new(false),
             file,
         })
     }
 
-    /// `http://127.0.0.1:8000` with the real port, `unix:/run/x.sock`.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// `http://127.0.0.1:8000` with the real port, `unix:/run/x.sock`, `fastcgi://127.0.0.1:9000`, `fastcgi:unix:/x`.
+    pub(super) fn name(&self) -> String {
+        let is_fastcgi = self.is_fastcgi.get();
+        let place = match &self.bound {
+            Bound::Tcp(address) if is_fastcgi => format!("//{address}"),
+            Bound::Tcp(address) => format!("http://{address}"),
+            Bound::Unix(path) => format!("unix:{}", path.display()),
+            Bound::Other => shown(&self.bind),
+        };
+        if is_fastcgi { format!("fastcgi:{place}") } else { place }
     }
 
     /// What it was bound by.

@@ -179,11 +179,14 @@ impl Arbiter {
         };
         let descriptors: Vec<_> = std::iter::once(text.as_fd()).chain(access_log).collect();
         front.channel.send(&message, &descriptors)?;
-        for (index, listener) in (0..).zip(&generation.listeners) {
-            let name = listener.name().to_owned();
-            front
-                .channel
-                .send(&ToFront::Listener { index, name }, &[listener.as_fd()])?;
+        let http = generation
+            .listeners
+            .len()
+            .saturating_sub(generation.config.fastcgi.len());
+        for (place, listener) in generation.listeners.iter().enumerate() {
+            let fastcgi = place.checked_sub(http).and_then(|place| u16::try_from(place).ok());
+            let message = ToFront::Listener { fastcgi };
+            front.channel.send(&message, &[listener.as_fd()])?;
         }
         for (index, pool) in (0..).zip(&generation.pools) {
             if let Some(queue) = &pool.queue {

@@ -16,12 +16,13 @@ use crate::sys::board::{self, Board};
 use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
 use crate::sys::process::{self, set_umask};
-use crate::sys::{fd, listen, socket};
+use crate::sys::{clock, fd, listen, socket};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Connections that may wait at a FastCGI worker: more than a front ever opens to one.
 const WORKER_BACKLOG: i32 = 511;
@@ -79,6 +80,10 @@ pub(super) struct WorkerProcess {
     /// It runs CGI scripts.
     pub(super) is_cgi: bool,
     pub(super) ready: Option<Ready>,
+    /// When it was started.
+    pub(super) since: Instant,
+    /// It is being replaced because of its age or its memory.
+    pub(super) is_spent: bool,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
 }
@@ -230,6 +235,8 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
         is_raw: matches!(order.pool.program, Program::Wsgi(_)),
         is_cgi: order.is_cgi,
         ready: None,
+        since: clock::now(),
+        is_spent: false,
         sent: None,
     })
 }

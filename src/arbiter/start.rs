@@ -98,6 +98,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         prepare_host(&mut generation, host, &reloader, &mut signals)?;
     }
     log.divert(generation.logs_by_app());
+    generation.list_settings(&log);
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
@@ -107,12 +108,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     log.divert(false);
     run_hook(&mut generation, "on_starting", &mut signals)?;
     let passed = passed_by_systemd();
-    let binds = if passed.is_empty() {
-        &generation.config.bind
-    } else {
-        &passed
-    };
-    let listeners = bind(binds, &generation, &mut inherited, &origins, &log, &mut signals)?;
+    let binds = listeners::wanted(&generation.config, &passed);
+    let listeners = bind(&binds, &generation, &mut inherited, &origins, &log, &mut signals)?;
     if process.daemon && !heritage.is_successor {
         // After binding, so that a refusal is still seen where the command was typed.
         process::detach().map_err(|error| refused("cannot detach", error))?;
@@ -180,6 +177,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         pidfile,
         control: None,
         started: clock::now(),
+        looked: clock::now(),
         origin,
         successor: None,
         predecessor,
@@ -325,7 +323,10 @@ fn bind(
 
 /// What failed, where it was set, what to do.
 pub(super) fn complaint(error: &BindError, origins: &Origins) -> String {
-    let origin = origins.of("bind", error.index);
+    let origin = match error.index {
+        Some(index) => origins.of("bind", index),
+        None => "set in a [[listener]] with protocol fastcgi".to_owned(),
+    };
     format!("{error}\n  {origin}\n  {}", error.advice())
 }
 

@@ -3,7 +3,9 @@
 //! - [`vars`]: request head to meta-variables (§4.1)
 //! - [`environ`]: request head to the environ of WSGI (PEP 3333)
 //! - [`path`]: percent-decoding of paths (§4.1.5)
+//! - [`given`]: variables of a web server that comes by FastCGI, to a request head and to ours
 //! - [`response`]: header of the output to response head (§6)
+//! - [`output`]: response head to header of an output, the other way round
 //! - [`nph`]: head of a whole HTTP response to response head (§5)
 //! - [`error`]: why such a header is refused
 //!
@@ -24,8 +26,10 @@
 
 pub mod environ;
 pub mod error;
+pub mod given;
 mod joined;
 pub mod nph;
+pub mod output;
 pub mod path;
 pub mod response;
 pub mod vars;

@@ -87,6 +87,8 @@ pub(super) struct Hosting<'a> {
     /// php-cgi, once it was looked for.
     php: Option<Option<PathBuf>>,
     skipped: bool,
+    /// Pools that listeners lead to.
+    pub(super) served: HashSet<usize>,
     /// The root directory of the unnamed site, and whether there is an unnamed pool; until its site is made.
     unnamed: Option<(Option<PathBuf>, bool)>,
     /// The configuration may have no site: what it includes may be still to come.
@@ -108,6 +110,7 @@ impl<'a> Hosting<'a> {
             wsgi: Vec::new(),
             php: None,
             skipped: false,
+            served: HashSet::new(),
             unnamed: None,
             may_be_empty: base.origin("include", usize::MAX) != Origin::Default,
         }
@@ -185,9 +188,9 @@ impl<'a> Hosting<'a> {
         }
     }
 
-    /// Ends: without any site, one pool serves everything.
-    pub(super) fn finish(mut self, problems: &mut Problems) -> Made {
-        if self.sites.is_empty() && problems.is_empty() {
+    /// Ends: without any site, one pool serves everything that comes by HTTP.
+    pub(super) fn finish(mut self, has_http: bool, problems: &mut Problems) -> Made {
+        if has_http && self.sites.is_empty() && problems.is_empty() {
             match self.pools.len() {
                 0 => {}
                 1 => {
@@ -212,7 +215,7 @@ impl<'a> Hosting<'a> {
     }
 
     fn warn_of_unused_pools(&mut self) {
-        let mut used = HashSet::new();
+        let mut used = std::mem::take(&mut self.served);
         for Route { act, .. } in self.sites.iter().flat_map(|site| &site.routes) {
             use crate::base::site::Fallback;
             match act {

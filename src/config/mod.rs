@@ -15,6 +15,7 @@ mod identity;
 mod include;
 pub mod kind;
 pub mod layers;
+mod listeners;
 mod load;
 mod observe;
 mod pool;
@@ -243,6 +244,12 @@ pub struct FastCgiListener {
     pub bind: Bind,
     /// Directories in which a web server may name scripts; absolute.
     pub allowed_roots: Vec<PathBuf>,
+    /// The pool that gets all requests; `None` = the one with which the site of a request runs such files.
+    pub pool: Option<usize>,
+    /// Requests name files that are run. Otherwise the pool is an app, and their variables are its business.
+    pub runs_files: bool,
+    /// Endings of the files that `pool` runs; empty = any.
+    pub suffixes: Vec<String>,
 }
 
 /// One pool.

@@ -4,12 +4,11 @@ use super::hosting::{Hosting, Unit};
 use super::identity::{self, Identity};
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
+use super::listeners;
 use super::pool::file_name;
 use super::problem::{Problem, Problems};
-use super::tables::Table;
 use super::{
-    AccessFormat, AccessLog, Bind, Config, FastCgiListener, HeaderMap, Http, Level, Logs, Process, Program,
-    ProxyProtocol, Trust,
+    AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Process, Program, ProxyProtocol, Trust,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,8 +70,8 @@ pub(super) fn resolve(
         // Gunicorn is in the app's directory when it opens files and sockets.
         resolver.base.clone_from(&chdir);
     }
-    let bind = resolver.bind();
-    let fastcgi = resolver.fastcgi(&listeners);
+    let bind = resolver.bind(listeners.iter().any(listeners::is_fastcgi));
+    let start = resolver.base.clone();
     let process = resolver.process();
     let mut http = resolver.http();
     let pool = resolver.pool(None, chdir);
@@ -88,7 +87,8 @@ pub(super) fn resolve(
     for (number, unit) in units.into_iter().enumerate() {
         hosting.unit(number, unit, problems);
     }
-    let made = hosting.finish(problems);
+    let (fastcgi, listener_texts) = listeners::fastcgi(listeners, &start, &bind, &mut hosting, problems);
+    let made = hosting.finish(!bind.is_empty(), problems);
     let config = Config {
         bind,
         fastcgi,
@@ -102,7 +102,7 @@ pub(super) fn resolve(
     };
     Resolved {
         config,
-        tables: made.text,
+        tables: made.text + &listener_texts,
         wsgi: made.wsgi,
         skipped: made.skipped,
     }
@@ -256,91 +256,8 @@ impl Resolver<'_> {
         self.values.replace("include", Value::List(Vec::new()));
     }
 
-    /// Adds the addresses of listeners that speak HTTP to `bind`.
-    fn add_binds(&mut self, listeners: &[Table]) {
-        let http = listeners
-            .iter()
-            .filter(|listener| listener.text("protocol") != Some("fastcgi"));
-        let texts = http.flat_map(|listener| {
-            let texts = listener.list("bind").unwrap_or_default();
-            texts.iter().map(|text| (text.clone(), listener.origin("bind")))
-        });
-        let texts: Vec<_> = texts.collect();
-        if !listeners.is_empty() && self.values.is_default("bind") {
-            self.values.replace("bind", Value::List(Vec::new()));
-        }
-        self.values.extend("bind", texts);
-        for listener in listeners
-            .iter()
-            .filter(|listener| listener.list("bind").is_none_or(<[_]>::is_empty))
-        {
-            let problem = listener.problem("bind", "a listener must have an address");
-            self.problems
-                .push(problem.advice("for example bind = \"127.0.0.1:8000\""));
-        }
-        for listener in listeners
-            .iter()
-            .filter(|listener| listener.text("protocol") != Some("fastcgi"))
-        {
-            if listener.has("allowed_roots") {
-                let problem = listener.problem("allowed_roots", "allowed_roots needs protocol fastcgi");
-                self.problems
-                    .push(problem.advice("with HTTP, sites say what is served"));
-            }
-        }
-    }
-
-    /// Listeners that speak FastCGI. Those that are well described are still refused: nothing serves them yet.
-    fn fastcgi(&mut self, listeners: &[Table]) -> Vec<FastCgiListener> {
-        let mut found = Vec::new();
-        for listener in listeners.iter().filter(|one| one.text("protocol") == Some("fastcgi")) {
-            let problem = listener.problem(
-                "protocol",
-                "listeners that speak FastCGI are not served by this version",
-            );
-            let advice = "let the web server speak HTTP: proxy_pass instead of fastcgi_pass in nginx";
-            self.problems.push(problem.advice(advice));
-            let allowed_roots = self.allowed_roots(listener);
-            for text in listener.list("bind").unwrap_or_default() {
-                match Bind::parse(text, &self.base) {
-                    Ok(bind) => found.push(FastCgiListener {
-                        bind,
-                        allowed_roots: allowed_roots.clone(),
-                    }),
-                    Err((why, advice)) => {
-                        let problem = listener.problem("bind", format!("bind {why}"));
-                        self.problems.push(problem.advice(advice));
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// Directories in which a web server may name scripts: without any, it may name none.
-    fn allowed_roots(&mut self, listener: &Table) -> Vec<PathBuf> {
-        let typed = listener.list("allowed_roots").unwrap_or_default();
-        let mut found = Vec::new();
-        for text in typed {
-            let path = join(self.around.start, text);
-            if text.is_empty() || (self.around.look && !path.is_dir()) {
-                let what = format!("allowed_roots must be directories, but not {}", shown_text(text));
-                self.problems.push(listener.problem("allowed_roots", what));
-            }
-            found.push(path);
-        }
-        if typed.is_empty() {
-            let problem = listener.problem(
-                "allowed_roots",
-                "a listener that speaks FastCGI must have allowed_roots",
-            );
-            self.problems
-                .push(problem.advice("for example allowed_roots = [\"/srv/www\"]"));
-        }
-        found
-    }
-
-    fn bind(&mut self) -> Vec<Bind> {
+    /// Addresses for HTTP. None are needed where web servers come by FastCGI.
+    fn bind(&mut self, has_others: bool) -> Vec<Bind> {
         let mut found: Vec<Bind> = Vec::new();
         for (place, text) in self.values.list("bind").to_vec().iter().enumerate() {
             match Bind::parse(text, &self.base) {
@@ -356,7 +273,7 @@ impl Resolver<'_> {
                 Err((why, advice)) => self.refuse("bind", place, &why, advice),
             }
         }
-        if self.values.list("bind").is_empty() {
+        if self.values.list("bind").is_empty() && !has_others {
             self.refuse("bind", 0, "must name an address", "for example 127.0.0.1:8000");
         }
         let texts = found.iter().map(Bind::text).collect();

@@ -74,7 +74,9 @@ pub const ROUTE_KEYS: &[Key] = &[
 pub const LISTENER_KEYS: &[Key] = &[
     key("bind", Kind::List { of: "addresses", commas: false }, "As the setting `bind`; without a `bind` at the top level these are the only addresses."),
     key("protocol", Kind::Choice(&["http", "fastcgi"]), "What clients speak there. The default is http."),
-    key("allowed_roots", Kind::List { of: "directories", commas: false }, "With fastcgi: directories in which a web server may name scripts."),
+    key("allowed_roots", Kind::List { of: "directories", commas: false }, "With fastcgi: directories in which a web server may name scripts. What lies elsewhere, or leaves them by a link, is answered with 403."),
+    key("pool", text("a pool's name"), "With fastcgi: the pool that gets all requests. Without it the site of a request's host says what runs a file with such an ending; if there is one pool only, it is that. A pool that is an app (not php-cgi, not scripts) needs no `allowed_roots`."),
+    key("suffix", Kind::List { of: "endings such as .php", commas: false }, "With fastcgi and `pool`: endings of the files that are run. The default is .php and .phar for PHP and for `connect`, and any for scripts."),
 ];
 
 /// The values of one table, each with the line of its key.

@@ -99,10 +99,10 @@ impl Message for ToFront {
                 out.push(1);
                 flag(out, *access_log);
             }
-            Self::Listener { index, name } => {
+            Self::Listener { fastcgi } => {
                 out.push(2);
-                out.extend(index.to_be_bytes());
-                text(out, name);
+                flag(out, fastcgi.is_some());
+                out.extend(fastcgi.unwrap_or_default().to_be_bytes());
             }
             Self::Queue { pool } => {
                 out.push(3);
@@ -159,10 +159,12 @@ impl Message for ToFront {
             1 => Self::Configure {
                 access_log: fields.flag()?,
             },
-            2 => Self::Listener {
-                index: fields.u16()?,
-                name: fields.text()?,
-            },
+            2 => {
+                let (is_fastcgi, place) = (fields.flag()?, fields.u16()?);
+                Self::Listener {
+                    fastcgi: is_fastcgi.then_some(place),
+                }
+            }
             3 => Self::Queue {
                 pool: PoolId(fields.u16()?),
             },
@@ -426,7 +428,7 @@ mod tests {
     fn to_front() -> impl Strategy<Value = ToFront> {
         prop_oneof![
             any::<bool>().prop_map(|access_log| ToFront::Configure { access_log }),
-            (any::<u16>(), any::<String>()).prop_map(|(index, name)| ToFront::Listener { index, name }),
+            any::<Option<u16>>().prop_map(|fastcgi| ToFront::Listener { fastcgi }),
             pool().prop_map(|pool| ToFront::Queue { pool }),
             spawned(),
             worker().prop_map(|worker| ToFront::Output { worker }),

@@ -40,10 +40,8 @@ pub enum ToFront {
     },
     /// A listener to accept from once `Serve` came. Descriptor: the listening socket.
     Listener {
-        /// Its place in `bind`.
-        index: u16,
-        /// As printed: `http://127.0.0.1:8000` or `unix:/run/x.sock`.
-        name: String,
+        /// Web servers speak FastCGI there: its place among such listeners. `None` = HTTP.
+        fastcgi: Option<u16>,
     },
     /// A pool's pull queue (a SOCK_SEQPACKET socketpair). Descriptors: sending end, receiving end.
     Queue {

@@ -3,6 +3,7 @@
 //! Requests go out one at a time with id 1; the role is Responder.
 //! Never here: sockets, retry, deadlines, ABORT_REQUEST (applications ignore it or, as PHP does, take it for the end of the body).
 
+use super::reader::{Eight, Reader};
 use super::record::{self, CONTENT_LIMIT, HEADER_LEN, Header, RecordType};
 use super::{Error, pairs};
 
@@ -10,10 +11,10 @@ use super::{Error, pairs};
 const REQUEST_ID: u16 = 1;
 
 /// FCGI_RESPONDER.
-const ROLE_RESPONDER: u8 = 1;
+pub(super) const ROLE_RESPONDER: u8 = 1;
 
 /// FCGI_KEEP_CONN: the application leaves the connection open after the request.
-const KEEP_CONN: u8 = 1;
+pub(super) const KEEP_CONN: u8 = 1;
 
 /// The most PARAMS content put into one record when there is a choice, in bytes: the largest that pads to 8.
 const PARAMS_LIMIT: usize = CONTENT_LIMIT - CONTENT_LIMIT % 8;
@@ -22,9 +23,9 @@ const PARAMS_LIMIT: usize = CONTENT_LIMIT - CONTENT_LIMIT % 8;
 const STDIN_LIMIT: usize = 32 * 1024;
 
 /// The names that [`get_values`] asks for.
-const MAX_CONNS: &[u8] = b"FCGI_MAX_CONNS";
-const MAX_REQS: &[u8] = b"FCGI_MAX_REQS";
-const MPXS_CONNS: &[u8] = b"FCGI_MPXS_CONNS";
+pub(super) const MAX_CONNS: &[u8] = b"FCGI_MAX_CONNS";
+pub(super) const MAX_REQS: &[u8] = b"FCGI_MAX_REQS";
+pub(super) const MPXS_CONNS: &[u8] = b"FCGI_MPXS_CONNS";
 
 /// What arrived from the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,15 @@ impl ProtocolStatus {
     #[must_use]
     pub fn is_run(self) -> bool {
         self == Self::Complete
+    }
+
+    pub(super) fn to_byte(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::CantMultiplex => 1,
+            Self::Overloaded => 2,
+            Self::UnknownRole => 3,
+        }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -170,9 +180,8 @@ pub struct Conn {
     is_active: bool,
     /// Between `begin` and `end_stdin`.
     owes_stdin: bool,
-    /// The start of an 8-byte header or content that came in parts.
-    partial: [u8; HEADER_LEN],
-    filled: usize,
+    /// A header, or content of 8 bytes, that came in parts.
+    eight: Eight,
     /// The start of a GET_VALUES_RESULT that came in parts; empty otherwise.
     values: Vec<u8>,
 }
@@ -191,8 +200,7 @@ impl Conn {
             state: State::Header,
             is_active: false,
             owes_stdin: false,
-            partial: [0; HEADER_LEN],
-            filled: 0,
+            eight: Eight::default(),
             values: Vec::new(),
         }
     }
@@ -260,7 +268,7 @@ impl Conn {
     /// for the next request's, since both have the same id.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        !self.is_active && !self.owes_stdin && self.state == State::Header && self.filled == 0
+        !self.is_active && !self.owes_stdin && self.state == State::Header && self.eight.is_empty()
     }
 
     /// Says what the end of the stream means here.
@@ -268,7 +276,7 @@ impl Conn {
     /// # Errors
     /// [`Error::Eof`] if a request is active or a record is half read.
     pub fn eof(&self) -> Result<(), Error> {
-        if self.is_active || self.state != State::Header || self.filled != 0 {
+        if self.is_active || self.state != State::Header || !self.eight.is_empty() {
             return Err(Error::Eof);
         }
         Ok(())
@@ -282,11 +290,11 @@ impl Conn {
     /// # Errors
     /// Whatever is not FastCGI 1.0 from an application. Close the connection.
     pub fn step<'b>(&mut self, input: &'b [u8]) -> Result<(usize, Event<'b>), Error> {
-        let mut reader = Reader { input, at: 0 };
+        let mut reader = Reader::new(input);
         loop {
             match self.state {
                 State::Header => {
-                    let Some(bytes) = self.take_eight(&mut reader) else {
+                    let Some(bytes) = self.eight.take(&mut reader) else {
                         return Ok((reader.at, Event::NeedData));
                     };
                     let header = Header::decode(bytes)?;
@@ -312,7 +320,7 @@ impl Conn {
                     // An empty record: the end of this stream, which END_REQUEST makes certain anyway.
                 }
                 State::EndRequest { padding } => {
-                    let Some(bytes) = self.take_eight(&mut reader) else {
+                    let Some(bytes) = self.eight.take(&mut reader) else {
                         return Ok((reader.at, Event::NeedData));
                     };
                     let event = read_end(bytes)?;
@@ -321,7 +329,7 @@ impl Conn {
                     return Ok((reader.at, event));
                 }
                 State::UnknownType { padding } => {
-                    let Some([kind, ..]) = self.take_eight(&mut reader) else {
+                    let Some([kind, ..]) = self.eight.take(&mut reader) else {
                         return Ok((reader.at, Event::NeedData));
                     };
                     self.skip(padding, &mut reader);
@@ -385,47 +393,6 @@ impl Conn {
         let left = left - reader.take(left).len();
         self.state = if left == 0 { State::Header } else { State::Skip { left } };
         left == 0
-    }
-
-    /// Takes 8 bytes, over several steps if need be.
-    fn take_eight(&mut self, reader: &mut Reader<'_>) -> Option<[u8; HEADER_LEN]> {
-        if self.filled == 0
-            && let Some(whole) = reader.rest().first_chunk::<HEADER_LEN>()
-        {
-            reader.at += HEADER_LEN;
-            return Some(*whole);
-        }
-        let part = reader.take(HEADER_LEN - self.filled);
-        let room = self.partial.get_mut(self.filled..).unwrap_or_default();
-        for (place, byte) in room.iter_mut().zip(part) {
-            *place = *byte;
-        }
-        self.filled += part.len();
-        if self.filled < HEADER_LEN {
-            return None;
-        }
-        self.filled = 0;
-        Some(self.partial)
-    }
-}
-
-/// A place in the caller's input.
-struct Reader<'b> {
-    input: &'b [u8],
-    at: usize,
-}
-
-impl<'b> Reader<'b> {
-    fn rest(&self) -> &'b [u8] {
-        self.input.get(self.at..).unwrap_or_default()
-    }
-
-    /// At most `limit` bytes.
-    fn take(&mut self, limit: usize) -> &'b [u8] {
-        let rest = self.rest();
-        let part = rest.get(..limit).unwrap_or(rest);
-        self.at += part.len();
-        part
     }
 }
 

@@ -65,6 +65,28 @@ pub enum Error {
     /// The variables are not `NAME\0VALUE\0...`.
     #[error("expected a block of variables with a NUL after each name and value, found it cut short")]
     Block,
+    /// A record that only an application sends, or one with the other kind of id, from a web server.
+    #[error("expected a record that a web server sends, found {found} with id {id}")]
+    NotForUs {
+        /// The type that arrived.
+        found: RecordType,
+        /// Its request id.
+        id: u16,
+    },
+    /// A web server's record out of its order: BEGIN_REQUEST, PARAMS to its end, STDIN to its end.
+    #[error("expected {expected}, found {found}")]
+    Order {
+        /// What is due.
+        expected: &'static str,
+        /// The type that arrived.
+        found: RecordType,
+    },
+    /// A web server's variables are longer than we take.
+    #[error("expected at most {limit} bytes of variables, found more")]
+    ParamsTooLong {
+        /// The most that is taken, in bytes.
+        limit: usize,
+    },
     /// A request was begun before the one before it ended.
     #[error("expected an idle connection to begin a request on, found a request active")]
     Busy,
@@ -82,7 +104,9 @@ impl Error {
             | Self::Status { .. }
             | Self::Pair { .. }
             | Self::Eof => Fault::Worker,
-            Self::PairTooLong { .. } => Fault::Client,
+            Self::PairTooLong { .. } | Self::NotForUs { .. } | Self::Order { .. } | Self::ParamsTooLong { .. } => {
+                Fault::Client
+            }
             Self::Block | Self::Busy => Fault::Gateway,
         }
     }
@@ -91,7 +115,7 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.fault() {
-            // The only way here is a header field too long for the protocol: RFC 6585 §5.
+            // What is answered at all is a header field too long for the protocol, or for us: RFC 6585 §5.
             Fault::Client => 431,
             Fault::Worker => 502,
             Fault::Gateway => 500,

@@ -1,9 +1,11 @@
 //! Listeners: accepting within a budget, the limits on connections, and pausing when descriptors run out.
 
 use super::client::{Client, Stream};
+use super::conversation::Conversation;
 use super::event_loop::Front;
 use super::exchange::Exchange;
-use super::peer::{Peer, unmapped};
+use super::inbound::Inbound;
+use super::peer::{AddressText, Peer, unmapped};
 use super::tokens::{Key, Kind};
 use crate::base::ids::RequestId;
 use crate::base::level::Level;
@@ -20,12 +22,14 @@ use std::time::Duration;
 /// Connections accepted from one listener in one turn.
 const TURN: usize = 64;
 
+/// Bytes of variables that a web server may add to what its client has sent.
+const SERVER_VARIABLES: usize = 64 * 1024;
+
 /// How long accepting rests when the process or the machine is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket.
 #[derive(Debug)]
-pub(super) enum Listener {
+enum Socket {
     Tcp {
         socket: TcpListener,
         /// Our address, unless it listens on all and the client's side of it is wanted.
@@ -34,24 +38,32 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
+/// A listening socket, and what is spoken there.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    /// FastCGI: its place among the configuration's such listeners.
+    fastcgi: Option<usize>,
+}
+
 impl Front {
     /// Takes a listening socket from the arbiter; nothing is accepted before `serve`.
-    pub(super) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<()> {
+    pub(super) fn add_listener(&mut self, socket: OwnedFd, fastcgi: Option<usize>) -> io::Result<()> {
         crate::sys::fd::set_nonblocking(&socket, true)?;
         let is_wsgi = self.pools.first().is_some_and(|pool| pool.is_wsgi);
-        let listener = match socket::local_address(&socket)? {
-            None => Listener::Unix(UnixListener::from_std(socket.into())),
+        let socket = match socket::local_address(&socket)? {
+            None => Socket::Unix(UnixListener::from_std(socket.into())),
             Some(address) => {
                 // Accepted sockets inherit it: small responses must not wait for acknowledgements.
                 socket::set_nodelay(&socket)?;
-                Listener::Tcp {
+                Socket::Tcp {
                     socket: TcpListener::from_std(socket.into()),
                     // WSGI apps see the address as it was bound.
                     local: (is_wsgi || !address.ip().is_unspecified()).then_some(address),
                 }
             }
         };
-        self.listeners.push(listener);
+        self.listeners.push(Listener { socket, fastcgi });
         Ok(())
     }
 
@@ -63,9 +75,9 @@ impl Front {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             let token = Key::fixed(u32::try_from(index).unwrap_or(u32::MAX)).token(Kind::Listener);
             let registry = self.poll.registry();
-            match listener {
-                Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE)?,
-                Listener::Unix(socket) => registry.register(socket, token, Interest::READABLE)?,
+            match &mut listener.socket {
+                Socket::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE)?,
+                Socket::Unix(socket) => registry.register(socket, token, Interest::READABLE)?,
             }
         }
         Ok(())
@@ -90,9 +102,9 @@ impl Front {
         self.accept_pause = None;
         self.more_to_accept.clear();
         for mut listener in std::mem::take(&mut self.listeners) {
-            let _ = match &mut listener {
-                Listener::Tcp { socket, .. } => self.poll.registry().deregister(socket),
-                Listener::Unix(socket) => self.poll.registry().deregister(socket),
+            let _ = match &mut listener.socket {
+                Socket::Tcp { socket, .. } => self.poll.registry().deregister(socket),
+                Socket::Unix(socket) => self.poll.registry().deregister(socket),
             };
         }
     }
@@ -107,9 +119,13 @@ impl Front {
             return;
         }
         self.accept_pause = None;
+        let fastcgi = self.listeners.get(index).and_then(|listener| listener.fastcgi);
         for _ in 0..TURN {
             match self.accept_one(index) {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => match fastcgi {
+                    Some(place) => self.welcome_server(stream, peer, place),
+                    None => self.welcome(stream, peer),
+                },
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -126,8 +142,8 @@ impl Front {
     }
 
     fn accept_one(&mut self, index: usize) -> io::Result<(Stream, Peer)> {
-        match self.listeners.get(index) {
-            Some(Listener::Tcp { socket, local }) => {
+        match self.listeners.get(index).map(|listener| &listener.socket) {
+            Some(Socket::Tcp { socket, local }) => {
                 let (stream, address) = socket.accept()?;
                 let local = local.or_else(|| stream.local_addr().ok());
                 let address = unmapped(address);
@@ -139,7 +155,7 @@ impl Front {
                 };
                 Ok((Stream::Tcp(stream), peer))
             }
-            Some(Listener::Unix(socket)) => {
+            Some(Socket::Unix(socket)) => {
                 let (stream, _) = socket.accept()?;
                 let peer = Peer {
                     trusted: true,
@@ -151,7 +167,27 @@ impl Front {
         }
     }
 
-    fn welcome(&mut self, mut stream: Stream, peer: Peer) {
+    /// A web server has come to a listener that speaks FastCGI. What it says about its clients is believed, and it
+    /// chooses what is run: so it must be one that may.
+    fn welcome_server(&mut self, stream: Stream, peer: Peer, place: usize) {
+        if !peer.trusted {
+            let mut text = AddressText::default();
+            let address = peer.address.map_or("", |address| text.of(address.ip()));
+            self.pressed(&format!(
+                "a FastCGI connection of {address} is refused: it is not in forwarded_allow_ips"
+            ));
+            return;
+        }
+        if self.clients.len() >= self.config.http.max_connections {
+            self.pressed("too many connections (max_connections)");
+            return;
+        }
+        let limit = self.policy.limits.head().saturating_add(SERVER_VARIABLES);
+        let conversation = Conversation::FastCgi(Box::new(Inbound::new(place, limit)));
+        self.take_in(Client::new(stream, peer, conversation));
+    }
+
+    fn welcome(&mut self, stream: Stream, peer: Peer) {
         let crowded = self.clients.len() >= self.config.http.max_connections;
         // A connection that may begin with a PROXY header is counted when it is known whose it is.
         let awaits_proxy = self.proxy.is_some();
@@ -171,14 +207,20 @@ impl Front {
         if let Some(address) = counted {
             self.count_address(address, true);
         }
-        let mut client = Client::new(stream, peer);
+        let mut client = Client::new(stream, peer, Conversation::Http1(http1::conn::Conn::new()));
         client.awaits_proxy = awaits_proxy;
         client.counted = counted;
+        self.take_in(client);
+    }
+
+    /// Registers a new connection, and reads what has come already.
+    fn take_in(&mut self, client: Client) {
+        let counted = client.counted;
         let key = self.clients.insert(Box::new(client));
         let Some(mut client) = self.clients.take(key) else {
             return;
         };
-        stream = match self.register_client(key, &mut client) {
+        let stream = match self.register_client(key, &mut client) {
             Ok(()) => {
                 let limit = self.config.http.header_timeout;
                 self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));

@@ -1,11 +1,12 @@
 //! One client connection: its socket, its HTTP/1 conversation, its buffers, and when it closes.
 
+use super::conversation::Conversation;
 use super::event_loop::Front;
 use super::exchange::{Place, Stage};
 use super::peer::Peer;
 use super::spool::OutBuffer;
 use super::tokens::Key;
-use crate::http1::{self, conn::Event};
+use crate::http1::conn::Event;
 use crate::sys::socket;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
@@ -96,7 +97,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stream: Stream,
-    pub(super) conn: http1::conn::Conn,
+    pub(super) conn: Conversation,
     /// Bytes read and not yet understood.
     input: Vec<u8>,
     pub(super) out: OutBuffer,
@@ -125,10 +126,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(stream: Stream, peer: Peer) -> Self {
+    pub(super) fn new(stream: Stream, peer: Peer, conn: Conversation) -> Self {
         Self {
             stream,
-            conn: http1::conn::Conn::new(),
+            conn,
             input: Vec::new(),
             out: OutBuffer::default(),
             sends_part: false,
@@ -210,7 +211,7 @@ impl Front {
     fn may_read(&self, client: &Client) -> bool {
         let exchange = client.exchange.and_then(|key| self.exchanges.get(key));
         match client.phase {
-            Phase::Answering => false,
+            Phase::Answering => client.conn.may_interrupt(),
             Phase::Body => exchange.is_none_or(|exchange| {
                 let waiting = exchange.body.len().saturating_sub(exchange.body_passed);
                 !exchange.streams || waiting < self.config.http.body_buffer as u64
@@ -282,7 +283,8 @@ impl Front {
     fn client_bytes(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> Next {
         if client.phase == Phase::Lingering {
             client.lingered += bytes.len();
-            return if client.lingered > LINGER_BYTES {
+            // A web server may be sending a large body, and closes when it has seen the end.
+            return if client.lingered > LINGER_BYTES && !client.conn.is_fastcgi() {
                 Next::Close
             } else {
                 Next::Keep
@@ -328,12 +330,18 @@ impl Front {
                 Err(next) => return (bytes.len(), next),
             }
         }
-        if client.phase == Phase::Idle && client.conn.head().bytes.capacity() == 0 {
+        if client.conn.is_fastcgi() {
+            return (bytes.len(), self.advance_fastcgi(key, client, bytes));
+        }
+        if client.phase == Phase::Idle && client.conn.head_mut().bytes.capacity() == 0 {
             *client.conn.head_mut() = self.spare_heads.pop().unwrap_or_default();
         }
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
-            match client.conn.step(&self.policy, rest) {
+            let Some(conn) = client.conn.http1() else {
+                return (used, Next::Close);
+            };
+            match conn.step(&self.policy, rest) {
                 Ok((count, Event::NeedData)) => {
                     used += count;
                     self.awaits_more(key, client, bytes.len() > used);
@@ -372,7 +380,7 @@ impl Front {
             Phase::Idle | Phase::Head if client.conn.at_request_start() && !partial => {
                 client.phase = Phase::Idle;
                 if client.served {
-                    http.keepalive
+                    return self.await_next(key, client);
                 } else {
                     http.header_timeout
                 }
@@ -419,8 +427,7 @@ impl Front {
             self.keep_buffer(buffer);
         }
         if client.input.is_empty() {
-            let limit = self.config.http.keepalive;
-            self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
+            self.await_next(key, client);
         }
         // What came meanwhile is in the socket, and the poll will not say so again.
         if client.readable {
@@ -430,6 +437,13 @@ impl Front {
             return Next::Keep;
         }
         self.advance_input(key, client)
+    }
+
+    /// Sets the deadline for the next request. Web servers have none: they keep connections to send on them at any time,
+    /// and one that is closed at that moment costs a request.
+    fn await_next(&mut self, key: Key, client: &Client) {
+        let limit = self.config.http.keepalive.filter(|_| !client.conn.is_fastcgi());
+        self.client_timers.set(key.place(), limit.map(|limit| self.now + limit));
     }
 
     /// Sends FIN and waits a little for the client to do the same.

@@ -100,7 +100,7 @@ impl Front {
             ToFront::Configure { .. } => {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a second configuration"));
             }
-            ToFront::Listener { .. } => self.add_listener(next()?)?,
+            ToFront::Listener { fastcgi } => self.add_listener(next()?, fastcgi.map(usize::from))?,
             ToFront::Queue { pool } => {
                 let queue = Queue::new(next()?, next()?)?;
                 if let Some(pool) = self.pools.get_mut(usize::from(pool.0)) {

@@ -12,6 +12,7 @@ use super::link::Link;
 use super::output::Output;
 use super::report::Pressure;
 use super::routing::Sites;
+use super::scripts::{self, AllowedRoots};
 use super::tokens::{Key, Kind, Slots};
 use super::workers::{Pool, Worker};
 use crate::base::ids::WorkerId;
@@ -76,6 +77,8 @@ pub(super) struct Front {
     pub(super) outputs: Slots<Output>,
     pub(super) pools: Vec<Pool>,
     pub(super) sites: Sites,
+    /// Where the scripts lie that web servers may name, by listener.
+    pub(super) allowed_roots: Vec<AllowedRoots>,
     pub(super) types: files::Types,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,
@@ -154,6 +157,7 @@ impl Front {
             outputs: Slots::new(),
             pools,
             sites: Sites::new(&config.sites),
+            allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
             types: files::Types::default(),
             file_answer: files::Answer::default(),

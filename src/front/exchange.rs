@@ -382,7 +382,7 @@ impl Front {
         if !exchange.body_ended
             && let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key))
         {
-            client.conn.close_after();
+            client.conn.leave_unread();
         }
         exchange.held = page;
         exchange.spool = Spool::default();

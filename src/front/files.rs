@@ -216,9 +216,12 @@ fn replace(text: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
 fn detail(status: u16) -> &'static str {
     match status {
         403 => "you may not see this",
+        400 => "the request makes no sense",
         404 => "there is nothing here",
         405 => "this can only be read",
         410 => "this is gone",
+        413 => "the request body is too large",
+        503 => "the server is busy",
         500 => "the server is not set up to answer this",
         _ => "",
     }

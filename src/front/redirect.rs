@@ -11,6 +11,11 @@ const LIMIT: u8 = 10;
 impl Front {
     /// Sends the request again as a GET without a body for the path in Location.
     pub(super) fn redirect(&mut self, key: Key, exchange: &mut Exchange) {
+        let client = exchange.client.and_then(|key| self.clients.get(key));
+        if client.is_some_and(|client| client.conn.is_fastcgi()) {
+            self.pass_redirect(exchange);
+            return;
+        }
         exchange.redirects += 1;
         if exchange.redirects > LIMIT {
             self.blame(exchange, 502, "it redirected to another path more than 10 times");

@@ -17,18 +17,18 @@ use std::os::unix::ffi::OsStrExt;
 impl Front {
     /// A request head is complete.
     pub(super) fn request_head(&mut self, key: Key, client: &mut Client) -> Result<(), Next> {
-        let forwarded = match http1::forwarded::apply(client.conn.head_mut(), client.peer.trusted, &self.forward) {
+        let Some(conn) = client.conn.http1() else {
+            return Err(Next::Close);
+        };
+        let forwarded = match http1::forwarded::apply(conn.head_mut(), client.peer.trusted, &self.forward) {
             Ok(forwarded) => forwarded,
             Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
         };
         if let Some(name) = forwarded.dropped {
-            self.hint_dropped(client.peer, client.conn.head().text(name));
+            let name = conn.head().text(name).to_vec();
+            self.hint_dropped(client.peer, &name);
         }
-        let mut exchange = self
-            .spare_exchanges
-            .pop()
-            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
-        exchange.renew(self.now);
+        let mut exchange = self.fresh_exchange();
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         exchange.client = Some(key);
         exchange.https = forwarded.https;
@@ -60,8 +60,10 @@ impl Front {
             // Refused before its body is read: a client that waits for 100 Continue need not send it.
             return Err(self.answer_full(key, client));
         }
-        if client.conn.wants_continue() {
-            client.conn.send_continue(&mut client.out.bytes);
+        if let Some(conn) = client.conn.http1()
+            && conn.wants_continue()
+        {
+            conn.send_continue(&mut client.out.bytes);
             self.dirty_clients.push(key);
         }
         if self
@@ -129,11 +131,20 @@ impl Front {
         }
     }
 
-    fn enqueue(&mut self, key: Key, client: &mut Client, exchange_key: Key, length: Option<u64>) -> Result<(), Next> {
+    /// A request that is whole, or is passed on as it comes, enters the queue. `length` = its body's, if there is one.
+    pub(super) fn enqueue(
+        &mut self,
+        key: Key,
+        client: &mut Client,
+        exchange_key: Key,
+        length: Option<u64>,
+    ) -> Result<(), Next> {
         let Some(mut exchange) = self.exchanges.take(exchange_key) else {
             return Ok(());
         };
-        if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
+        if client.conn.is_fastcgi() {
+            Self::finish_block(&mut exchange, client, length);
+        } else if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
             self.exchanges.put(exchange_key, exchange);
             return Err(self.refuse(key, client, error.status(), &error.to_string()));
         }
@@ -246,9 +257,7 @@ impl Front {
 
     /// Answers the current exchange with an error page of ours; the connection closes unless the request was read.
     fn answer_error(&mut self, key: Key, client: &mut Client, status: u16, detail: &str) -> Next {
-        if client.conn.is_reading() {
-            client.conn.close_after();
-        }
+        client.conn.leave_unread();
         client.phase = Phase::Answering;
         let Some(exchange_key) = client.exchange else {
             return Next::Close;
@@ -333,15 +342,19 @@ impl Front {
         if client.exchange.is_some() {
             return self.answer_error(key, client, status, reason);
         }
-        let mut exchange = self
-            .spare_exchanges
-            .pop()
-            .unwrap_or_else(|| Box::new(Exchange::new(self.now)));
-        exchange.renew(self.now);
+        let mut exchange = self.fresh_exchange();
         exchange.id = RequestId::from_seed(self.random.u64(..));
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         client.exchange = Some(self.add_exchange(exchange));
         self.answer_error(key, client, status, reason)
+    }
+
+    /// An exchange about which nothing is known.
+    pub(super) fn fresh_exchange(&mut self) -> Box<Exchange> {
+        let spare = self.spare_exchanges.pop();
+        let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.now)));
+        exchange.renew(self.now);
+        exchange
     }
 
     pub(super) fn add_exchange(&mut self, exchange: Box<Exchange>) -> Key {

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a root is used before its name is looked up again: deployments rename it or switch a link.
@@ -48,29 +49,46 @@ pub(super) struct Script {
     pub(super) file: Vec<u8>,
 }
 
-/// A site's root, opened when it is needed.
-#[derive(Debug, Default)]
-struct Root {
+/// A directory in which files are looked up, opened when it is needed.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
     tree: Option<tree::Tree>,
     /// When its name was looked up.
     checked: Option<Instant>,
 }
 
 impl Root {
-    fn get(&mut self, site: &Site, now: Instant) -> io::Result<Option<&tree::Tree>> {
-        let Some(path) = &site.root else { return Ok(None) };
-        let is_fresh = self.checked.is_some_and(|checked| now - checked < ROOT_AGE);
-        match &mut self.tree {
-            Some(_) if is_fresh => {}
-            Some(tree) => {
-                tree.refresh()?;
-            }
-            None => self.tree = Some(tree::Tree::open(path)?),
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            tree: None,
+            checked: None,
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn get(&mut self, now: Instant) -> io::Result<&tree::Tree> {
+        let is_fresh = self.checked.is_some_and(|checked| now - checked < ROOT_AGE);
+        let tree = match self.tree.take() {
+            Some(tree) if is_fresh => tree,
+            Some(mut tree) => {
+                let refreshed = tree.refresh();
+                if let Err(error) = refreshed {
+                    self.tree = Some(tree);
+                    return Err(error);
+                }
+                tree
+            }
+            None => tree::Tree::open(&self.path)?,
+        };
         if !is_fresh {
             self.checked = Some(now);
         }
-        Ok(self.tree.as_ref())
+        Ok(self.tree.insert(tree))
     }
 }
 
@@ -80,7 +98,7 @@ pub(super) struct Sites {
     sites: Vec<Site>,
     hosts: Hosts,
     router: Router,
-    roots: Vec<Root>,
+    roots: Vec<Option<Root>>,
     /// For each, the endings of files that it runs.
     scripts: Vec<Vec<String>>,
     /// Whatever the request, the first pool serves it.
@@ -89,12 +107,10 @@ pub(super) struct Sites {
 
 impl Sites {
     pub(super) fn new(sites: &[Site]) -> Self {
-        let mut roots = Vec::new();
-        roots.resize_with(sites.len(), Root::default);
         Self {
             hosts: Hosts::new(sites),
             router: Router::default(),
-            roots,
+            roots: sites.iter().map(|site| site.root.clone().map(Root::new)).collect(),
             scripts: sites.iter().map(script_suffixes).collect(),
             is_plain: route::is_plain(sites),
             sites: sites.to_vec(),
@@ -110,9 +126,14 @@ impl Sites {
         self.sites.get(site)
     }
 
+    /// The site that serves a host; a place where there is none if nobody does.
+    pub(super) fn find(&mut self, host: Option<&[u8]>) -> usize {
+        self.hosts.find(host.unwrap_or_default()).unwrap_or(usize::MAX)
+    }
+
     /// A regular file of a site, by its path below the root.
     pub(super) fn open(&self, site: usize, path: &[u8]) -> Option<(Facts, File)> {
-        let tree = self.roots.get(site)?.tree.as_ref()?;
+        let tree = self.roots.get(site)?.as_ref()?.tree.as_ref()?;
         let (facts, file) = tree.open_file(path, self.sites.get(site)?.symlinks).ok()?;
         Some((facts, file?))
     }
@@ -219,9 +240,10 @@ impl Front {
             found: None,
             failure: None,
         };
-        match root.get(site, self.now) {
-            Ok(tree) => lookup.tree = tree,
-            Err(error) => lookup.failure = Some(error),
+        match root.as_mut().map(|root| root.get(self.now)) {
+            Some(Ok(tree)) => lookup.tree = Some(tree),
+            Some(Err(error)) => lookup.failure = Some(error),
+            None => {}
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);

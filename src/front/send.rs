@@ -39,10 +39,19 @@ impl Client {
     /// Encodes body bytes. If no more are at hand and they are many, they go out at once, with those before them, as far
     /// as the socket takes them.
     fn send_data(&mut self, data: &[u8], last: bool) {
-        if data.len() < DIRECT || !self.writable || !last {
-            self.conn.send_data(data, &mut self.out.bytes);
-            return;
+        let mut rest = data;
+        while rest.len() >= DIRECT && self.writable && last {
+            let (part, after) = rest.split_at(rest.len().min(self.conn.stretch()));
+            self.send_now(part);
+            rest = after;
         }
+        if !rest.is_empty() {
+            self.conn.send_data(rest, &mut self.out.bytes);
+        }
+    }
+
+    /// Sends body bytes as far as the socket takes them, with what is encoded before them.
+    fn send_now(&mut self, data: &[u8]) {
         let length = self.conn.begin_data(data.len() as u64, &mut self.out.bytes);
         let data = usize::try_from(length)
             .ok()
@@ -154,7 +163,7 @@ impl Front {
         if exchange.stage == Stage::Committed {
             while client.out.is_empty()
                 && !client.sends_part
-                && let Some(length) = exchange.spool.begin()
+                && let Some(length) = exchange.spool.begin(client.conn.stretch() as u64)
             {
                 let allowed = client.conn.begin_data(length, &mut client.out.bytes);
                 exchange.spool.limit(allowed);

@@ -93,8 +93,8 @@ pub(super) struct Spool {
     parts: VecDeque<Part>,
     /// Files of the worker among the parts.
     files: usize,
-    /// The client was told the length of the first part.
-    begun: bool,
+    /// Bytes at the start of the first part whose number the client was told, and that it has not got yet.
+    begun: Option<u64>,
 }
 
 impl Spool {
@@ -131,7 +131,7 @@ impl Spool {
         };
         own.write_all_at(data, self.written)?;
         let length = data.len() as u64;
-        let is_open = self.parts.len() > usize::from(self.begun);
+        let is_open = self.parts.len() > usize::from(self.begun.is_some());
         match self.parts.back_mut() {
             Some(part) if part.file.is_none() && is_open => part.left += length,
             _ => self.parts.push_back(Part {
@@ -155,15 +155,21 @@ impl Spool {
         });
     }
 
-    /// The length of the first part, if there is one and the client was not told yet.
-    pub(super) fn begin(&mut self) -> Option<u64> {
-        let part = self.parts.front().filter(|_| !self.begun)?;
-        self.begun = true;
-        Some(part.left)
+    /// How many bytes come next, at most `most`, if there are any and the client was not told yet: the rest of the
+    /// first part, or its beginning.
+    pub(super) fn begin(&mut self, most: u64) -> Option<u64> {
+        let part = self.parts.front().filter(|_| self.begun.is_none())?;
+        let length = part.left.min(most);
+        self.begun = Some(length);
+        Some(length)
     }
 
-    /// Only this many bytes of the first part are wanted.
+    /// Only this many bytes of those that `begin` has named are wanted, and none of the first part behind them.
     pub(super) fn limit(&mut self, length: u64) {
+        if length >= self.left() {
+            return;
+        }
+        self.begun = self.begun.map(|_| length);
         if let Some(part) = self.parts.front_mut() {
             let cut = part.left.saturating_sub(length);
             part.left -= cut;
@@ -173,25 +179,26 @@ impl Spool {
         }
     }
 
-    /// Bytes of the first part that are still to be sent.
+    /// Bytes that are still to be sent of those that `begin` has named.
     pub(super) fn left(&self) -> u64 {
-        self.parts.front().map_or(0, |part| part.left)
+        let part = self.parts.front().map_or(0, |part| part.left);
+        self.begun.unwrap_or(part)
     }
 
-    /// Sends at most `most` bytes of the first part into a socket; how many were sent. 0 only if the file has become
+    /// Sends at most `most` bytes of what `begin` has named into a socket; how many were sent. 0 only if the file has become
     /// shorter. Errors are [`copy::send_file`]'s.
     pub(super) fn send(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
         let Some((file, part)) = self.first() else { return Ok(0) };
-        let most = usize::try_from(part.left).unwrap_or(usize::MAX).min(most);
+        let most = usize::try_from(self.left()).unwrap_or(usize::MAX).min(most);
         let count = copy::send_file(socket, file, part.offset, most)?;
         self.advance(count as u64);
         Ok(count)
     }
 
-    /// Takes bytes of the first part. 0 only if the file has become shorter.
+    /// Takes bytes of what `begin` has named. 0 only if the file has become shorter.
     pub(super) fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some((file, part)) = self.first() else { return Ok(0) };
-        let most = usize::try_from(part.left).unwrap_or(usize::MAX).min(into.len());
+        let most = usize::try_from(self.left()).unwrap_or(usize::MAX).min(into.len());
         let count = file.read_at(into.get_mut(..most).unwrap_or_default(), part.offset)?;
         self.advance(count as u64);
         Ok(count)
@@ -206,15 +213,19 @@ impl Spool {
         if let Some(part) = self.parts.front_mut() {
             part.offset += count;
             part.left -= count;
+            self.begun = self.begun.map(|begun| begun - count);
             if part.file.is_none() {
                 self.kept -= count;
             }
         }
     }
 
-    /// The first part is through. Once nothing is kept any more, the spool's own file starts over.
+    /// What `begin` has named is through. Once nothing is kept any more, the spool's own file starts over.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.begun = false;
+        self.begun = None;
+        if self.parts.front().is_some_and(|part| part.left > 0) {
+            return Ok(());
+        }
         if self.parts.pop_front().is_some_and(|part| part.file.is_some()) {
             self.files -= 1;
         }
@@ -316,19 +327,19 @@ mod tests {
         let mut spool = Spool::default();
         spool.push(b"abcd", directory.path()).unwrap();
         spool.push(b"ef", directory.path()).unwrap();
-        assert_eq!((spool.begin(), spool.begin()), (Some(6), None));
+        assert_eq!((spool.begin(u64::MAX), spool.begin(u64::MAX)), (Some(6), None));
         // The first part has its length now.
         spool.push(b"gh", directory.path()).unwrap();
         spool.push_file(given.try_clone().unwrap(), 3, 6);
         spool.push(b"ij", directory.path()).unwrap();
         assert_eq!(spool.len(), 16);
         assert_eq!(drained(&mut spool), "abcdef");
-        assert_eq!(spool.begin(), Some(2));
+        assert_eq!(spool.begin(u64::MAX), Some(2));
         assert_eq!(drained(&mut spool), "gh");
-        assert_eq!(spool.begin(), Some(6));
+        assert_eq!(spool.begin(u64::MAX), Some(6));
         spool.limit(5);
         assert_eq!(drained(&mut spool), "34567");
-        assert_eq!(spool.begin(), Some(2));
+        assert_eq!(spool.begin(u64::MAX), Some(2));
         spool.limit(1);
         assert_eq!(drained(&mut spool), "i");
         assert!(spool.is_empty() && spool.has_room(1));
@@ -339,6 +350,28 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(spool.send(&ours, 64).unwrap(), 2);
         assert_eq!((spool.send(&ours, 64).unwrap(), spool.left()), (0, 2));
+    }
+
+    #[test]
+    fn a_part_goes_out_in_stretches() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::default();
+        spool.push(b"abcdefghij", directory.path()).unwrap();
+        for expected in ["abcd", "efgh"] {
+            assert_eq!(spool.begin(4), Some(4));
+            assert_eq!((spool.begin(4), spool.left()), (None, 4));
+            spool.limit(4);
+            assert_eq!(drained(&mut spool), expected);
+        }
+        // What comes meanwhile is not part of what was named.
+        assert_eq!(spool.begin(4), Some(2));
+        spool.push(b"klm", directory.path()).unwrap();
+        assert_eq!(drained(&mut spool), "ij");
+        assert_eq!(spool.begin(2), Some(2));
+        // Nothing behind a limit is wanted.
+        spool.limit(1);
+        assert_eq!(drained(&mut spool), "k");
+        assert!(spool.is_empty() && spool.has_room(0));
     }
 
     #[test]

@@ -341,13 +341,49 @@ fn is_below(path: &[u8], prefix: &str) -> bool {
     rest.is_empty() || prefix.is_empty() || rest.starts_with(b"/")
 }
 
+/// What runs a file that a web server names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner<'a> {
+    /// The pool of the first route that is for such files.
+    Pool(usize),
+    /// There is a route for such files, and nothing here can run them.
+    Missing {
+        /// For the log.
+        why: &'a str,
+    },
+    /// No route is for such files.
+    None,
+}
+
+/// Which pool of a site runs `file`, whose real name this is. Routes count by the endings they name, and by `path`, the
+/// SCRIPT_NAME that the web server gives; empty = only those for all paths. The site's root plays no part.
+#[must_use]
+pub fn runner<'a>(site: &'a Site, path: &[u8], file: &[u8]) -> Runner<'a> {
+    let mut routes = site
+        .routes
+        .iter()
+        .filter(|route| is_for(&route.path, path) && has_suffix(route, file));
+    let found = routes.find_map(|route| match &route.act {
+        Act::Script { pool } => Some(Runner::Pool(*pool)),
+        Act::NoScript { why } => Some(Runner::Missing { why }),
+        Act::App { .. } | Act::Files { .. } | Act::Redirect { .. } | Act::Refuse { .. } => None,
+    });
+    found.unwrap_or(Runner::None)
+}
+
 fn has_suffix(route: &Route, name: &[u8]) -> bool {
+    ends_with(&route.suffixes, name)
+}
+
+/// Whether a name has one of these endings, in any case of letters. Without any, every name has.
+#[must_use]
+pub fn ends_with(suffixes: &[String], name: &[u8]) -> bool {
     let ends = |suffix: &String| {
         let start = name.len().checked_sub(suffix.len());
         let end = start.and_then(|start| name.get(start..));
         end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
     };
-    route.suffixes.is_empty() || route.suffixes.iter().any(ends)
+    suffixes.is_empty() || suffixes.iter().any(ends)
 }
 
 #[cfg(test)]

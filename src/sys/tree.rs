@@ -135,6 +135,12 @@ impl Tree {
         &self.path
     }
 
+    /// Its path without links, if it could be found.
+    #[must_use]
+    pub fn real_path(&self) -> Option<&Path> {
+        self.real.as_deref()
+    }
+
     /// Opens the root anew if its path names another directory by now; true if it did. For deployments that switch a
     /// link or rename a directory. One stat(2): call it now and then, such as once a second or before each request.
     ///
