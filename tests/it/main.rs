@@ -27,6 +27,7 @@ mod daemon;
 mod departures;
 mod doctor;
 mod documents;
+mod fastcgi_inbound;
 mod flow_control;
 mod forwarded;
 mod gunicorn;

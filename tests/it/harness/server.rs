@@ -34,6 +34,7 @@ pub(crate) fn list(texts: &[&str]) -> String {
 pub(crate) struct Setup {
     dir: TempDir,
     settings: BTreeMap<String, String>,
+    tables: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
     launcher: Vec<String>,
@@ -58,6 +59,7 @@ impl Setup {
         let mut setup = Self {
             dir,
             settings: BTreeMap::new(),
+            tables: String::new(),
             args: Vec::new(),
             env: Vec::new(),
             launcher: Vec::new(),
@@ -149,6 +151,12 @@ impl Setup {
         self.with(name, quoted(text))
     }
 
+    /// Adds tables, which stand behind all settings.
+    pub(crate) fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
+        self
+    }
+
     /// Adds an argument.
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
@@ -209,7 +217,7 @@ impl Setup {
             .iter()
             .map(|(name, value)| format!("{name} = {value}\n"))
             .collect();
-        fs::write(self.path("site.toml"), text).expect("the settings are written");
+        fs::write(self.path("site.toml"), text + &self.tables).expect("the settings are written");
     }
 
     fn spawn(&self) -> Child {
