@@ -560,6 +560,113 @@ fn strangers_are_not_served() {
     server.stop();
 }
 
+#[test]
+fn a_deadline_answers_504_and_the_connection_goes_on() {
+    let (setup, root) = setup();
+    let server = setup.with_text("timeout", "1s").allow("SCRIPT TIMEOUT").start();
+    let slow = root.join("slow.sh").display().to_string();
+    script(&root, "slow.sh", "#!/bin/sh\nexec sleep 600\n");
+    let hello = root.join("hello.sh").display().to_string();
+    let mut stream = connect(&server);
+    for (file, status) in [(&slow, "504"), (&hello, "200")] {
+        stream
+            .write_all(&encode(&[("SCRIPT_FILENAME", file)], b"", true))
+            .expect("it is taken");
+        let answer = answer(&mut stream);
+        assert_eq!(
+            (answer.code().as_str(), answer.status),
+            (status, Some(ProtocolStatus::Complete))
+        );
+    }
+    assert!(server.access_log().iter().any(|line| line.contains(" 504 ")));
+    server.stop();
+}
+
+#[test]
+fn a_slow_reader_gets_all_of_a_spooled_response_and_its_questions_answered_between_records() {
+    let (setup, root) = setup();
+    // With little in memory and in the file, the worker has to wait too.
+    let server = setup
+        .with_text("response_buffer", "64KiB")
+        .with_text("response_spool", "1MiB")
+        .start();
+    let file = root.join("app.php").display().to_string();
+    let variables = [
+        ("SCRIPT_FILENAME", file.as_str()),
+        ("REQUEST_URI", "/big?n=20000000"),
+        ("QUERY_STRING", "n=20000000"),
+    ];
+    let mut stream = connect(&server);
+    stream.write_all(&encode(&variables, b"", true)).expect("it is taken");
+    // Nothing is read before the spool is full; then questions come in the middle of records.
+    let front = server.front();
+    wait_until("a spooled response", || {
+        procs::descriptors(front).iter().any(|name| name.contains("/spool/"))
+    });
+    let mut question = Vec::new();
+    get_values(&mut question);
+    for _ in 0..3 {
+        stream.write_all(&question).expect("it is taken");
+    }
+    let answer = answer(&mut stream);
+    assert_eq!(answer.status, Some(ProtocolStatus::Complete));
+    assert_eq!(answer.others.len(), 3, "{:?}", answer.others);
+    let body = answer.body();
+    assert_eq!(body.len(), 20_000_000);
+    let pattern = b"0123456789abcdef".iter().cycle();
+    assert!(body.bytes().zip(pattern).all(|(got, expected)| got == *expected));
+    server.stop();
+}
+
+#[test]
+fn a_response_that_breaks_off_never_looks_whole() {
+    let (setup, root) = setup();
+    let server = setup.allow("shorter than its Content-Length").start();
+    let text = "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 100\\n\\nshort'\n";
+    script(&root, "short.sh", text);
+    let file = root.join("short.sh").display().to_string();
+    let mut stream = connect(&server);
+    stream
+        .write_all(&encode(&[("SCRIPT_FILENAME", &file)], b"", true))
+        .expect("it is taken");
+    let answer = answer(&mut stream);
+    assert_eq!((answer.status, answer.body().as_str()), (None, "short"));
+    server.stop();
+}
+
+#[test]
+fn a_server_may_speak_nothing_but_fastcgi_and_a_reload_moves_it() {
+    let setup = Setup::new();
+    let place = PathBuf::from(app("app.php"));
+    let root = place.parent().expect("a directory").display().to_string();
+    let sockets = ["one.sock", "two.sock"].map(|name| setup.path_text(name));
+    let tables = |socket: &str| {
+        format!(
+            "[pool.php]\nexec = [\"php-cgi\"]\n\
+             [[listener]]\nbind = \"unix:{socket}\"\nprotocol = \"fastcgi\"\nallowed_roots = [\"{root}\"]\n"
+        )
+    };
+    let setup = setup.with("bind", "[]").tables(&tables(&sockets[0]));
+    let mut server = setup.start_unready();
+    server.wait_for_log("Listening at: fastcgi:unix:");
+    let file = place.display().to_string();
+    let ask = |socket: &str| {
+        let mut stream = UnixStream::connect(socket).expect("a connection");
+        let variables = [("SCRIPT_FILENAME", file.as_str()), ("REQUEST_URI", "/")];
+        stream.write_all(&encode(&variables, b"", false)).expect("it is taken");
+        answer(&mut stream).body()
+    };
+    assert_eq!(ask(&sockets[0]), "hello\n");
+    // A kept connection does not hold up the old front.
+    let kept = UnixStream::connect(&sockets[0]).expect("a connection");
+    server.reload_with_tables(&tables(&sockets[1]));
+    wait_until("the other socket", || Path::new(&sockets[1]).exists());
+    assert_eq!(ask(&sockets[1]), "hello\n");
+    wait_until("the end of the old socket", || !Path::new(&sockets[0]).exists());
+    drop(kept);
+    server.stop();
+}
+
 /// A blocking stream with the face that asynchronous clients want.
 struct Blocking<S>(S);
 
