@@ -141,9 +141,9 @@ fn reason(error: &io::Error) -> String {
 /// Where to listen: for HTTP at what systemd has passed or else what `bind` says, then for FastCGI.
 pub(super) fn wanted(config: &Config, passed: &[Bind]) -> Vec<Bind> {
     let fastcgi = || config.fastcgi.iter().map(|listener| &listener.bind);
-    let http = if passed.is_empty() { &config.bind } else { passed };
-    let http = http.iter().filter(|bind| !fastcgi().any(|other| other == *bind));
-    http.chain(fastcgi()).cloned().collect()
+    let free = passed.iter().filter(|bind| !fastcgi().any(|other| other == *bind));
+    let http = if passed.is_empty() { &config.bind[..] } else { &[] };
+    http.iter().chain(free).chain(fastcgi()).cloned().collect()
 }
 
 /// Binds all of `binds`, keeping those of `existing` and of `inherited` that are bound the same way. All or nothing.
@@ -158,7 +158,9 @@ pub(super) fn open(
     inherited.sockets.iter_mut().for_each(|handed| handed.is_taken = false);
     let http = binds.len().saturating_sub(config.fastcgi.len());
     for (index, bind) in binds.iter().enumerate() {
-        let same = |listener: &&Rc<Listener>| listener.bind == *bind;
+        // Port 0 may be asked for more than once.
+        let is_free = |listener: &Rc<Listener>| !opened.iter().any(|other| Rc::ptr_eq(other, listener));
+        let same = |listener: &&Rc<Listener>| listener.bind == *bind && is_free(listener);
         if let Some(listener) = existing.iter().find(same) {
             listener.is_fastcgi.set(index >= http);
             opened.push(Rc::clone(listener));

@@ -77,8 +77,10 @@ mod tests {
 
     #[test]
     fn a_header_has_a_status_and_the_apps_fields() {
-        let mut head = ResponseHead::default();
-        head.status = 404;
+        let mut head = ResponseHead {
+            status: 404,
+            ..ResponseHead::default()
+        };
         assert_eq!(text(&head, None, None), "Status: 404\r\n\r\n");
         head.reason = head.store(b"Nothing here");
         for (name, value) in [
@@ -104,8 +106,10 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let mut head = ResponseHead::default();
-        head.status = 201;
+        let mut head = ResponseHead {
+            status: 201,
+            ..ResponseHead::default()
+        };
         head.push(b"Content-Type", b"text/html; charset=utf-8");
         head.push(b"X-Other", b"a, b");
         let header = text(&head, Some(12), None);

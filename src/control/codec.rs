@@ -102,7 +102,9 @@ impl Message for ToFront {
             Self::Listener { fastcgi } => {
                 out.push(2);
                 flag(out, fastcgi.is_some());
-                out.extend(fastcgi.unwrap_or_default().to_be_bytes());
+                if let Some(place) = fastcgi {
+                    out.extend(place.to_be_bytes());
+                }
             }
             Self::Queue { pool } => {
                 out.push(3);
@@ -160,10 +162,8 @@ impl Message for ToFront {
                 access_log: fields.flag()?,
             },
             2 => {
-                let (is_fastcgi, place) = (fields.flag()?, fields.u16()?);
-                Self::Listener {
-                    fastcgi: is_fastcgi.then_some(place),
-                }
+                let fastcgi = if fields.flag()? { Some(fields.u16()?) } else { None };
+                Self::Listener { fastcgi }
             }
             3 => Self::Queue {
                 pool: PoolId(fields.u16()?),
@@ -510,8 +510,12 @@ mod tests {
         case(&[VERSION, 0], Error::Kind(0));
         case(&[VERSION, 12], Error::Kind(12));
         case(&[VERSION, 1, 2], Error::Value("flag"));
-        case(&[VERSION, 2, 0, 0, 0, 0, 0, 1, 0xff], Error::Value("text"));
-        case(&[VERSION, 2, 0, 0, 0xff, 0xff, 0xff, 0xff], Error::Value("text length"));
+        case(&[VERSION, 7, 0, 0, 0, 0, 0, 0, 0, 1, 0xff], Error::Value("text"));
+        case(
+            &[VERSION, 7, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+            Error::Value("text length"),
+        );
+        case(&[VERSION, 2, 1, 0], Error::Short);
         let auto = [VERSION, 4, 0, 0, 0, 1, 0, 0, 1, 0];
         assert_eq!(
             decode::<ToArbiter>(&auto),

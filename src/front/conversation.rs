@@ -9,6 +9,10 @@ use crate::http1::conn::{Common, Conn};
 
 /// A client's side of its requests and responses.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "HTTP is the rule, and clients are boxed already"
+)]
 pub(super) enum Conversation {
     Http1(Conn),
     FastCgi(Box<Inbound>),

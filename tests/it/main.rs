@@ -28,6 +28,7 @@ mod demand;
 mod departures;
 mod doctor;
 mod documents;
+mod fastcgi_inbound;
 mod flow_control;
 mod forwarded;
 mod gunicorn;

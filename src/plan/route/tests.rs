@@ -292,3 +292,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_that_a_web_server_names_is_run_by_the_first_route_for_its_ending() {
+    let suffixes = |list: &[&str]| list.iter().map(|suffix| (*suffix).to_owned()).collect::<Vec<_>>();
+    let route = |path: &str, endings: &[&str], act: Act| Route {
+        path: PathMatch::Prefix(path.to_owned()),
+        suffixes: suffixes(endings),
+        act,
+    };
+    let why = "no php-cgi".to_owned();
+    let site = Site {
+        routes: vec![
+            route(
+                "/api",
+                &[],
+                Act::App {
+                    pool: 9,
+                    script_name: String::new(),
+                },
+            ),
+            route("/admin", &[".php"], Act::Script { pool: 1 }),
+            route("/old", &[".php"], Act::NoScript { why: why.clone() }),
+            route("/", &[".php"], Act::Script { pool: 2 }),
+            route("/cgi-bin/", &[], Act::Script { pool: 3 }),
+            route("/", &[".cgi", ".sh"], Act::Script { pool: 4 }),
+            route("/", &[], Act::Files { fallback: None }),
+        ],
+        ..Site::default()
+    };
+    let rows = [
+        ("/x.php", "/srv/x.php", Runner::Pool(2)),
+        ("/x.PHP", "/srv/x.PHP", Runner::Pool(2)),
+        ("/admin/x.php", "/srv/admin/x.php", Runner::Pool(1)),
+        ("/old/x.php", "/srv/old/x.php", Runner::Missing { why: &why }),
+        // Without a SCRIPT_NAME only routes for all paths count.
+        ("", "/srv/admin/x.php", Runner::Pool(2)),
+        ("", "/srv/cgi-bin/x", Runner::None),
+        ("/cgi-bin/x", "/srv/cgi-bin/x", Runner::Pool(3)),
+        ("/cgi-bin/x.sh", "/srv/cgi-bin/x.sh", Runner::Pool(3)),
+        ("/x.sh", "/srv/x.sh", Runner::Pool(4)),
+        ("/api/x.sh", "/srv/x.sh", Runner::Pool(4)),
+        ("/x.html", "/srv/x.html", Runner::None),
+        ("/x.php.txt", "/srv/x.php.txt", Runner::None),
+    ];
+    for (path, file, expected) in rows {
+        assert_eq!(
+            runner(&site, path.as_bytes(), file.as_bytes()),
+            expected,
+            "{path} {file}"
+        );
+    }
+}

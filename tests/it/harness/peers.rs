@@ -101,6 +101,56 @@ pub(crate) fn program(names: &[&str]) -> PathBuf {
 
 /// nginx passing everything to our unix socket, over a unix socket of its own.
 pub(crate) fn nginx(upstream: &Path) -> Peer {
+    let locations = "location / {\n\
+           proxy_pass http://ours;\n\
+           proxy_http_version 1.1;\n\
+           proxy_set_header Connection \"\";\n\
+           proxy_set_header Host $host;\n\
+           proxy_request_buffering off;\n\
+           proxy_buffering off;\n\
+         }\n";
+    nginx_with(&format!("server unix:{}; keepalive 8;", upstream.display()), locations)
+}
+
+/// The variables that Debian's `fastcgi_params` has, but for SCRIPT_NAME.
+const FASTCGI_PARAMS: &str = "fastcgi_param QUERY_STRING $query_string;\n\
+     fastcgi_param REQUEST_METHOD $request_method;\n\
+     fastcgi_param CONTENT_TYPE $content_type;\n\
+     fastcgi_param CONTENT_LENGTH $content_length;\n\
+     fastcgi_param REQUEST_URI $request_uri;\n\
+     fastcgi_param DOCUMENT_URI $document_uri;\n\
+     fastcgi_param DOCUMENT_ROOT $document_root;\n\
+     fastcgi_param SERVER_PROTOCOL $server_protocol;\n\
+     fastcgi_param REQUEST_SCHEME $scheme;\n\
+     fastcgi_param HTTPS $https if_not_empty;\n\
+     fastcgi_param GATEWAY_INTERFACE CGI/1.1;\n\
+     fastcgi_param SERVER_SOFTWARE nginx/$nginx_version;\n\
+     fastcgi_param REMOTE_ADDR 192.0.2.7;\n\
+     fastcgi_param REMOTE_PORT 4711;\n\
+     fastcgi_param SERVER_NAME $server_name;\n\
+     fastcgi_param SERVER_PORT 80;\n\
+     fastcgi_param REDIRECT_STATUS 200;\n";
+
+/// nginx passing requests by FastCGI to `upstream` (an address as `server` takes it): those for scripts to the files
+/// below `root`, PATH_INFO and all, as people wrote it for fcgiwrap; all others to `root/app.php`.
+pub(crate) fn nginx_fastcgi(upstream: &str, root: &Path, keep: bool) -> Peer {
+    let pass = if keep {
+        "fastcgi_keep_conn on; fastcgi_pass ours;"
+    } else {
+        "fastcgi_pass ours;"
+    };
+    let common = format!("root {}; {FASTCGI_PARAMS} {pass}", root.display());
+    let locations = format!(
+        "location / {{ {common} fastcgi_param SCRIPT_NAME /app.php; fastcgi_param SCRIPT_FILENAME $document_root/app.php; \
+           fastcgi_buffering off; fastcgi_request_buffering off; fastcgi_read_timeout 300s; }}\n\
+         location ~ \\.(sh|pl|py) {{ {common} fastcgi_param SCRIPT_NAME $fastcgi_script_name; \
+           fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; }}\n"
+    );
+    let keepalive = if keep { "keepalive 8;" } else { "" };
+    nginx_with(&format!("server {upstream}; {keepalive}"), &locations)
+}
+
+fn nginx_with(upstream: &str, locations: &str) -> Peer {
     let dir = directory();
     let place = dir.path().display();
     let socket = dir.path().join("nginx.sock");
@@ -118,20 +168,12 @@ pub(crate) fn nginx(upstream: &Path) -> Peer {
            client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;\n\
            uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;\n\
            client_max_body_size 200m;\n\
-           upstream ours {{ server unix:{}; keepalive 8; }}\n\
+           upstream ours {{ {upstream} }}\n\
            server {{\n\
              listen unix:{};\n\
-             location / {{\n\
-               proxy_pass http://ours;\n\
-               proxy_http_version 1.1;\n\
-               proxy_set_header Connection \"\";\n\
-               proxy_set_header Host $host;\n\
-               proxy_request_buffering off;\n\
-               proxy_buffering off;\n\
-             }}\n\
+             {locations}\
            }}\n\
          }}\n",
-        upstream.display(),
         socket.display()
     );
     let path = dir.path().join("nginx.conf");

@@ -218,7 +218,7 @@ impl Setup {
             .map(|(name, value)| format!("{name} = {value}\n"))
             .chain([self.tables.clone()])
             .collect();
-        fs::write(self.path("site.toml"), text).expect("the settings are written");
+        fs::write(self.path("site.toml"), text + &self.tables).expect("the settings are written");
     }
 
     fn spawn(&self) -> Child {
@@ -383,6 +383,10 @@ fn first_address(line: &str) -> Address {
     if let Some(path) = text.strip_prefix("unix:") {
         return Address::Unix(PathBuf::from(path));
     }
+    if text.starts_with("fastcgi:") {
+        // Nothing is served by HTTP.
+        return Address::Unix(PathBuf::new());
+    }
     let text = text.trim_start_matches("http://");
     Address::Tcp(
         text.parse()
@@ -458,6 +462,13 @@ impl Server {
     /// Sends the arbiter a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         procs::signal(self.pid, signal);
+    }
+
+    /// Writes other tables and asks for a reload.
+    pub(crate) fn reload_with_tables(&mut self, text: &str) {
+        self.setup.tables = text.to_owned();
+        self.setup.write_settings();
+        self.signal(Signal::SIGHUP);
     }
 
     /// Writes changed settings and asks for a reload.
