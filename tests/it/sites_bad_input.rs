@@ -19,7 +19,7 @@ fn guarded() -> Setup {
     page(&setup, "site/dir/page.html", "page\n");
     page(&setup, "site/a.php", &php);
     page(&setup, "site/upload/x.jpg", format!("\u{fffd}<?php echo '{SECRET}';"));
-    page(&setup, "site/upload/x.php.jpg", format!("<?php echo 'not run';"));
+    page(&setup, "site/upload/x.php.jpg", "<?php echo 'not run';");
     script(
         &setup,
         "site/run.sh",
