@@ -40,6 +40,8 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct PoolState {
     pub(super) queue: Option<Queue>,
+    /// Who its workers become.
+    pub(super) identity: Option<Identity>,
     /// How its workers are spoken to, as far as is known.
     pub(super) protocol: Protocol,
     /// Its worker runs CGI scripts: as configured, or as was found out.
@@ -65,8 +67,7 @@ impl Generation {
             Identity::resolve(process.user, process.group, process.initgroups).map_err(|error| chain(&error))?;
         let owner = owner_of(identity.as_ref());
         let access_log = open_access_log(&config.logs.accesslog, owner)?;
-        let pools: io::Result<_> = config.pools.iter().map(PoolState::new).collect();
-        let pools = pools.map_err(|error| format!("cannot make a pool's queue: {error}"))?;
+        let pools = config.pools.iter().map(PoolState::new).collect::<Result<_, _>>()?;
         Ok(Self {
             text,
             identity,
@@ -150,11 +151,15 @@ impl Generation {
 }
 
 impl PoolState {
-    fn new(pool: &crate::config::Pool) -> io::Result<Self> {
+    fn new(pool: &Pool) -> Result<Self, String> {
+        let rights = &pool.rights;
+        let identity = Identity::resolve(rights.user, rights.group, rights.initgroups);
+        let identity = identity.map_err(|error| format!("pool {}: {}", pool.name, chain(&error)))?;
+        let failed = |error: io::Error| format!("cannot make a pool's queue: {error}");
         let protocol = spawn::protocol_of(pool);
         let is_cgi = spawn::is_cgi(pool);
         let queue = if spawn::has_queue(pool, protocol, is_cgi) {
-            let (send, receive) = socket::packet_pair()?;
+            let (send, receive) = socket::packet_pair().map_err(failed)?;
             // What does not fit waits in the front; this only makes that rare.
             socket::enlarge_send_buffer(&send, QUEUE_BUFFER);
             Some(Queue { send, receive })
@@ -163,6 +168,7 @@ impl PoolState {
         };
         Ok(Self {
             queue,
+            identity: Identity::with_groups(identity, &rights.groups),
             protocol,
             is_cgi,
             is_advised: false,

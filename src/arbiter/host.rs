@@ -168,6 +168,8 @@ impl Host {
             ],
             identity: None,
             umask: None,
+            nice: None,
+            chroot: None,
             no_new_privileges: false,
             own_session: false,
             many_descriptors: false,

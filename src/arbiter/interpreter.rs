@@ -103,6 +103,8 @@ fn run(place: Place<'_>) -> io::Result<Said> {
         descriptors: vec![(0, null.as_fd()), (1, printing.as_fd()), (2, printing.as_fd())],
         identity: place.identity,
         umask: None,
+        nice: None,
+        chroot: None,
         no_new_privileges: false,
         own_session: false,
         many_descriptors: false,

@@ -8,8 +8,9 @@ use super::host::{Host, Said, Start};
 use super::interpreter::{Interpreters, Place};
 use super::start::{complaint, own_pid};
 use super::{Arbiter, listeners, pidfile, python, upgrade};
+use crate::base::level::Level;
 use crate::config::{Evaluated, Program};
-use crate::logging::NONE;
+use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::Input;
 use crate::sys::clock;
 use std::time::{Duration, Instant};
@@ -168,6 +169,7 @@ impl Arbiter {
             let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
             checked.map_err(|reason| vec![reason])?;
         }
+        generation.list_settings(&self.log);
         for warning in warnings {
             self.log.warning(&NONE, format_args!("{warning}"));
         }
@@ -254,6 +256,18 @@ impl Arbiter {
 }
 
 impl Generation {
+    /// Lists the settings of its app.
+    pub(super) fn list_settings(&self, log: &Logger) {
+        if !log.keeps(Level::Debug) {
+            return;
+        }
+        for pool in &self.config.pools {
+            if let Program::Wsgi(wsgi) = &pool.program {
+                log.debug(&NONE, format_args!("{}", python::listing(wsgi)));
+            }
+        }
+    }
+
     /// Whether it runs a WSGI app.
     pub(super) fn is_wsgi(&self) -> bool {
         let mut programs = self.config.pools.iter().map(|pool| &pool.program);

@@ -22,6 +22,7 @@ mod pidfile;
 mod python;
 mod reap;
 mod runtime_dir;
+mod shares;
 mod spawn;
 mod start;
 mod upgrade;
@@ -87,6 +88,8 @@ struct Arbiter {
     pidfile: Option<pidfile::Pidfile>,
     control: Option<control_socket::ControlSocket>,
     started: Instant,
+    /// When workers were last looked at for their age and memory.
+    looked: Instant,
     /// How we were started, for the next one.
     origin: upgrade::Origin,
     /// A newer master, started by USR2.
@@ -162,7 +165,12 @@ impl Arbiter {
         let feeding = self.watchdog.as_ref().map(|watchdog| watchdog.next);
         let idle = self.control.as_ref().and_then(|control| control.next_deadline());
         let hosts = self.watch_hosts(now).into_iter().chain(self.loading_deadline());
-        let others = feeding.into_iter().chain(idle).chain(hosts).chain(self.metrics.next());
+        let others = feeding
+            .into_iter()
+            .chain(idle)
+            .chain(hosts)
+            .chain(self.metrics.next())
+            .chain(self.next_look());
         let due = self.plan.next_deadline().into_iter().chain(others).min();
         let fronts: Vec<_> = self.fronts.iter().filter(|(_, one)| one.channel.is_open()).collect();
         let printing: Vec<_> = self.workers.iter().filter(|(_, one)| self.is_read_by_us(one)).collect();
@@ -220,6 +228,7 @@ impl Arbiter {
         }
         self.serve_control_socket(&control);
         self.look_after_predecessor();
+        self.look_at_shares();
         self.feed_watchdog();
     }
 

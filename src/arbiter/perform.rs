@@ -229,7 +229,7 @@ impl Arbiter {
             is_cgi: state.is_cgi,
             queue: queue.filter(|_| spawn::may_pull(pool, state.protocol, state.is_cgi)),
             directory: &self.runtime_dir,
-            identity: generation.identity.as_ref(),
+            identity: state.identity.as_ref(),
             null: self.null.as_fd(),
             captures_output: generation.config.logs.capture_output,
             bundle: state.bundle.as_ref().map(AsFd::as_fd),

@@ -74,6 +74,58 @@ pub(super) fn configuration(config: &Config, pool: &Pool, wsgi: &Wsgi, reloader:
     })
 }
 
+/// The settings of an app for people, one a line, as Gunicorn lists them; but without the values of environment variables,
+/// which may be secrets. The log indents all lines but the first.
+pub(super) fn listing(wsgi: &Wsgi) -> String {
+    let settings: Map<String, Value> = serde_json::from_str(&wsgi.cfg).unwrap_or_default();
+    let mut text = "Current configuration:".to_owned();
+    for (name, value) in &settings {
+        let value = match (name.as_str(), value) {
+            ("raw_env", Value::Array(pairs)) => shown(&pairs.iter().map(without_value).collect()),
+            // The outermost text has no quotes.
+            (_, Value::String(text)) => plain(text),
+            (_, value) => shown(value),
+        };
+        text.push_str(&format!("\n{name}: {value}"));
+    }
+    text
+}
+
+/// `NAME=...` of `NAME=VALUE`.
+fn without_value(pair: &Value) -> Value {
+    let name = pair
+        .as_str()
+        .and_then(|pair| pair.split_once('='))
+        .map(|(name, _)| name);
+    format!("{}=...", name.unwrap_or_default()).into()
+}
+
+/// A value as Python writes it.
+fn shown(value: &Value) -> String {
+    let list = |values: Vec<String>| values.join(", ");
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => format!("'{}'", plain(text).replace('\'', "\\'")),
+        Value::Array(values) => format!("[{}]", list(values.iter().map(shown).collect())),
+        Value::Object(pairs) => {
+            let pair = |(key, value): (&String, &Value)| format!("'{}': {}", plain(key), shown(value));
+            format!("{{{}}}", list(pairs.iter().map(pair).collect()))
+        }
+    }
+}
+
+/// A text on one line.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// The names in `%({name}e)s` of an access log format.
 fn environ_names(format: &str) -> Vec<String> {
     let mut names: Vec<String> = format
@@ -98,6 +150,25 @@ mod tests {
         assert_eq!(names("%(h)s %({User-Agent}i)s"), "");
         assert_eq!(names("%({b}e)s %({a.b}e)-20s %({b}e)s %({x}o)s"), "a.b b");
         assert_eq!(names("%({x}i)s %({y}e)s %({z"), "y");
+    }
+
+    #[test]
+    fn settings_are_listed_as_python_writes_them_and_without_secrets() {
+        let wsgi = Wsgi {
+            app: String::new(),
+            python: "/python".into(),
+            worker_class: WorkerClass::Sync,
+            pythonpath: Vec::new(),
+            preload: false,
+            cfg: json!({
+                "bind": ["a:1", "it's"], "chdir": "/a\nb", "daemon": false, "pidfile": null, "reload": true,
+                "raw_env": ["KEY=secret=x", "EMPTY="], "secure_scheme_headers": {"X-A": "b"}, "workers": 3,
+            })
+            .to_string(),
+        };
+        let expected = "Current configuration:\nbind: ['a:1', 'it\\'s']\nchdir: /a\\nb\ndaemon: False\npidfile: None\n\
+            raw_env: ['KEY=...', 'EMPTY=...']\nreload: True\nsecure_scheme_headers: {'X-A': 'b'}\nworkers: 3";
+        assert_eq!(listing(&wsgi), expected);
     }
 
     #[test]

@@ -16,12 +16,13 @@ use crate::sys::board::{self, Board};
 use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
 use crate::sys::process::{self, set_umask};
-use crate::sys::{fd, listen, socket};
+use crate::sys::{clock, fd, listen, socket};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Connections that may wait at a FastCGI worker: more than a front ever opens to one.
 const WORKER_BACKLOG: i32 = 511;
@@ -79,6 +80,10 @@ pub(super) struct WorkerProcess {
     /// It runs CGI scripts.
     pub(super) is_cgi: bool,
     pub(super) ready: Option<Ready>,
+    /// When it was started.
+    pub(super) since: Instant,
+    /// It is being replaced because of its age or its memory.
+    pub(super) is_spent: bool,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
 }
@@ -230,6 +235,8 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
         is_raw: matches!(order.pool.program, Program::Wsgi(_)),
         is_cgi: order.is_cgi,
         ready: None,
+        since: clock::now(),
+        is_spent: false,
         sent: None,
     })
 }
@@ -257,6 +264,7 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         env.push(("RGUNICORN_SHIM_FD".into(), super::python::BUNDLE_FD.to_string().into()));
         env.push(("RGUNICORN_AGE".into(), order.worker.0.to_string().into()));
     }
+    let rights = &order.pool.rights;
     launch(&Launch {
         program: args.first().cloned().unwrap_or_default(),
         args,
@@ -264,8 +272,10 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors,
         identity: order.identity,
-        umask: None,
-        no_new_privileges: false,
+        umask: rights.umask,
+        nice: rights.nice,
+        chroot: rights.chroot.clone(),
+        no_new_privileges: rights.no_new_privileges,
         own_session: false,
         many_descriptors: false,
     })
@@ -277,6 +287,7 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
     let mut env = environment(order.pool, Protocol::Pipe, order.queue.is_some());
     let told = RunnerOrder::of(order.pool).encode();
     env.push((crate::config::RUNNER_VARIABLE.into(), told.into()));
+    let rights = &order.pool.rights;
     launch(&Launch {
         program: "/proc/self/exe".into(),
         args: vec![title("runner", &order.pool.name).into(), "__runner".into()],
@@ -284,8 +295,10 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors: descriptors(order.pool, theirs, order.null),
         identity: order.identity,
-        umask: None,
-        no_new_privileges: false,
+        umask: rights.umask,
+        nice: rights.nice,
+        chroot: None,
+        no_new_privileges: rights.no_new_privileges,
         own_session: true,
         many_descriptors: false,
     })
@@ -384,6 +397,8 @@ pub(super) fn front(
         descriptors: vec![(0, null), (1, null), (2, errors.as_fd()), (3, theirs.as_fd())],
         identity,
         umask: Some(0o077),
+        nice: None,
+        chroot: None,
         no_new_privileges: true,
         own_session: false,
         many_descriptors: true,

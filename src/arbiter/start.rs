@@ -98,6 +98,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         prepare_host(&mut generation, host, &reloader, &mut signals)?;
     }
     log.divert(generation.logs_by_app());
+    generation.list_settings(&log);
     log.info(&NONE, format_args!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION")));
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
@@ -176,6 +177,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         pidfile,
         control: None,
         started: clock::now(),
+        looked: clock::now(),
         origin,
         successor: None,
         predecessor,

@@ -214,6 +214,8 @@ impl Arbiter {
                 descriptors: descriptors.into_iter().collect(),
                 identity: None,
                 umask: None,
+                nice: None,
+                chroot: None,
                 no_new_privileges: false,
                 own_session: false,
                 many_descriptors: false,

@@ -89,13 +89,10 @@ impl Resolver<'_> {
             return None;
         }
         let path = self.directory("chroot", std::path::Path::new("/"), false);
-        if matches!(program, Program::Wsgi(_) | Program::Connect(_)) {
-            self.refuse(
-                "chroot",
-                0,
-                "needs `exec` or scripts",
-                "Python would not find its own files there",
-            );
+        if !matches!(program, Program::Exec(_)) || self.values.text("protocol") == "cgi" {
+            let why = "needs a program of its own in `exec`, which is not plain CGI";
+            let advice = "what runs scripts and WSGI apps would not find its own files there";
+            self.refuse("chroot", 0, why, advice);
         }
         if !self.may_switch() {
             let why = format!("is {}, but only root can change the root directory", path.display());

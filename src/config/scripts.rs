@@ -63,6 +63,8 @@ pub struct Scripts {
     pub on_abort: OnAbort,
     /// Scripts get Authorization and Proxy-Authorization.
     pub pass_auth: bool,
+    /// Scripts must belong to the pool's user or to root, and not be writable by others.
+    pub check_owner: bool,
     /// Limits of every script.
     pub limits: ScriptLimits,
 }
@@ -105,7 +107,10 @@ impl RunnerOrder {
         };
         Self {
             slots: pool.script_slots(),
-            scripts: pool.scripts,
+            scripts: Scripts {
+                check_owner: pool.rights.check_owner,
+                ..pool.scripts
+            },
             exec,
             chdir: pool.chdir.clone(),
         }
@@ -137,6 +142,7 @@ impl RunnerOrder {
         };
         put("on_abort", on_abort);
         put("pass_auth", if self.scripts.pass_auth { "yes" } else { "no" });
+        put("check_owner", if self.scripts.check_owner { "yes" } else { "no" });
         for (name, limit) in self.scripts.limits.named() {
             if let Some(limit) = limit {
                 put(name, &limit.to_string());
@@ -161,6 +167,7 @@ impl RunnerOrder {
                 "strays" => order.scripts.strays = strays(&value)?,
                 "on_abort" => order.scripts.on_abort = on_abort(&value)?,
                 "pass_auth" => order.scripts.pass_auth = value == "yes",
+                "check_owner" => order.scripts.check_owner = value == "yes",
                 "chdir" => order.chdir = value.into(),
                 "exec" => order.exec.push(value),
                 limit => *order.scripts.limits.by_name(limit)? = Some(value.parse().ok()?),
@@ -237,6 +244,7 @@ impl Resolver<'_> {
             strays: strays(values.text("strays")).unwrap_or_default(),
             on_abort: on_abort(values.text("on_abort")).unwrap_or_default(),
             pass_auth: values.flag("pass_auth"),
+            check_owner: values.flag("check_owner"),
             limits: ScriptLimits {
                 cpu: Some(seconds).filter(|seconds| *seconds > 0),
                 memory: limit("rlimit_as"),

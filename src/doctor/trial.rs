@@ -162,6 +162,8 @@ fn execute(
         descriptors: vec![(0, null.as_fd()), (1, out_end.as_fd()), (2, err_end.as_fd())],
         identity: runner.identity.as_ref(),
         umask: None,
+        nice: None,
+        chroot: None,
         no_new_privileges: false,
         own_session: false,
         many_descriptors: false,

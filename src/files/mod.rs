@@ -3,11 +3,11 @@
 //!
 //! How a shell serves a file:
 //!
-//! 1. [`hidden`] says whether the path may be served at all, before anything is looked up.
+//! 1. [`hidden()`] says whether the path may be served at all, before anything is looked up.
 //! 2. `sys::tree` opens the file and tells its [`Facts`](crate::base::file::Facts).
 //! 3. If [`Accepted::any`], the pre-compressed siblings (the path with [`Coding::suffix`] behind it) are opened, too, and
 //!    [`Accepted::choose`] says which of them is sent, if any. Without siblings this step may be left out.
-//! 4. [`answer`] gives status, fields, and the pieces of the body: bytes, and parts of the file for sendfile(2).
+//! 4. [`answer()`] gives status, fields, and the pieces of the body: bytes, and parts of the file for sendfile(2).
 //!
 //! ```
 //! use rgunicorn::base::{file::Facts, message::RequestHead};

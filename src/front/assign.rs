@@ -252,6 +252,7 @@ impl Front {
             worker.count(-1);
         }
         worker.served += 1;
+        worker.active = self.now;
         let spent = worker.share != 0 && worker.served >= worker.share && worker.state == State::Ready;
         if spent {
             // Said once.

@@ -19,7 +19,7 @@ pub(super) const TURN: usize = 256 * 1024;
 
 /// Bytes and time for what a client still sends after the last response; closing at once would reset the connection
 /// and could destroy the response on its way.
-const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Buffers larger than this are not kept, nor more of them than this.

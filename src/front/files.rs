@@ -85,7 +85,7 @@ impl Front {
         let hiding = self.sites.hiding(exchange.site);
         if let Some(hidden) = files::hidden(path.split(|byte| *byte == b'/'), &hiding) {
             let text = format!("failed (404): {}", hidden.reason());
-            self.say_request(Level::Info, exchange, &text);
+            self.say_answer(Level::Info, exchange, head, &text);
             self.fail(exchange, 404, detail(404));
             return;
         }
@@ -117,12 +117,12 @@ impl Front {
         let boundary = Boundary::from_seed(self.random.u64(..));
         let mut answer = std::mem::take(&mut self.file_answer);
         files::answer(head, &representation, clock::wall(), boundary, &mut answer);
-        self.send_answer(exchange, &file, &mut answer);
+        self.send_answer(exchange, head, &file, &mut answer);
         self.file_answer = answer;
     }
 
     /// Sends what a file's answer has come to.
-    fn send_answer(&mut self, exchange: &mut Exchange, file: &File, answer: &mut Answer) {
+    fn send_answer(&mut self, exchange: &mut Exchange, head: &RequestHead, file: &File, answer: &mut Answer) {
         let status = answer.head.status;
         if status >= 400 {
             let mut page = std::mem::take(&mut exchange.held);
@@ -152,7 +152,7 @@ impl Front {
             };
             if let Err(error) = sent {
                 let text = format!("failed (500): a file cannot be read: {error}");
-                self.say_request(Level::Error, exchange, &text);
+                self.say_answer(Level::Error, exchange, head, &text);
                 self.fail(exchange, 500, detail(500));
                 return;
             }

@@ -171,7 +171,7 @@ impl Front {
         }
         exchange.seen_running = false;
         self.exchange_timers.set(key.place(), Some(self.now + LOOK));
-        if let Some((limit, worker)) = limit.and_then(|limit| Some((limit, self.find_stalled(exchange.pool, limit)?))) {
+        if let Some((limit, worker)) = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?))) {
             // Whoever takes it next has the whole time, and so have those that wait behind it.
             exchange.queued = self.now;
             self.end_stalled(exchange.pool, worker, limit);
@@ -206,9 +206,10 @@ impl Front {
     }
 
     /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or
-    /// held by a thread of its own. To be asked while something waits in the socket.
-    fn find_stalled(&mut self, pool: usize, limit: Duration) -> Option<Key> {
-        let now = self.now;
+    /// held by a thread of its own. To be asked about a request that waits in the socket, and again: one look may come
+    /// in the moment between the end of a request and the word of it.
+    fn find_stalled(&mut self, exchange: &Exchange, limit: Duration) -> Option<Key> {
+        let (now, pool) = (self.now, exchange.pool);
         let keys: Vec<Key> = self.workers.keys().collect();
         keys.into_iter().find(|key| {
             let Some(worker) = self.workers.get_mut(*key) else {
@@ -222,9 +223,9 @@ impl Front {
                 // Between two looks that far apart nothing may have waited.
                 *served == worker.served && now - *seen < 4 * LOOK
             });
-            let since = before.map_or(now, |(_, since, _)| since);
+            let since = before.map_or_else(|| exchange.dispatched.max(worker.active), |(_, since, _)| since);
             worker.stalled = Some((worker.served, since, now));
-            now - since >= limit
+            before.is_some() && now - since >= limit
         })
     }
 

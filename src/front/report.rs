@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use super::peer::{AddressText, Peer};
 use super::tokens::Key;
 use crate::base::level::Level;
+use crate::base::message::RequestHead;
 use crate::logging::{Context, access, escape};
 use crate::pipe::frame::level;
 use std::fmt;
@@ -66,8 +67,13 @@ impl Front {
 
     /// A line about what happened to a request, which names its method and target.
     pub(super) fn say_request(&self, level: Level, exchange: &Exchange, what: &str) {
-        let method = escape::cut(exchange.head.method(), 64);
-        let target = escape::cut(exchange.head.target(), 256);
+        self.say_answer(level, exchange, &exchange.head, what);
+    }
+
+    /// The same for a request whose head is not with its exchange: it is being answered, or a local redirect.
+    pub(super) fn say_answer(&self, level: Level, exchange: &Exchange, head: &RequestHead, what: &str) {
+        let method = escape::cut(head.method(), 64);
+        let target = escape::cut(head.target(), 256);
         self.say(level, Some(exchange), format_args!("{method} {target} {what}"));
     }
 

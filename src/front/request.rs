@@ -37,6 +37,7 @@ impl Front {
         exchange.id = given
             .and_then(RequestId::from_peer)
             .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
+        exchange.pool = self.sites.usual_pool();
         let routed = self.route(&mut exchange);
         let has_body = client.conn.body_length() != BodyLength::None;
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
@@ -49,7 +50,8 @@ impl Front {
         if let Err(error) = routed {
             return Err(self.refuse(key, client, error.status(), &error.to_string()));
         }
-        if is_own && has_body {
+        let sends = has_body && client.conn.body_length() != BodyLength::Known(0);
+        if is_own && sends {
             // Nobody reads it, so the client need not send it.
             client.conn.close_after();
             return Err(self.request_end(key, client));

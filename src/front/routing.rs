@@ -8,9 +8,12 @@ use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::site::{Act, Route, Site, Symlinks};
 use crate::cgi::vars::{PathError, decode_path};
+use crate::config::{Pool, Program, Rights, WorkerProtocol};
 use crate::files::Hiding;
 use crate::plan::route::{self, Decision, Hosts, Look, Router};
+use crate::sys::process;
 use crate::sys::tree::{self, Missing};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -114,6 +117,11 @@ impl Sites {
         }
     }
 
+    /// The pool of a request that nothing was decided about yet: the only one, or none.
+    pub(super) fn usual_pool(&self) -> usize {
+        if self.is_plain { 0 } else { usize::MAX }
+    }
+
     pub(super) fn get(&self, site: usize) -> Option<&Site> {
         self.sites.get(site)
     }
@@ -184,6 +192,27 @@ impl route::Tree for Lookup<'_> {
     }
 }
 
+impl Lookup<'_> {
+    /// Why the script that was found last, with this name, is not safe from other users.
+    fn owner_fault(&self, rights: &Rights, name: &[u8]) -> Option<String> {
+        let (facts, _) = self.found.as_ref()?;
+        let ours = rights.user.unwrap_or_else(process::own_user);
+        if facts.user != 0 && facts.user != ours {
+            let owner = facts.user;
+            let text = format!("it belongs to user {owner}, and the pool runs as user {ours} (check_owner)");
+            return Some(text);
+        }
+        if facts.mode & 0o002 != 0 {
+            return Some("everybody may write to it (check_owner); chmod o-w helps".to_owned());
+        }
+        let end = name.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let directory = self.tree?.look(name.get(1..end).unwrap_or_default(), self.symlinks);
+        // With the sticky bit nobody can replace what belongs to others.
+        let is_open = directory.is_ok_and(|facts| facts.mode & 0o1002 == 0o002);
+        is_open.then(|| "everybody may write to its directory (check_owner); chmod o-w helps".to_owned())
+    }
+}
+
 impl Front {
     /// Decides what serves a request, by its head: sets its pool, or an answer of ours.
     pub(super) fn route(&mut self, exchange: &mut Exchange) -> Result<(), PathError> {
@@ -219,7 +248,7 @@ impl Front {
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
         let path = sites.router.path();
-        let mut why = "";
+        let mut why = Cow::Borrowed("");
         match decision {
             Decision::App { pool, mount } => {
                 exchange.pool = pool;
@@ -228,6 +257,11 @@ impl Front {
             Decision::Script { pool, name } => {
                 let (name, info) = path.split_at_checked(name).unwrap_or_default();
                 let root = site.root.as_deref().map(|root| root.as_os_str().as_bytes());
+                let rights = self.pools.get(pool).and_then(|pool| checked_rights(&pool.config));
+                if let Some(fault) = rights.and_then(|rights| lookup.owner_fault(rights, name)) {
+                    exchange.own = Some(Own::Refuse { status: 403 });
+                    why = fault.into();
+                }
                 exchange.pool = pool;
                 exchange.script = Some(Box::new(Script {
                     script_name: name.to_vec(),
@@ -237,7 +271,7 @@ impl Front {
             }
             Decision::NoScript { why: reason } => {
                 exchange.own = Some(Own::Refuse { status: 500 });
-                why = reason;
+                why = reason.into();
             }
             Decision::File => {
                 exchange.own = Some(match lookup.found {
@@ -258,7 +292,7 @@ impl Front {
             }
             Decision::Refuse { status, why: reason } => {
                 exchange.own = Some(Own::Refuse { status });
-                why = reason;
+                why = reason.into();
             }
         }
         if let (Some(error), Some(Own::Refuse { status })) = (lookup.failure, &mut exchange.own) {
@@ -278,6 +312,13 @@ impl Front {
         }
         Ok(())
     }
+}
+
+/// The rights of a pool whose scripts the front has to look at: runners do that by themselves, and what servers run is
+/// not known.
+fn checked_rights(pool: &Pool) -> Option<&Rights> {
+    let is_ours = matches!(pool.program, Program::Exec(_)) && pool.protocol != WorkerProtocol::Cgi;
+    Some(&pool.rights).filter(|rights| is_ours && rights.check_owner)
 }
 
 /// `%2F` in a path as sent.

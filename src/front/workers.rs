@@ -63,6 +63,8 @@ pub(super) struct Worker {
     pub(super) open_links: usize,
     pub(super) in_flight: u32,
     pub(super) served: u64,
+    /// When it became ready, or ended a request.
+    pub(super) active: Instant,
     /// Requests after which it is spent; 0 = never.
     pub(super) share: u64,
     /// Its channel was given up with answers in it that were not read.
@@ -103,6 +105,7 @@ impl Worker {
             open_links: 0,
             in_flight: 0,
             served: 0,
+            active: now,
             share: 0,
             is_cut: false,
             stalled: None,
@@ -307,6 +310,7 @@ impl Front {
         worker.slots = ready.slots;
         worker.flags = ready.flags;
         worker.state = State::Ready;
+        worker.active = self.now;
         let (id, pulls) = (worker.id, worker.pulls());
         // What gives each request a process of its own does not wear out.
         let is_worn = !worker.aborts();

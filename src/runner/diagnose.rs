@@ -120,6 +120,8 @@ pub(super) fn diagnose(
             interpreter_fault(&start)
                 .unwrap_or_else(|| "the loader it needs does not exist (it was made for another system)".to_owned()),
         ),
+        ErrorKind::WouldBlock => (503, "its user has too many processes (rlimit_nproc)".to_owned()),
+        ErrorKind::OutOfMemory => (503, "the system has no memory for it".to_owned()),
         ErrorKind::ExecutableFileBusy => (503, "it is being written".to_owned()),
         ErrorKind::ArgumentListTooLong => {
             let why = "the variables of the request are too long for the system (128 KiB each, a quarter of the stack together)";
@@ -265,6 +267,12 @@ mod tests {
             ErrorKind::ExecutableFileBusy,
             503,
             "being written",
+        );
+        check(
+            &dir.path().join("noexec"),
+            ErrorKind::WouldBlock,
+            503,
+            "too many processes",
         );
         let long = ErrorKind::ArgumentListTooLong;
         check(&file("long", b"#!/bin/sh\n", 0o755), long, 431, "too long");

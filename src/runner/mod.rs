@@ -100,6 +100,8 @@ impl Runner {
         let signals = Signals::take_over()?;
         // The end of the channel says that the arbiter is gone, and then there are scripts to end.
         process::outlive_parent()?;
+        // Scripts have our user. What passes through here, requests of others among it, is none of their business.
+        process::close_to_others()?;
         // What scripts forget becomes ours when they end, and is ours to reap.
         process::become_subreaper()?;
         let scripts = Scripts::new(&order)?;

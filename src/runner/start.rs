@@ -10,6 +10,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// PATH where the environment has none, as execvp(3) and most shells have it.
@@ -45,6 +46,8 @@ pub(super) struct Scripts {
     exec: Vec<String>,
     chdir: CString,
     pass_auth: bool,
+    /// Scripts must belong to us or to root, and not be writable by others.
+    check_owner: bool,
     /// Names and values.
     base: Vec<(Vec<u8>, Vec<u8>)>,
     limits: Vec<Limit>,
@@ -59,6 +62,31 @@ pub(super) struct Started {
     pub(super) pid: i32,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+}
+
+/// Nobody but its user and root may have put a script there, or be able to change it. A script that cannot be looked at
+/// cannot be started either, and is explained then.
+fn check_owner(path: &Path) -> Result<(), (u16, String)> {
+    let Ok(facts) = path.metadata() else { return Ok(()) };
+    let ours = crate::sys::process::own_user();
+    if facts.uid() != 0 && facts.uid() != ours {
+        let owner = facts.uid();
+        let why = format!("it belongs to user {owner}, and the pool runs as user {ours} (check_owner)");
+        return Err((403, why));
+    }
+    if facts.mode() & 0o002 != 0 {
+        return Err((
+            403,
+            "everybody may write to it (check_owner); chmod o-w helps".to_owned(),
+        ));
+    }
+    let directory = path.parent().and_then(|parent| parent.metadata().ok());
+    // With the sticky bit nobody can replace what belongs to others.
+    if directory.is_some_and(|facts| facts.mode() & 0o1002 == 0o002) {
+        let why = "everybody may write to its directory (check_owner); chmod o-w helps";
+        return Err((403, why.to_owned()));
+    }
+    Ok(())
 }
 
 impl Scripts {
@@ -85,6 +113,7 @@ impl Scripts {
             exec: order.exec.clone(),
             chdir: CString::new(order.chdir.as_os_str().as_bytes())?,
             pass_auth: order.scripts.pass_auth,
+            check_owner: order.scripts.check_owner,
             base: base_environment(std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()))),
             limits,
             starter: Starter::new(),
@@ -116,6 +145,9 @@ impl Scripts {
             return Err((500, why.to_owned()));
         };
         let path = Path::new(OsStr::from_bytes(&path));
+        if self.check_owner {
+            check_owner(path)?;
+        }
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| (404, "its name has a NUL".to_owned()));
         let program = text(path.as_os_str().as_bytes())?;
         // With arguments the program is an interpreter, and its place says nothing.

@@ -31,6 +31,10 @@ pub struct Launch<'a> {
     pub identity: Option<&'a Identity>,
     /// Its file mode mask; `None` = ours.
     pub umask: Option<u32>,
+    /// Its priority, see nice(1); `None` = ours.
+    pub nice: Option<i32>,
+    /// Its root directory, in which `directory` and `program` are then; `None` = ours.
+    pub chroot: Option<PathBuf>,
     /// Neither it nor its children ever gain privileges by executing a file.
     pub no_new_privileges: bool,
     /// It leads a session of its own, not only a process group, so that its descendants can be told by that.
@@ -54,6 +58,8 @@ pub enum Stage {
     Fork,
     /// Signals, process group, descriptors.
     Setup,
+    /// Entering the root directory.
+    Root,
     /// Becoming the wanted user.
     Identity,
     /// Entering the working directory.
@@ -69,6 +75,7 @@ pub enum Stage {
     Stage::Fork => "cannot fork",
     Stage::Setup => "cannot set up the new process",
     Stage::Identity => "cannot change to the wanted user and group",
+    Stage::Root => "cannot enter the root directory ",
     Stage::Directory => "cannot enter the working directory ",
     Stage::Execute => "cannot execute the program ",
 }, .subject.display())]
@@ -148,6 +155,7 @@ fn start(launch: &Launch<'_>, succession: Option<Succession<'_>>) -> Result<i32,
     let _ = super::process::reap(child.as_raw());
     let subject = match stage {
         Stage::Directory => launch.directory.clone(),
+        Stage::Root => launch.chroot.clone().unwrap_or_default(),
         Stage::Execute => PathBuf::from(&launch.program),
         Stage::Prepare | Stage::Fork | Stage::Setup | Stage::Identity => PathBuf::new(),
     };
@@ -164,6 +172,7 @@ struct Prepared {
     args: Pointers,
     env: Pointers,
     directory: CString,
+    root: Option<CString>,
     descriptors: Vec<(RawFd, OwnedFd)>,
     /// The numbers of the child's descriptors lie below this, all copies of them from here on.
     reserved: RawFd,
@@ -218,6 +227,10 @@ impl Prepared {
             args: Pointers::new(args?),
             env,
             directory: CString::new(launch.directory.as_os_str().as_bytes())?,
+            root: match &launch.chroot {
+                Some(root) => Some(CString::new(root.as_os_str().as_bytes())?),
+                None => None,
+            },
             descriptors: descriptors?,
             reserved,
             is_successor: succession.is_some(),
@@ -315,6 +328,14 @@ fn prepare_and_execute(
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(at(Stage::Setup))?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(at(Stage::Setup))?;
     }
+    if let Some(nice) = launch.nice {
+        set_nice(nice).map_err(at(Stage::Setup))?;
+    }
+    if let Some(root) = &ready.root {
+        nix::unistd::chroot(root.as_c_str()).map_err(at(Stage::Root))?;
+        // Else the working directory would be a way out.
+        nix::unistd::chdir(c"/").map_err(at(Stage::Root))?;
+    }
     if let Some(identity) = launch.identity {
         identity.assume().map_err(at(Stage::Identity))?;
     }
@@ -331,6 +352,12 @@ fn prepare_and_execute(
     }
     nix::unistd::chdir(ready.directory.as_c_str()).map_err(at(Stage::Directory))?;
     Err((Stage::Execute, execute(ready)))
+}
+
+#[allow(unsafe_code)]
+fn set_nice(nice: i32) -> nix::Result<()> {
+    // SAFETY: changes the priority of this process, which 0 stands for.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
 }
 
 /// Default dispositions and an empty mask: ignored and blocked signals would survive the exec.
@@ -400,12 +427,13 @@ fn stage_number(stage: Stage) -> u8 {
         Stage::Identity => 3,
         Stage::Directory => 4,
         Stage::Execute => 5,
+        Stage::Root => 6,
     }
 }
 
 fn parse_report(text: &[u8]) -> Option<(Stage, i32)> {
     let (stage, code) = text.split_first()?;
-    let stages = [Stage::Setup, Stage::Identity, Stage::Directory];
+    let stages = [Stage::Setup, Stage::Root, Stage::Identity, Stage::Directory];
     let stage = stages.into_iter().find(|known| stage_number(*known) == *stage);
     let code = i32::from_ne_bytes(code.try_into().ok()?);
     Some((stage.unwrap_or(Stage::Execute), code))
@@ -448,6 +476,8 @@ mod tests {
                 descriptors: vec![(0, null.as_fd()), (1, out), (2, out), (5, out)],
                 identity: None,
                 umask: Some(0o27),
+                nice: None,
+                chroot: None,
                 no_new_privileges: false,
                 own_session: false,
                 many_descriptors: false,
@@ -492,6 +522,8 @@ mod tests {
             ],
             identity: None,
             umask: None,
+            nice: None,
+            chroot: None,
             no_new_privileges: false,
             own_session: false,
             many_descriptors: false,

@@ -74,6 +74,24 @@ impl Identity {
         Ok(Some(Self { uid, gid, groups }))
     }
 
+    /// The same with these supplementary groups, too. Who we are, if nothing else changes.
+    pub fn with_groups(identity: Option<Self>, more: &[u32]) -> Option<Self> {
+        if more.is_empty() {
+            return identity;
+        }
+        let mut identity = identity.unwrap_or_else(|| Self {
+            uid: geteuid(),
+            gid: getegid(),
+            groups: vec![getegid()],
+        });
+        for group in more.iter().copied().map(Gid::from_raw) {
+            if !identity.groups.contains(&group) {
+                identity.groups.push(group);
+            }
+        }
+        Some(identity)
+    }
+
     /// The numeric user.
     #[must_use]
     pub fn uid(&self) -> u32 {

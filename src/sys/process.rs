@@ -138,6 +138,12 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
+/// Closes this process to others of its user: they cannot trace it, nor reach its descriptors and its environment
+/// through /proc. What it executes is open again.
+pub fn close_to_others() -> io::Result<()> {
+    Ok(prctl::set_dumpable(false)?)
+}
+
 /// Ends this process without running anything of ours any more.
 #[allow(unsafe_code)]
 pub(super) fn end_at_once(code: i32) -> ! {
@@ -239,6 +245,8 @@ mod tests {
             descriptors: vec![(0, null.as_fd()), (1, null.as_fd()), (2, null.as_fd())],
             identity: None,
             umask: None,
+            nice: None,
+            chroot: None,
             no_new_privileges: true,
             own_session: false,
             many_descriptors: true,

@@ -18,6 +18,15 @@ pub fn is_zombie(pid: i32) -> bool {
     matches!(state(Path::new(&format!("/proc/{pid}"))), Some('Z' | 'X'))
 }
 
+/// Bytes of memory that the process has in use (RSS); `None` if it is unknown.
+#[must_use]
+pub fn resident(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(u64::try_from(page).ok()?)
+}
+
 /// A process, as far as the kernel lets anybody see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -239,6 +239,18 @@ fn a_worker_that_stops_while_it_has_nothing_to_do_is_replaced() {
 }
 
 #[test]
+fn a_stopped_worker_is_found_though_requests_may_wait_no_longer_than_they_may_run() {
+    let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
+    let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue"]);
+    let pid = server.wait_for_workers(1)[0];
+    procs::signal(pid, Signal::SIGSTOP);
+    let response = request(&server.address, "POST", "/", &[], b"");
+    assert_eq!(response.status, 200);
+    assert_ne!(response.text().trim(), pid.to_string());
+    server.stop();
+}
+
+#[test]
 fn others_are_served_while_one_worker_hangs() {
     let server = start(
         &[],

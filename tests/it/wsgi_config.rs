@@ -222,7 +222,7 @@ fn gunicorn_cmd_args_are_options_below_the_command_line() {
         ("app", 1, "No application module specified."),
         ("-w 'x", 1, "GUNICORN_CMD_ARGS has a quote that is not closed"),
         ("--bogus", 2, "unexpected argument '--bogus'"),
-        ("-w x", 1, "set by the environment variable GUNICORN_CMD_ARGS (workers)"),
+        ("-w x", 2, "set by the environment variable GUNICORN_CMD_ARGS (workers)"),
         ("--version", 0, ""),
         ("--exec /bin/true --check-config", 0, ""),
     ] {

@@ -261,6 +261,7 @@ fn where_python_writes_the_access_log_the_front_adds_only_what_python_cannot_kno
         .with_text("timeout", "1s")
         .allow("Invalid request")
         .allow("WORKER TIMEOUT")
+        .allow("is overdue")
         .allow("SystemExit")
         .allow("Error handling request GET /hang")
         .allow("exited with code")

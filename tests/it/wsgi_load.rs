@@ -129,3 +129,18 @@ fn everything_at_once() {
         });
     });
 }
+
+#[test]
+fn workers_that_are_old_or_large_are_replaced_without_a_gap() {
+    for (flag, limit) in [("--max-lifetime", "1s"), ("--max-memory", "1m")] {
+        let server = Setup::wsgi(&["--workers", "1", flag, limit, "hello"]).start();
+        let before = server.wait_for_workers(1);
+        wait_until(&format!("{flag}: another worker"), || {
+            assert_eq!(server.get("/").status, 200, "{flag}");
+            !server.workers().iter().any(|pid| before.contains(pid))
+        });
+        let line = server.wait_for_log("is replaced");
+        assert!(line.contains(&flag[2..].replace('-', "_")), "{line}");
+        server.stop();
+    }
+}

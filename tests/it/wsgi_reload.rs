@@ -44,6 +44,45 @@ fn answers(server: &Server, text: &str) {
 }
 
 #[test]
+fn hooks_of_the_servers_side_signal_their_own_process() {
+    const HUP_ONCE: &str = "\
+import os, signal
+def when_ready(server):
+    os.kill(os.getpid(), signal.SIGHUP)
+def on_reload(server):
+    server.log.info('reloaded from inside')
+";
+    let setup = setup(&["--workers", "1", "--log-level", "debug", "-e", "KEY=secret"]);
+    fs::write(setup.path("gunicorn.conf.py"), HUP_ONCE).expect("a conf file");
+    let server = setup.start();
+    server.wait_for_log("Handling signal: hup");
+    server.wait_for_log("reloaded from inside");
+    answers(&server, "first one");
+    let log = server.log();
+    assert_eq!(log.matches("] [DEBUG] Current configuration:\n").count(), 2, "{log}");
+    assert!(
+        log.contains("\n  raw_env: ['KEY=...']\n") && log.contains("\n  workers: 1\n"),
+        "{log}"
+    );
+    assert!(!log.contains("secret"), "{log}");
+    server.stop();
+    // From a thread, while the server runs.
+    const TERM_LATER: &str = "\
+import os, signal, threading
+def when_ready(server):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+def on_exit(server):
+    print('exit runs', flush=True)
+";
+    let setup = self::setup(&["--workers", "1"]);
+    fs::write(setup.path("gunicorn.conf.py"), TERM_LATER).expect("a conf file");
+    let ended = setup.run_to_end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Handling signal: term"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("exit runs"), "{}", ended.stdout);
+}
+
+#[test]
 fn hup_loads_new_code() {
     for words in [
         &["--workers", "2"][..],

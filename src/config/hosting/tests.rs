@@ -264,7 +264,7 @@ fn a_chroot_holds_the_paths_of_its_pool() {
         .collect();
     assert_eq!(paths, [("/jail".into(), "/".into()), ("/srv/j".into(), "/x".into())]);
     assert!(refused("[pool.a]\nexec = 'a'\nchroot = '/j'").contains("absolute path with `chroot`"));
-    assert!(refused("[pool.a]\napp = 'a'\npython = '/p'\nchroot = '/j'").contains("chroot needs `exec`"));
+    assert!(refused("[pool.a]\napp = 'a'\npython = '/p'\nchroot = '/j'").contains("chroot needs a program of its own"));
 }
 
 #[test]

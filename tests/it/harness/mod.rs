@@ -11,6 +11,8 @@ pub(crate) mod peers;
 pub(crate) mod procs;
 pub(crate) mod python;
 pub(crate) mod server;
+pub(crate) mod tree;
+pub(crate) mod users;
 
 use std::time::Duration;
 

@@ -189,13 +189,84 @@ fn nginx_with(upstream: &str, locations: &str) -> Peer {
     Peer::start("nginx", command, dir, Address::Unix(socket)).wait_until_it_answers()
 }
 
-/// php-fpm with two children on a unix socket.
+/// nginx serving a root as Debian's `snippets/fastcgi-php.conf` does: files, and `.php` by php-fpm. It listens on a port
+/// of 127.0.0.1, and serves the host `test`.
+pub(crate) fn nginx_with_php(root: &Path, fpm: &Peer) -> Peer {
+    let dir = directory();
+    let place = dir.path().display();
+    let user = if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    let config = format!(
+        "daemon off;\nworker_processes 1;\n{user}\npid {place}/nginx.pid;\nerror_log stderr warn;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{\n\
+           access_log off;\n\
+           client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;\n\
+           uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;\n\
+           server {{\n\
+             listen 127.0.0.1:PORT;\n server_name test;\n root {};\n index index.php index.html;\n\
+             location / {{ try_files $uri $uri/ /index.php?$query_string; }}\n\
+             location ~ [^/]\\.php(/|$) {{\n\
+               fastcgi_split_path_info ^(.+?\\.php)(/.*)$;\n\
+               try_files $fastcgi_script_name =404;\n\
+               set $path_info $fastcgi_path_info;\n\
+               fastcgi_param PATH_INFO $path_info;\n\
+               fastcgi_index index.php;\n\
+               include /etc/nginx/fastcgi.conf;\n\
+               fastcgi_pass {};\n\
+             }}\n\
+           }}\n\
+         }}\n",
+        root.display(),
+        fpm.upstream()
+    );
+    // nginx takes over a listener that is there already, so its port is certain.
+    let launcher = "import os, socket, sys\n\
+        s = socket.create_server(('127.0.0.1', 0))\n\
+        s.set_inheritable(True)\n\
+        port = str(s.getsockname()[1])\n\
+        text = open(sys.argv[1]).read().replace('PORT', port)\n\
+        open(sys.argv[1], 'w').write(text)\n\
+        open(sys.argv[2], 'w').write(port + '\\n')\n\
+        os.environ['NGINX'] = '%d;' % s.fileno()\n\
+        os.execv(sys.argv[3], sys.argv[3:])\n";
+    let (path, port) = (dir.path().join("nginx.conf"), dir.path().join("port"));
+    fs::write(&path, config).expect("nginx's configuration is written");
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", launcher])
+        .arg(&path)
+        .arg(&port)
+        .arg(program(&["nginx"]));
+    command
+        .args(["-e", "stderr", "-p"])
+        .arg(dir.path())
+        .arg("-c")
+        .arg(&path);
+    let mut peer = Peer::start("nginx", command, dir, Address::Unix(PathBuf::new()));
+    let number = wait_for("nginx's port", || {
+        let text = fs::read_to_string(&port).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
+    });
+    peer.address = Address::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], number)));
+    peer.wait_until_it_answers()
+}
+
+/// php-fpm with two children on a unix socket, which have its environment.
 pub(crate) fn php_fpm() -> Peer {
+    php_fpm_with("clear_env = no")
+}
+
+/// php-fpm with two children on a unix socket, and more lines for its pool.
+pub(crate) fn php_fpm_with(more: &str) -> Peer {
     let dir = directory();
     let socket = dir.path().join("fpm.sock");
     let config = format!(
         "[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\nlisten = {}\npm = static\npm.max_children = 2\n\
-         clear_env = no\ncatch_workers_output = yes\nphp_admin_value[post_max_size] = 64M\n",
+         {more}\ncatch_workers_output = yes\nphp_admin_value[post_max_size] = 64M\n",
         socket.display()
     );
     let path = dir.path().join("fpm.conf");

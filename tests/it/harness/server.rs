@@ -151,7 +151,7 @@ impl Setup {
         self.with(name, quoted(text))
     }
 
-    /// Adds tables, which stand behind all settings.
+    /// Adds tables to the settings file.
     pub(crate) fn tables(mut self, text: &str) -> Self {
         self.tables.push_str(text);
         self
@@ -216,6 +216,7 @@ impl Setup {
             .settings
             .iter()
             .map(|(name, value)| format!("{name} = {value}\n"))
+            .chain([self.tables.clone()])
             .collect();
         fs::write(self.path("site.toml"), text + &self.tables).expect("the settings are written");
     }
