@@ -218,7 +218,7 @@ impl Setup {
             .map(|(name, value)| format!("{name} = {value}\n"))
             .chain([self.tables.clone()])
             .collect();
-        fs::write(self.path("site.toml"), text + &self.tables).expect("the settings are written");
+        fs::write(self.path("site.toml"), text).expect("the settings are written");
     }
 
     fn spawn(&self) -> Child {
