@@ -168,7 +168,11 @@ pub(super) fn open(
         }
         let listener = match inherited.take(bind, binds) {
             Ok(Some(socket)) => Listener::adopt(bind, socket, config),
-            Ok(None) => Listener::open(bind, config, owner),
+            Ok(None) => {
+                let fastcgi = index.checked_sub(http).and_then(|place| config.fastcgi.get(place));
+                let umask = fastcgi.map_or(config.process.umask, |listener| !listener.mode & 0o777);
+                Listener::open(bind, config, umask, owner)
+            }
             Err(error) => Err(error),
         };
         let listener = listener.map_err(|source| BindError {
@@ -183,11 +187,11 @@ pub(super) fn open(
 }
 
 impl Listener {
-    fn open(bind: &Bind, config: &Config, owner: Option<(u32, u32)>) -> io::Result<Self> {
+    fn open(bind: &Bind, config: &Config, umask: u32, owner: Option<(u32, u32)>) -> io::Result<Self> {
         let (socket, file) = match bind {
             Bind::Tcp(address) => (listen::tcp(*address, config.backlog, config.reuse_port)?, None),
             Bind::Unix(path) => {
-                let (socket, file) = open_unix(path, config, owner)?;
+                let (socket, file) = open_unix(path, config.backlog, umask, owner)?;
                 (socket, Some(file))
             }
             Bind::Fd(number) => (crate::sys::fd::adopt(*number)?, None),
@@ -264,7 +268,7 @@ impl Drop for Listener {
     }
 }
 
-fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, SocketFile)> {
+fn open_unix(path: &Path, backlog: i32, umask: u32, owner: Option<(u32, u32)>) -> io::Result<(OwnedFd, SocketFile)> {
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         // Only what the dead left is removed, and never a file that is no socket.
         if !meta.file_type().is_socket() {
@@ -275,8 +279,8 @@ fn open_unix(path: &Path, config: &Config, owner: Option<(u32, u32)>) -> io::Res
         }
         std::fs::remove_file(path)?;
     }
-    let before = set_umask(config.process.umask);
-    let socket = listen::unix(path, config.backlog);
+    let before = set_umask(umask);
+    let socket = listen::unix(path, backlog);
     set_umask(before);
     let socket = socket?;
     if let Some((user, group)) = owner {

@@ -15,6 +15,9 @@ use super::problem::Problems;
 /// The endings of what PHP runs, unless a listener says otherwise: php-fpm's `security.limit_extensions`.
 const PHP: [&str; 2] = [".php", ".phar"];
 
+/// Of unix sockets, unless a listener says otherwise: as php-fpm's `listen.mode`.
+const MODE: u32 = 0o660;
+
 /// True for a listener that speaks FastCGI.
 pub(super) fn is_fastcgi(listener: &Table) -> bool {
     listener.text("protocol") == Some("fastcgi")
@@ -40,7 +43,7 @@ impl Resolver<'_> {
                 .push(problem.advice("for example bind = \"127.0.0.1:8000\""));
         }
         for listener in http() {
-            for name in ["allowed_roots", "pool", "suffix"] {
+            for name in ["allowed_roots", "pool", "suffix", "mode"] {
                 if listener.has(name) {
                     let problem = listener.problem(name, format!("{name} needs protocol fastcgi"));
                     self.problems
@@ -85,6 +88,10 @@ pub(super) fn fastcgi(
                         bind,
                         allowed_roots: allowed_roots.clone(),
                         pool,
+                        mode: table
+                            .number("mode")
+                            .and_then(|mode| u32::try_from(mode).ok())
+                            .unwrap_or(MODE),
                         runs_files: runs != Some(Runs::App) || !allowed_roots.is_empty(),
                         suffixes: suffixes.clone(),
                     });

@@ -248,6 +248,8 @@ pub struct FastCgiListener {
     pub pool: Option<usize>,
     /// Requests name files that are run. Otherwise the pool is an app, and their variables are its business.
     pub runs_files: bool,
+    /// Permission bits of a unix socket: who can connect can have anything run.
+    pub mode: u32,
     /// Endings of the files that `pool` runs; empty = any.
     pub suffixes: Vec<String>,
 }

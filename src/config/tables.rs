@@ -76,6 +76,7 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("protocol", Kind::Choice(&["http", "fastcgi"]), "What clients speak there. The default is http."),
     key("allowed_roots", Kind::List { of: "directories", commas: false }, "With fastcgi: directories in which a web server may name scripts. What lies elsewhere, or leaves them by a link, is answered with 403."),
     key("pool", text("a pool's name"), "With fastcgi: the pool that gets all requests. Without it the site of a request's host says what runs a file with such an ending; if there is one pool only, it is that. A pool that is an app (not php-cgi, not scripts) needs no `allowed_roots`."),
+    key("mode", Kind::Octal, "With fastcgi: permission bits of unix sockets, which belong to `user` and `group`. The default is 0o660, as with php-fpm: who can connect can have any script run with any variables."),
     key("suffix", Kind::List { of: "endings such as .php", commas: false }, "With fastcgi and `pool`: endings of the files that are run. The default is .php and .phar for PHP and for `connect`, and any for scripts."),
 ];
 

@@ -331,7 +331,7 @@ impl Front {
             }
         }
         if client.conn.is_fastcgi() {
-            return (bytes.len(), self.advance_fastcgi(key, client, bytes));
+            return self.advance_fastcgi(key, client, bytes);
         }
         if client.phase == Phase::Idle && client.conn.head_mut().bytes.capacity() == 0 {
             *client.conn.head_mut() = self.spare_heads.pop().unwrap_or_default();

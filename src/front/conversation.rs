@@ -64,9 +64,13 @@ impl Conversation {
         }
     }
 
-    /// True if the client may say something while it waits for its response.
+    /// True if the client may say something while it waits for its response: a web server may abort it, until it is
+    /// over.
     pub(super) fn may_interrupt(&self) -> bool {
-        self.is_fastcgi()
+        match self {
+            Self::Http1(_) => false,
+            Self::FastCgi(inbound) => inbound.conn.is_active(),
+        }
     }
 
     /// This exchange is the connection's last.

@@ -191,23 +191,27 @@ impl Inbound {
 }
 
 impl Front {
-    /// Reads what a web server has sent. All of it is used.
-    pub(super) fn advance_fastcgi(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> Next {
+    /// Reads what a web server has sent, until it needs more or a response must go out first; says how much was used.
+    pub(super) fn advance_fastcgi(&mut self, key: Key, client: &mut Client, bytes: &[u8]) -> (usize, Next) {
         let mut used = 0;
         loop {
             let Some(inbound) = client.conn.fastcgi() else {
-                return Next::Close;
+                return (used, Next::Close);
             };
+            if client.phase == Phase::Answering && !inbound.conn.is_active() {
+                // What follows is the next request's, and the exchange of this one is not over.
+                return (used, Next::Keep);
+            }
             let rest = bytes.get(used..).unwrap_or_default();
             let (count, event) = match inbound.conn.step(rest) {
                 Ok(step) => step,
-                Err(error) => return self.broken_fastcgi(key, client, &error),
+                Err(error) => return (bytes.len(), self.broken_fastcgi(key, client, &error)),
             };
             used += count;
             let next = match event {
                 Event::NeedData => {
                     self.awaits_more(key, client, false);
-                    return Next::Keep;
+                    return (used, Next::Keep);
                 }
                 Event::Begin { keep } => {
                     inbound.keeps = keep;
@@ -225,7 +229,7 @@ impl Front {
                 Event::Reply(reply) => self.fastcgi_reply(key, client, reply),
             };
             if next == Next::Close {
-                return next;
+                return (bytes.len(), next);
             }
         }
     }

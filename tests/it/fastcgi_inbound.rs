@@ -2,20 +2,18 @@
 //! say what none should.
 
 use std::fs;
-use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rgunicorn::fastcgi::record::{self, RecordType};
-use rgunicorn::fastcgi::{Conn, Event, ProtocolStatus, get_values};
+use rgunicorn::fastcgi::{ProtocolStatus, get_values};
 
 use crate::harness::apps::{app, c_app};
+use crate::harness::fastcgi::{Answer, Asking, Blocking, answer, encode, now};
 use crate::harness::{Server, Setup, peers, procs, request, wait_for, wait_until};
 
 /// Writes a script into a root.
@@ -72,81 +70,6 @@ fn connect(server: &Server) -> UnixStream {
         .set_write_timeout(Some(Duration::from_secs(30)))
         .expect("a timeout");
     stream
-}
-
-/// A request as it goes over the wire, with its body's end.
-fn encode(variables: &[(&str, &str)], body: &[u8], keep: bool) -> Vec<u8> {
-    let (mut conn, mut out) = (Conn::new(), Vec::new());
-    let block: String = variables
-        .iter()
-        .map(|(name, value)| format!("{name}\0{value}\0"))
-        .collect();
-    conn.begin(block.as_bytes(), keep, &mut out).expect("a request");
-    conn.send_stdin(body, &mut out);
-    conn.end_stdin(&mut out);
-    out
-}
-
-/// What a connection has answered.
-#[derive(Debug, Default)]
-struct Answer {
-    stdout: Vec<u8>,
-    status: Option<ProtocolStatus>,
-    others: Vec<String>,
-}
-
-impl Answer {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    fn code(&self) -> String {
-        let text = self.text();
-        let rest = text
-            .strip_prefix("Status: ")
-            .unwrap_or_else(|| panic!("no status: {text:?}"));
-        rest[..3].to_owned()
-    }
-
-    fn body(&self) -> String {
-        let text = self.text();
-        let (_, body) = text
-            .split_once("\r\n\r\n")
-            .unwrap_or_else(|| panic!("no header: {text:?}"));
-        body.to_owned()
-    }
-}
-
-/// Reads one answer to a request; an answer without END_REQUEST ends with its connection.
-fn answer(stream: &mut impl Read) -> Answer {
-    let mut conn = Conn::new();
-    conn.begin(b"", true, &mut Vec::new()).expect("a request");
-    conn.end_stdin(&mut Vec::new());
-    let mut answer = Answer::default();
-    let mut block = [0; 65536];
-    loop {
-        let count = match stream.read(&mut block) {
-            Ok(0) => return answer,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return answer,
-            Err(error) => panic!("{error} after {:?}", answer.text()),
-        };
-        let mut rest = &block[..count];
-        loop {
-            let (used, event) = conn.step(rest).expect("FastCGI");
-            rest = &rest[used..];
-            match event {
-                Event::NeedData => break,
-                Event::Stdout(data) => answer.stdout.extend_from_slice(data),
-                Event::End { status, .. } => {
-                    assert!(rest.is_empty(), "nothing follows the end");
-                    answer.status = Some(status);
-                    return answer;
-                }
-                other => answer.others.push(format!("{other:?}")),
-            }
-        }
-    }
 }
 
 /// One request on a connection of its own.
@@ -645,6 +568,8 @@ fn a_server_may_speak_nothing_but_fastcgi_and_a_reload_moves_it() {
     let setup = setup.with("bind", "[]").tables(&tables(&sockets[0]));
     let mut server = setup.start_unready();
     server.wait_for_log("Listening at: fastcgi:unix:");
+    let mode = fs::metadata(&sockets[0]).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
     let file = place.display().to_string();
     let ask = |socket: &str| {
         let mut stream = UnixStream::connect(socket).expect("a connection");
@@ -663,53 +588,48 @@ fn a_server_may_speak_nothing_but_fastcgi_and_a_reload_moves_it() {
     server.stop();
 }
 
-/// A stream on which a question is asked before each of the first reads.
-struct Asking {
-    stream: UnixStream,
-    left: usize,
-}
-
-impl Read for Asking {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.left > 0 {
-            self.left -= 1;
-            let mut question = Vec::new();
-            get_values(&mut question);
-            self.stream.write_all(&question)?;
-        }
-        self.stream.read(into)
+#[test]
+fn an_app_that_streams_gets_bodies_as_they_come() {
+    let setup = Setup::c_app(1).with("stream_request", true);
+    let socket = setup.path_text("fcgi.sock");
+    let table = format!("[[listener]]\nbind = \"unix:{socket}\"\nprotocol = \"fastcgi\"\n");
+    let server = setup.tables(&table).allow("Invalid request").start();
+    let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let variables = |length: &'static str| {
+        [
+            ("REQUEST_METHOD", "POST"),
+            ("REQUEST_URI", "/echo"),
+            ("PATH_INFO", "/echo"),
+            ("CONTENT_LENGTH", length),
+        ]
+    };
+    let mut stream = connect(&server);
+    let whole = encode(&variables("300000"), &body, true);
+    for _ in 0..2 {
+        // The app answers the first half before the second comes.
+        let (first, second) = whole.split_at(150_000);
+        stream.write_all(first).expect("it is taken");
+        let mut start = [0; 16];
+        stream.read_exact(&mut start).expect("the beginning of an answer");
+        stream.write_all(second).expect("it is taken");
+        let answer = answer(&mut start.chain(&mut stream));
+        assert_eq!(answer.status, Some(ProtocolStatus::Complete));
+        assert!(answer.stdout.ends_with(&body), "{}", server.log());
     }
-}
-
-/// A blocking stream with the face that asynchronous clients want.
-struct Blocking<S>(S);
-
-impl<S: Read + Unpin> fastcgi_client::io::AsyncRead for Blocking<S> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.read(into))
+    // More than was announced, and less.
+    for length in ["299999", "300001"] {
+        let mut stream = connect(&server);
+        stream
+            .write_all(&encode(&variables(length), &body, true))
+            .expect("it is taken");
+        // Cut, unless nothing of the app's answer had gone out.
+        let answer = answer(&mut stream);
+        assert!(
+            answer.status.is_none() || answer.code() == "400",
+            "{length}: {answer:?}"
+        );
     }
-}
-
-impl<S: Write + Unpin> fastcgi_client::io::AsyncWrite for Blocking<S> {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.write(from))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.flush())
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Runs a future that never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a blocking stream is never pending"),
-    }
+    server.stop();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 pub(crate) mod apps;
 pub(crate) mod client;
 pub(crate) mod contest;
+pub(crate) mod fastcgi;
 pub(crate) mod hammer;
 pub(crate) mod peers;
 pub(crate) mod procs;
