@@ -217,7 +217,7 @@ impl Setup {
             .iter()
             .map(|(name, value)| format!("{name} = {value}\n"))
             .collect();
-        fs::write(self.path("site.toml"), text).expect("the settings are written");
+        fs::write(self.path("site.toml"), text + &self.tables).expect("the settings are written");
     }
 
     fn spawn(&self) -> Child {
