@@ -3,7 +3,7 @@
 use crate::harness::apps::c_app;
 use crate::harness::server::{list, quoted};
 use crate::harness::tree::{SH, ask, image, legacy_site, page, script};
-use crate::harness::{Response, Server, Setup, request};
+use crate::harness::{Response, Server, Setup, request, wait_until};
 
 /// A server for the directory `site`, and nothing else configured.
 fn root_only(setup: Setup) -> Setup {
@@ -166,6 +166,79 @@ fn a_front_controller_serves_what_is_no_file() {
     assert_eq!(said(&response, "PATH_INFO"), "/extra");
     // What is hidden stays hidden: it is the front controller that answers, or 404, never the file.
     assert_eq!(said(&server.get("/"), "SCRIPT_NAME"), "/index.php");
+    server.stop();
+}
+
+#[test]
+fn a_fallback_may_be_a_page_and_one_that_is_missing_ends_in_404() {
+    let setup = Setup::new();
+    page(&setup, "site/index.html", "the app\n");
+    let site = quoted(&setup.path_text("site"));
+    let tables = format!(
+        "[[site]]\nroot = {site}\nfallback = '/index.html'\n\
+         [[site]]\nhosts = ['broken.example']\nroot = {site}\nfallback = '/missing.php'\n"
+    );
+    let server = setup.tables(&tables).start();
+    for target in ["/", "/some/view", "/some/view?x", "/missing.css", "/missing/"] {
+        assert_eq!(server.get(target).text(), "the app\n", "{target}");
+    }
+    assert_eq!(request(&server.address, "POST", "/some/view", &[], b"x").status, 405);
+    for target in ["/missing", "/missing.php", "/a/b.php"] {
+        assert_eq!(get_at(&server, "broken.example", target).status, 404, "{target}");
+    }
+    server.stop();
+}
+
+#[test]
+fn head_and_options_are_answered_for_every_kind_of_path() {
+    let setup = Setup::new();
+    legacy_site(&setup);
+    page(&setup, "site/dir/index.html", "dir\n");
+    let server = root_only(setup).start();
+    let mut client = server.connect();
+    for (target, status) in [
+        ("/index.html", 200),
+        ("/dir", 301),
+        ("/dir/", 200),
+        ("/missing", 404),
+        ("/hello.php", 200),
+        ("/hello.sh", 200),
+        ("/.env", 404),
+    ] {
+        client.send(format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response("HEAD");
+        assert_eq!(response.status, status, "{target}");
+        assert!(response.keeps_alive(), "{target}");
+    }
+    client.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.response("OPTIONS");
+    assert!(matches!(response.status, 200 | 204 | 404), "{}", response.status);
+    assert_eq!(client.get("/dir/").text(), "dir\n");
+    server.stop();
+}
+
+#[test]
+fn a_deployment_that_switches_a_link_is_seen() {
+    let setup = Setup::new();
+    for version in ["v1", "v2"] {
+        page(&setup, &format!("{version}/page.html"), version);
+        script(
+            &setup,
+            &format!("{version}/page.sh"),
+            format!("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n{version}'\n"),
+        );
+    }
+    let place = setup.path("");
+    let link = |version: &str| {
+        std::os::unix::fs::symlink(place.join(version), place.join("next")).expect("a link");
+        std::fs::rename(place.join("next"), place.join("site")).expect("it takes the other's place");
+    };
+    link("v1");
+    let server = root_only(setup).start();
+    let both = || (server.get("/page.html").text(), server.get("/page.sh").text());
+    assert_eq!(both(), ("v1".into(), "v1".into()));
+    link("v2");
+    wait_until("the new pages", || both() == ("v2".into(), "v2".into()));
     server.stop();
 }
 

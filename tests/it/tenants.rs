@@ -183,6 +183,12 @@ fn scripts_of_two_tenants_run_as_their_users_and_cannot_reach_each_other() {
         let response = post(&server, HOSTS[place], "/probe.py", "");
         assert_eq!(line(&response, "env="), format!("env=SECRET{place}"));
     }
+    // A body that waits in a file of the front's user.
+    let body = "/no/such/file\n".repeat(250_000);
+    for script in ["/probe.py", "/probe.php"] {
+        let response = post(&server, HOSTS[0], script, &body);
+        assert_eq!(response.text().matches("kept out of ").count(), 250_000, "{script}");
+    }
     // What the front may not read is not sent either, and scripts that only their user may read still run.
     assert_eq!(ask(&server.address, "GET", HOSTS[0], "/config.php").text(), "");
     server.stop();

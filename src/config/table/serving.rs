@@ -310,7 +310,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Rights, "chroot", path("a directory; empty = none"), r#""""#)
         .because("few programs find what they need in such a directory")
         .doc("Root directory of workers",
-             "It needs root, and a program of `exec` or scripts.\n\
+             "It needs root, and a program of its own in `exec`, not plain CGI.\n\
               `exec` and `chdir` are then paths within it; `chdir` is `/` unless it is set."),
     row(Section::Rights, "no_new_privileges", Kind::Flag, "false")
         .because("some apps send mail with a program that is setgid")

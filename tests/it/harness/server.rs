@@ -216,7 +216,6 @@ impl Setup {
             .settings
             .iter()
             .map(|(name, value)| format!("{name} = {value}\n"))
-            .chain([self.tables.clone()])
             .collect();
         fs::write(self.path("site.toml"), text).expect("the settings are written");
     }
