@@ -572,7 +572,8 @@ fn a_server_may_speak_nothing_but_fastcgi_and_a_reload_moves_it() {
     assert_eq!(mode & 0o777, 0o660);
     let file = place.display().to_string();
     let ask = |socket: &str| {
-        let mut stream = UnixStream::connect(socket).expect("a connection");
+        // The file is there a little before somebody listens.
+        let mut stream = wait_for("a listener", || UnixStream::connect(socket).ok());
         let variables = [("SCRIPT_FILENAME", file.as_str()), ("REQUEST_URI", "/")];
         stream.write_all(&encode(&variables, b"", false)).expect("it is taken");
         answer(&mut stream).body()
@@ -581,7 +582,6 @@ fn a_server_may_speak_nothing_but_fastcgi_and_a_reload_moves_it() {
     // A kept connection does not hold up the old front.
     let kept = UnixStream::connect(&sockets[0]).expect("a connection");
     server.reload_with_tables(&tables(&sockets[1]));
-    wait_until("the other socket", || Path::new(&sockets[1]).exists());
     assert_eq!(ask(&sockets[1]), "hello\n");
     wait_until("the end of the old socket", || !Path::new(&sockets[0]).exists());
     drop(kept);
