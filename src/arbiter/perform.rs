@@ -353,10 +353,11 @@ impl Arbiter {
                 self.log.info(&worker.context(), line);
                 (signals::TERM, process::signal(pid, signals::TERM))
             }
-            // Python code acts on a signal between two of its instructions. One that comes between the last of them and
-            // the wait for a request is not acted on before the next request, which a worker that leaves never gets.
-            // Other programs may take a second signal for a stronger one.
-            Step::RepeatStop if !worker.is_raw || worker.board.is_busy() => return,
+            // Python code acts on a signal between two of its instructions, and php-cgi when its accept(2) is interrupted.
+            // A signal that comes just before the wait for a request is not acted on before the next request, which a
+            // worker that leaves never gets. Other programs may take a second signal for a stronger one.
+            Step::RepeatStop if worker.board.is_busy() => return,
+            Step::RepeatStop if !worker.is_raw && worker.protocol != Protocol::FastCgi => return,
             Step::SendStop | Step::RepeatStop => {
                 let number = stop_signal().unwrap_or(signals::TERM);
                 (number, process::signal(pid, number))
