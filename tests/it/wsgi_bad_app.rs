@@ -97,6 +97,8 @@ fn a_fork_in_a_handler() {
         let who = format!("{class:?}");
         let server = start(class, &["--workers", "1"], &[]);
         let worker = server.wait_for_workers(1);
+        let response = request(&server.address, "POST", "/fork-and-be-late", &[], b"");
+        assert_eq!((response.status, response.text().as_str()), (200, "7\n"), "{who}");
         for _ in 0..3 {
             let response = request(&server.address, "POST", "/fork", &[], b"");
             assert_eq!(

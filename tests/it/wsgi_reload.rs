@@ -28,6 +28,14 @@ fn replace(path: &std::path::Path, text: &str) {
     fs::rename(&new, path).expect("it takes its place");
 }
 
+/// A worker that is still importing could find new code before it is told of it. With `--preload` one process imports.
+fn wait_for_imports(server: &Server, words: &[&str]) {
+    let imports = if words.contains(&"--preload") { 1 } else { 2 };
+    wait_until("the app in every worker", || {
+        fs::read(server.path("imported")).is_ok_and(|marks| marks.len() >= imports)
+    });
+}
+
 fn setup(words: &[&str]) -> Setup {
     let setup = Setup::bare(&[words, &["site_app"]].concat());
     write_app(&setup.path(""), "first");
@@ -90,8 +98,8 @@ fn hup_loads_new_code() {
         &["--workers", "2", "--threads", "2", "--preload"],
     ] {
         let server = setup(words).start();
-        // One that is still importing could find the new code by itself.
         server.wait_for_workers(2);
+        wait_for_imports(&server, words);
         answers(&server, "first one");
         write_app(&server.path(""), "second");
         write_part(&server.path(""), "two");
@@ -117,11 +125,7 @@ fn hup_with_broken_code_keeps_the_old_workers() {
             .allow("worker")
             .start();
         let before = server.wait_for_workers(2);
-        // A worker that is still importing would find the broken code, too.
-        let imports = if words.contains(&"--preload") { 1 } else { 2 };
-        wait_until("the app in every worker", || {
-            fs::read(server.path("imported")).is_ok_and(|marks| marks.len() >= imports)
-        });
+        wait_for_imports(&server, words);
         replace(&server.path("site_app.py"), "this is no Python\n");
         server.signal(Signal::SIGHUP);
         server.wait_for_log("SyntaxError");

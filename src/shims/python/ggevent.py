@@ -3,6 +3,7 @@
 Never here: how requests are answered (handler.py).
 """
 
+import os
 import sys
 import traceback
 from _socket import MSG_DONTWAIT
@@ -93,6 +94,8 @@ class Loop:
         self.readable = loop.io(queue.socket.fileno(), 1)
         self.bell = loop.async_()
         self.bell.start(self.stopped.set)
+        # gevent learns of ends of children from its first fork on; a child that ends before that is waited for forever.
+        os.register_at_fork(before=loop.install_sigchld)
 
     def interrupt(self):
         """Wakes the main greenlet. For signal handlers too: that is what the loop's `async` is for."""

@@ -34,6 +34,20 @@ def fork(start_response):
     return b"the parent answers\n"
 
 
+def fork_and_be_late(start_response):
+    """A child that ends before its parent goes on."""
+    sleep = time.sleep
+    if "gevent" in sys.modules:
+        from gevent.monkey import get_original
+
+        sleep = get_original("time", "sleep")
+    os.register_at_fork(after_in_parent=lambda: sleep(0.2))
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    return b"%d\n" % os.WEXITSTATUS(os.waitpid(child, 0)[1])
+
+
 def fork_and_stay(start_response):
     """A child that outlives the request with everything it inherited."""
     child = os.fork()
@@ -84,6 +98,7 @@ ACTS = {
     "/flood": flood,
     "/endless-thread": endless_thread,
     "/fork": fork,
+    "/fork-and-be-late": fork_and_be_late,
     "/fork-and-stay": fork_and_stay,
     "/os-exit": lambda start_response: os._exit(0),
     "/os-exit-7": lambda start_response: os._exit(7),
