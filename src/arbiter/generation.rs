@@ -48,6 +48,8 @@ pub(super) struct PoolState {
     pub(super) is_cgi: bool,
     /// What to do about workers that do not become ready was said: once is enough.
     pub(super) is_advised: bool,
+    /// Why its last worker that failed to start did so.
+    pub(super) failure: String,
     /// What its Python workers read that no host forks, once one was started.
     pub(super) bundle: Option<OwnedFd>,
 }
@@ -97,11 +99,12 @@ impl Generation {
             // `reload`, and hooks that set `worker.alive`.
             may_leave: matches!(pool.program, Program::Wsgi(_)),
             is_vital: self.config.pools.len() == 1,
+            is_single: state.is_cgi,
         });
         Terms {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
-            most_workers: usize::MAX,
+            most_workers: self.config.process.max_workers.unwrap_or(usize::MAX),
         }
     }
 
@@ -172,6 +175,7 @@ impl PoolState {
             protocol,
             is_cgi,
             is_advised: false,
+            failure: String::new(),
             bundle: None,
         })
     }

@@ -107,6 +107,13 @@ impl Arbiter {
                 pool,
                 workers: usize::try_from(workers).unwrap_or(usize::MAX),
             },
+            ToArbiter::Yielded { worker } => {
+                if let Some(process) = self.workers.get(&worker) {
+                    let text = format_args!("Worker (pid:{}) makes room for another pool", process.pid);
+                    self.log.info(&process.context(), text);
+                }
+                Input::WorkerYielded(worker)
+            }
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");
@@ -308,6 +315,13 @@ impl Arbiter {
             self.boot_cause = pool.and_then(|pool| boot_cause(worker, pool, end, &words));
         }
         let mut death = death;
+        if worker.ready.is_none() {
+            let failure = format!("a worker {words} before it was ready; {}", worker.printed.quote());
+            let generation = self.generations.get_mut(&worker.generation);
+            if let Some(pool) = generation.and_then(|one| one.pools.get_mut(usize::from(worker.pool.0))) {
+                pool.failure = failure;
+            }
+        }
         if death == Death::NotAWorker {
             death = self.run_as_cgi(id);
         } else if worker.ready.is_none() && worker.sent.is_none() {

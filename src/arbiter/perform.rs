@@ -35,6 +35,19 @@ impl Arbiter {
             Action::Drain { front, grace } => self.drain(front, grace),
             Action::KillFront(front) => self.kill_front(front),
             Action::Worker { worker, step, why } => self.step_worker(worker, step, why),
+            Action::Crowded { front, workers } => {
+                let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+                self.tell_front(front, &ToFront::Crowded { workers });
+            }
+            Action::PoolDown { front, pool, wait } => {
+                let generation = self.fronts.get(&front).map(|front| front.generation);
+                let reason = generation
+                    .map(|id| self.failure_of(id, pool).to_owned())
+                    .unwrap_or_default();
+                let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                self.tell_front(front, &ToFront::PoolDown { pool, retry_ms, reason });
+            }
+            Action::PoolUp { front, pool } => self.tell_front(front, &ToFront::PoolUp { pool }),
             Action::Forget(id) => self.forget(id),
             Action::Load => self.load(),
             Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
@@ -114,11 +127,52 @@ impl Arbiter {
                     .info(&NONE, format_args!("Workers wanted in pool {name}: {wanted}"));
                 self.workers_changed(wanted);
             }
+            Note::NotScaled { pool } => {
+                let name = self.pool_name(pool);
+                let line = "one process runs all its scripts, and `workers` says how many at once";
+                self.log
+                    .info(&NONE, format_args!("TTIN and TTOU do not change pool {name}: {line}"));
+            }
+            Note::NoRoom { pool, most } => {
+                let name = self.pool_name(pool);
+                let line = format_args!("No more workers in pool {name}: max_workers allows {most} in all");
+                self.log.warning(&NONE, line);
+            }
+            Note::Crowded { workers, most } => {
+                let what = if workers == 1 {
+                    "1 more is"
+                } else {
+                    &format!("{workers} more are")
+                };
+                let line = format_args!(
+                    "All {most} workers that max_workers allows are there, and {what} wanted: requests wait until others are idle"
+                );
+                self.log.warning(&NONE, line);
+            }
+            Note::PoolDown { generation, pool, wait } => {
+                let (name, why) = (self.pool_name(pool), self.failure_of(generation, pool));
+                let wait = seconds(wait);
+                let line = format_args!(
+                    "Pool {name} cannot start, and its requests are answered 503: {why}; it is tried again in {wait}, and then ever less often"
+                );
+                self.log.error(&NONE, line);
+            }
+            Note::PoolUp { pool } => {
+                let name = self.pool_name(pool);
+                self.log.info(&NONE, format_args!("Pool {name} has started after all"));
+            }
             Note::LeftBehind { processes } => self.log.error(
                 &NONE,
                 format_args!("{processes} processes were killed but did not end; leaving them behind"),
             ),
         }
+    }
+
+    /// Why a worker of a pool could not be started, the last time.
+    fn failure_of(&self, generation: GenerationId, pool: PoolId) -> &str {
+        let generation = self.generations.get(&generation);
+        let pool = generation.and_then(|one| one.pools.get(usize::from(pool.0)));
+        pool.map_or("", |pool| pool.failure.as_str())
     }
 
     fn pool_name(&self, pool: PoolId) -> &str {
@@ -253,12 +307,17 @@ impl Arbiter {
                     ..NONE
                 };
                 self.log.error(&context, format_args!("cannot start a worker: {error}"));
+                let failure = format!("cannot start a worker: {error}");
                 let death = if error.is_lasting() {
                     Death::Impossible
                 } else {
                     Death::NotStarted
                 };
                 self.inputs.push_back(Input::WorkerGone { worker: id, death });
+                let generation = self.generations.get_mut(&generation_id);
+                if let Some(pool) = generation.and_then(|one| one.pools.get_mut(place)) {
+                    pool.failure = failure;
+                }
             }
         }
     }

@@ -169,6 +169,7 @@ impl<'a> Hosting<'a> {
         for table in tables.sites {
             self.site_table(table, number, &mut wrong);
         }
+        self.check_room(before.0, number, &mut wrong);
         if number == 0 {
             problems.append(wrong);
             return;
@@ -186,6 +187,28 @@ impl<'a> Hosting<'a> {
             self.warnings
                 .push(format!("{file} is left out: {}", problem.on_one_line()));
         }
+    }
+
+    /// Workers that run even with nothing to do must fit into `max_workers`. `from` = the first pool of this file.
+    fn check_room(&self, from: usize, unit: usize, problems: &mut Problems) {
+        let most = usize::try_from(self.base.number("max_workers")).unwrap_or(usize::MAX);
+        let least = |pools: &[Pool]| pools.iter().map(Pool::least_processes).sum::<usize>();
+        let (others, own) = self.pools.split_at_checked(from).unwrap_or_default();
+        let (others, own) = (least(others), least(own));
+        if most == 0 || own == 0 || others + own <= most {
+            return;
+        }
+        let what = if unit == 0 {
+            format!("max_workers is {most}, but {own} workers run even with nothing to do")
+        } else {
+            format!(
+                "its pools have {own} workers even with nothing to do, and other files {others}, but max_workers is {most}"
+            )
+        };
+        let problem = Problem::new(what).at(self.base.origin("max_workers", 0), "max_workers");
+        let advice =
+            "raise it, or lower `workers` or their `min`; with min = 0 a pool has none before its first request";
+        problems.push(problem.advice(advice));
     }
 
     /// Ends: without any site, one pool serves everything that comes by HTTP.

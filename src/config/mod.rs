@@ -424,6 +424,8 @@ pub struct Process {
     pub umask: u32,
     /// Time to finish on TERM, and for old generations.
     pub graceful_timeout: Duration,
+    /// Workers of all pools together; `None` = no limit.
+    pub max_workers: Option<usize>,
     /// Parent of the private runtime directory.
     pub runtime_dir: PathBuf,
     /// Where the control socket is bound.

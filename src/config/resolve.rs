@@ -319,6 +319,7 @@ impl Resolver<'_> {
             proc_name: String::new(),
             umask: u32::try_from(self.values.number("umask")).unwrap_or(0),
             graceful_timeout: self.values.duration("graceful_timeout"),
+            max_workers: Some(self.size("max_workers")).filter(|count| *count > 0),
             runtime_dir,
             control_socket: self.control_socket(),
             control_socket_mode: u32::try_from(self.values.number("control_socket_mode")).unwrap_or(0o600),

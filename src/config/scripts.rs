@@ -77,6 +77,18 @@ impl Pool {
         self.protocol != WorkerProtocol::Cgi || self.scripts.pass_auth
     }
 
+    /// Processes that run even with nothing to do, runners included.
+    #[must_use]
+    pub fn least_processes(&self) -> usize {
+        match self.program {
+            Program::Connect(_) => 0,
+            _ if self.protocol == WorkerProtocol::Cgi => usize::from(self.workers_min > 0),
+            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => {
+                usize::try_from(self.workers_min).unwrap_or(usize::MAX)
+            }
+        }
+    }
+
     /// Requests at once that its runner takes.
     #[must_use]
     pub fn script_slots(&self) -> u32 {

@@ -166,7 +166,8 @@ impl Setting {
     pub fn is_per_pool(&self) -> bool {
         match self.section {
             Section::App => !self.name.starts_with("reload") && self.name != "preload_app",
-            Section::Workers | Section::Rights | Section::Scripts => true,
+            Section::Workers => self.name != "max_workers",
+            Section::Rights | Section::Scripts => true,
             _ => PER_POOL.contains(&self.name),
         }
     }

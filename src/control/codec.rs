@@ -87,6 +87,9 @@ pub fn fds(message: &ToFront) -> usize {
         ToFront::Retire { .. }
         | ToFront::Exited { .. }
         | ToFront::Facts { .. }
+        | ToFront::Crowded { .. }
+        | ToFront::PoolDown { .. }
+        | ToFront::PoolUp { .. }
         | ToFront::Serve
         | ToFront::Drain { .. } => 0,
     }
@@ -153,6 +156,20 @@ impl Message for ToFront {
                 flag(out, *error_log);
                 flag(out, *access_log);
             }
+            Self::Crowded { workers } => {
+                out.push(12);
+                out.extend(workers.to_be_bytes());
+            }
+            Self::PoolDown { pool, retry_ms, reason } => {
+                out.push(13);
+                out.extend(pool.0.to_be_bytes());
+                out.extend(retry_ms.to_be_bytes());
+                text(out, reason);
+            }
+            Self::PoolUp { pool } => {
+                out.push(14);
+                out.extend(pool.0.to_be_bytes());
+            }
         }
     }
 
@@ -200,6 +217,15 @@ impl Message for ToFront {
                 error_log: fields.flag()?,
                 access_log: fields.flag()?,
             },
+            12 => Self::Crowded { workers: fields.u32()? },
+            13 => Self::PoolDown {
+                pool: PoolId(fields.u16()?),
+                retry_ms: u64::from_be_bytes(fields.array()?),
+                reason: fields.text()?,
+            },
+            14 => Self::PoolUp {
+                pool: PoolId(fields.u16()?),
+            },
             other => return Err(Error::Kind(other)),
         })
     }
@@ -231,6 +257,7 @@ impl Message for ToArbiter {
                 out.extend_from_slice(&pool.0.to_be_bytes());
                 out.extend_from_slice(&workers.to_be_bytes());
             }
+            Self::Yielded { worker } => worker_only(out, 11, *worker),
         }
     }
 
@@ -260,6 +287,9 @@ impl Message for ToArbiter {
             10 => Self::Demand {
                 pool: PoolId(fields.u16()?),
                 workers: fields.u32()?,
+            },
+            11 => Self::Yielded {
+                worker: fields.worker()?,
             },
             other => return Err(Error::Kind(other)),
         })
@@ -438,6 +468,13 @@ mod tests {
             Just(ToFront::Serve),
             any::<u64>().prop_map(|grace_ms| ToFront::Drain { grace_ms }),
             any::<(bool, bool)>().prop_map(|(error_log, access_log)| ToFront::Reopen { error_log, access_log }),
+            any::<u32>().prop_map(|workers| ToFront::Crowded { workers }),
+            (pool(), any::<u64>(), any::<String>()).prop_map(|(pool, retry_ms, reason)| ToFront::PoolDown {
+                pool,
+                retry_ms,
+                reason
+            }),
+            pool().prop_map(|pool| ToFront::PoolUp { pool }),
         ]
     }
 
@@ -453,6 +490,7 @@ mod tests {
             worker().prop_map(|worker| ToArbiter::Spent { worker }),
             Just(ToArbiter::Finished),
             (pool(), any::<u32>()).prop_map(|(pool, workers)| ToArbiter::Demand { pool, workers }),
+            worker().prop_map(|worker| ToArbiter::Yielded { worker }),
         ]
     }
 
@@ -508,7 +546,7 @@ mod tests {
         case(&[], Error::Short);
         case(&[2, 9], Error::Version(2));
         case(&[VERSION, 0], Error::Kind(0));
-        case(&[VERSION, 12], Error::Kind(12));
+        case(&[VERSION, 99], Error::Kind(99));
         case(&[VERSION, 1, 2], Error::Value("flag"));
         case(&[VERSION, 7, 0, 0, 0, 0, 0, 0, 0, 1, 0xff], Error::Value("text"));
         case(

@@ -93,6 +93,25 @@ pub enum ToFront {
         /// One line, printable.
         text: String,
     },
+    /// There is no room for so many workers that pools ask for: spare others when they are idle. 0 = there is.
+    Crowded {
+        /// How many.
+        workers: u32,
+    },
+    /// A pool cannot start: fail its requests.
+    PoolDown {
+        /// The pool.
+        pool: PoolId,
+        /// Until the next try.
+        retry_ms: u64,
+        /// Why, printable, for the log.
+        reason: String,
+    },
+    /// That is over, or not known any more.
+    PoolUp {
+        /// The pool.
+        pool: PoolId,
+    },
     /// Start accepting.
     Serve,
     /// Stop accepting, serve what is queued and running, close idle connections, then answer `Finished` and exit 0.
@@ -147,6 +166,11 @@ pub enum ToArbiter {
     },
     /// A worker served its share (`max_requests`): start its replacement, then retire it.
     Spent {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker can be spared for a pool that there is no room for: stop it, and do not replace it.
+    Yielded {
         /// The worker.
         worker: WorkerId,
     },

@@ -6,7 +6,6 @@ use super::exchange::{Exchange, Place};
 use super::link::{Down, Link, Wire};
 use super::tokens::Key;
 use super::workers::{Route, State};
-use crate::base::ids::PoolId;
 use crate::config::Upstream;
 use crate::control::{Protocol, ToArbiter};
 use crate::pipe::{FrontConn, frame};
@@ -121,21 +120,6 @@ impl Front {
         let pool = self.workers.get(worker_key).map(|worker| worker.pool);
         if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(pool)) {
             pool.dispatch.remove(worker_key.index);
-        }
-    }
-
-    /// Asks for more or fewer workers of a pool, if its size follows its requests.
-    pub(super) fn look_at_demand(&mut self, place: usize) {
-        let Some(pool) = self.pools.get_mut(place) else { return };
-        let Some(demand) = &mut pool.demand else { return };
-        let load = pool.dispatch.load();
-        let asked = demand.handle(self.now, load);
-        self.demand_timers.set(place, demand.next_deadline(load));
-        if let Some(workers) = asked {
-            self.send_control(&ToArbiter::Demand {
-                pool: PoolId(u16::try_from(place).unwrap_or(u16::MAX)),
-                workers: u32::try_from(workers).unwrap_or(u32::MAX),
-            });
         }
     }
 

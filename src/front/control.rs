@@ -153,6 +153,11 @@ impl Front {
                     self.facts(key, &text);
                 }
             }
+            ToFront::Crowded { workers } => self.crowded(workers),
+            ToFront::PoolDown { pool, retry_ms, reason } => {
+                self.pool_down(usize::from(pool.0), Duration::from_millis(retry_ms), reason);
+            }
+            ToFront::PoolUp { pool } => self.pool_up(usize::from(pool.0)),
             ToFront::Serve => self.serve()?,
             ToFront::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms)),
             ToFront::Reopen { error_log, access_log } => {

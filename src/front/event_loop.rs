@@ -89,6 +89,8 @@ pub(super) struct Front {
     pub(super) worker_timers: Timers,
     /// By the places of pools: when to look how many workers they need.
     pub(super) demand_timers: Timers,
+    /// Workers that were asked for and that the arbiter has no room for.
+    pub(super) crowded: u32,
     /// Requests the plan has placed and nobody has sent yet.
     pub(super) assignments: Vec<(Key, Verdict)>,
     pub(super) fail_later: Vec<(Key, u16)>,
@@ -165,6 +167,7 @@ impl Front {
             exchange_timers: Timers::new(Duration::from_millis(10)),
             worker_timers: Timers::new(Duration::from_millis(1)),
             demand_timers: Timers::new(Duration::from_millis(10)),
+            crowded: 0,
             assignments: Vec::new(),
             fail_later: Vec::new(),
             dirty_clients: Vec::new(),
@@ -346,6 +349,7 @@ impl Front {
             self.next_heartbeat = self.now + HEARTBEAT;
             self.send_control(&ToArbiter::Heartbeat);
             self.rescue();
+            self.make_room();
         }
         let mut due = Vec::new();
         self.client_timers.expired(self.now, &mut due);
@@ -457,10 +461,14 @@ impl Front {
             return;
         };
         if exchange.place == Place::Waiting {
-            let why = if status == 503 {
-                "no worker came free in time (queue_timeout)"
-            } else {
-                "no server can be reached"
+            let pool = self.pools.get_mut(exchange.pool);
+            // What has waited too long was taken out already.
+            pool.map(|pool| pool.dispatch.cancel(key.index));
+            let outage = self.outage(exchange.pool);
+            let why = match &outage {
+                _ if status != 503 => "no server can be reached",
+                Some(why) => why,
+                None => "no worker came free in time (queue_timeout)",
             };
             self.blame(&mut exchange, status, why);
         }

@@ -377,7 +377,8 @@ impl Front {
         let mut page = std::mem::take(&mut exchange.held);
         http1::response::error_page(status, detail, &mut exchange.response, &mut page);
         if status == 503 {
-            exchange.response.push(b"Retry-After", b"1");
+            let wait = self.retry_after(exchange.pool);
+            exchange.response.push(b"Retry-After", wait.as_bytes());
         }
         if !exchange.body_ended
             && let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key))

@@ -54,6 +54,9 @@ impl Front {
             pool.dispatch.put_back(key.index, self.now);
             pool.dirty = true;
         }
+        if self.refuses_all(exchange.pool) {
+            self.fail_later.push((key, 503));
+        }
     }
 
     /// A request's worker is gone. `not_run`: it cannot have reached the app.

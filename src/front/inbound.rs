@@ -277,9 +277,8 @@ impl Front {
         }
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
         exchange.streams = length.is_some() && pool.is_some_and(|pool| pool.config.stream_request);
-        let is_full = pool.is_some_and(|pool| pool.dispatch.is_full());
-        if is_full {
-            self.pressed("the queue is full (max_queue)");
+        if exchange.own.is_none() && self.refuses(exchange.pool) {
+            self.note_refusal(&exchange);
             exchange.own = Some(Own::Refuse { status: 503 });
         }
         client.phase = Phase::Body;

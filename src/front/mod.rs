@@ -8,6 +8,7 @@ mod assign;
 mod client;
 mod control;
 mod conversation;
+mod demand;
 mod event_loop;
 mod exchange;
 mod failure;

@@ -42,7 +42,7 @@ impl Front {
         let has_body = client.conn.body_length() != BodyLength::None;
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
         exchange.streams = has_body && pool.is_some_and(|pool| pool.config.stream_request);
-        let full = pool.is_some_and(|pool| pool.dispatch.is_full());
+        let full = exchange.own.is_none() && self.refuses(exchange.pool);
         let is_own = exchange.own.is_some();
         client.phase = Phase::Body;
         let exchange_key = self.add_exchange(exchange);
@@ -166,7 +166,12 @@ impl Front {
                 self.assignments.extend(verdict.map(|verdict| (exchange_key, verdict)));
                 Ok(())
             }
-            Some(Verdict::Wait) => Ok(()),
+            Some(Verdict::Wait) => {
+                if self.refuses_all(pool) {
+                    self.fail_later.push((exchange_key, 503));
+                }
+                Ok(())
+            }
             Some(Verdict::Full) | None => Err(self.answer_full(key, client)),
         }
     }
@@ -251,7 +256,10 @@ impl Front {
     }
 
     fn answer_full(&mut self, key: Key, client: &mut Client) -> Next {
-        self.pressed("the queue is full (max_queue)");
+        if let Some((key, exchange)) = client.exchange.and_then(|key| Some((key, self.exchanges.take(key)?))) {
+            self.note_refusal(&exchange);
+            self.exchanges.put(key, exchange);
+        }
         self.answer_error(key, client, 503, "the server is busy")
     }
 
@@ -283,7 +291,8 @@ impl Front {
         exchange.ended = true;
         exchange.end_sent = true;
         exchange.stage = Stage::Committed;
-        self.encode_error(client, status, detail, Some(exchange.id), &mut exchange.response);
+        let wait = self.retry_after(exchange.pool);
+        self.encode_error(client, status, detail, &wait, Some(exchange.id), &mut exchange.response);
         exchange.client = Some(key);
         self.exchanges.put(exchange_key, exchange);
         self.dirty_clients.push(key);
@@ -310,13 +319,14 @@ impl Front {
         client: &mut Client,
         status: u16,
         detail: &str,
+        wait: &str,
         id: Option<RequestId>,
         head: &mut ResponseHead,
     ) {
         let mut page = Vec::new();
         http1::response::error_page(status, detail, head, &mut page);
         if status == 503 {
-            head.push(b"Retry-After", b"1");
+            head.push(b"Retry-After", wait.as_bytes());
         }
         let common = http1::response::Common {
             server: &self.config.http.server_header,

@@ -1,6 +1,7 @@
 //! The workers of the pools as the front sees them: which are ready, what each has in hand, and what becomes of a
 //! request when its worker lets it down.
 
+use super::demand::Outage;
 use super::event_loop::Front;
 use super::probe::Probe;
 use super::pull::Queue;
@@ -202,6 +203,8 @@ pub(super) struct Pool {
     pub(super) dispatch: Dispatch,
     /// How many workers it needs, if its size follows its requests.
     pub(super) demand: Option<Demand>,
+    /// None of its workers starts.
+    pub(super) outage: Option<Outage>,
     pub(super) queue: Option<Queue>,
     /// Exchanges by wire number, for the pipe protocol.
     wires: Vec<Option<Key>>,
@@ -252,6 +255,7 @@ impl Pool {
             config,
             dispatch: Dispatch::new(policy),
             demand,
+            outage: None,
             queue: None,
             wires: Vec::new(),
             next_wire: 0,

@@ -56,6 +56,9 @@ pub enum Death {
     NotAWorker,
 }
 
+/// Lines about the limit of all workers are this far apart.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -92,6 +95,8 @@ pub enum Input {
     WorkerSpent(WorkerId),
     /// Somebody asked for a worker to be replaced.
     WorkerDismissed(WorkerId),
+    /// A worker of an elastic pool is stopped for another pool that needs its room.
+    WorkerYielded(WorkerId),
     /// The requests of a pool ask for so many workers.
     Demand {
         /// Who says so.
@@ -188,6 +193,29 @@ pub enum Action {
         /// Why.
         why: Why,
     },
+    /// Tell a front for how many workers there is no room; 0 = for all that are wanted.
+    Crowded {
+        /// The front.
+        front: FrontId,
+        /// How many.
+        workers: usize,
+    },
+    /// Tell a front that a pool cannot start: its requests need not wait.
+    PoolDown {
+        /// The front.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+        /// Until the next try.
+        wait: Duration,
+    },
+    /// Tell a front that this is over, or not known any more.
+    PoolUp {
+        /// The front.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+    },
     /// Everything of a generation is gone.
     Forget(GenerationId),
     /// Read the configuration again; answered by `Loaded` or `LoadRefused`.
@@ -240,6 +268,39 @@ pub enum Note {
         pool: PoolId,
         /// How many.
         wanted: usize,
+    },
+    /// TTIN and TTOU mean nothing to a pool that one process serves.
+    NotScaled {
+        /// The pool.
+        pool: PoolId,
+    },
+    /// TTIN asks for more workers than there may be in all.
+    NoRoom {
+        /// The pool.
+        pool: PoolId,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Requests wait for workers that there is no room for.
+    Crowded {
+        /// How many.
+        workers: usize,
+        /// How many there may be in all.
+        most: usize,
+    },
+    /// A pool cannot start.
+    PoolDown {
+        /// The generation.
+        generation: GenerationId,
+        /// The pool.
+        pool: PoolId,
+        /// Until the next try.
+        wait: Duration,
+    },
+    /// A pool that could not start has a worker that is ready.
+    PoolUp {
+        /// The pool.
+        pool: PoolId,
     },
     /// The stop ends although processes could not be reaped.
     LeftBehind {
@@ -356,6 +417,14 @@ impl Plan {
             Input::WorkerSpent(worker) => {
                 if let Some(pool) = self.pool_of(worker) {
                     pool.spent(worker);
+                }
+            }
+            Input::WorkerYielded(worker) => {
+                let held = self.pool_of(worker).map(|pool| pool.give_up(worker));
+                // One whose place stays is replaced there, as its front gives it nothing more.
+                let leaving = held.filter(|held| !held.is_empty()).unwrap_or_else(|| vec![worker]);
+                for worker in leaving {
+                    self.retire(now, worker, Why::Idle, out);
                 }
             }
             Input::WorkerDismissed(worker) => self.retire(now, worker, Why::Dismissed, out),

@@ -59,7 +59,7 @@ impl Demand {
     pub fn handle(&mut self, now: Instant, load: Load) -> Option<usize> {
         let requests = load.running + load.waiting;
         self.peak = self.peak.max(requests);
-        let asked = self.asked.unwrap_or(self.policy.min);
+        let asked = self.asked();
         let is_pressing = load.waiting > 0 && (asked == 0 || self.has_waited(now, load));
         let needed = self.needed(requests);
         if is_pressing && needed > asked {
@@ -82,13 +82,30 @@ impl Demand {
     /// When `handle` wants to be called again, at the latest, if the load stays as it is.
     #[must_use]
     pub fn next_deadline(&self, load: Load) -> Option<Instant> {
-        let asked = self.asked.unwrap_or(self.policy.min);
+        let asked = self.asked();
         let grows = load.waiting > 0 && self.needed(load.running + load.waiting) > asked;
         let growth = load.since.filter(|_| grows).map(|since| since + PATIENCE);
         // A pool at its least, without requests, has nothing to wait for.
         let is_still = load == Load::default() && self.peak == 0 && self.asked == Some(self.policy.min);
         let shrinking = (!is_still).then(|| self.begun + self.policy.idle);
         growth.into_iter().chain(shrinking).min()
+    }
+
+    /// Workers at least.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        self.policy.min
+    }
+
+    /// Workers asked for last.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.unwrap_or(self.policy.min)
+    }
+
+    /// One of its workers leaves for another pool.
+    pub fn give_up(&mut self) {
+        self.asked = Some(self.asked().saturating_sub(1).max(self.policy.min));
     }
 
     fn has_waited(&self, now: Instant, load: Load) -> bool {

@@ -82,6 +82,10 @@ pub struct Generation {
     pub grace: Duration,
     /// Workers in all, beyond which no elastic pool grows.
     pub most_workers: usize,
+    /// Workers that its front was last told that there is no room for.
+    pub crowded: usize,
+    /// When the user was last told so.
+    pub complained: Option<Instant>,
 }
 
 impl Generation {
@@ -98,6 +102,8 @@ impl Generation {
             pools,
             grace: terms.grace,
             most_workers: terms.most_workers,
+            crowded: 0,
+            complained: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod generation;
 pub mod pacing;
 pub mod pool;
+pub mod room;
 pub mod route;
 pub mod timers;
 pub mod worker;

@@ -23,6 +23,8 @@ pub struct Policy {
     pub may_leave: bool,
     /// Without it there is nothing to serve. A pool among several may fail, and the others go on.
     pub is_vital: bool,
+    /// One process serves all its requests, however many at once.
+    pub is_single: bool,
 }
 
 impl Policy {
@@ -45,7 +47,33 @@ pub struct Pool {
     pub has_been_ready: bool,
     /// Workers that ended before they were ready.
     pub boot_failures: u32,
+    /// The same since one was ready.
+    failures_in_a_row: u32,
+    /// It cannot start.
+    is_down: bool,
+    /// When the next try is made, as far as that was said.
+    told: Option<Option<Instant>>,
 }
+
+/// What has changed about whether a pool can start at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// It cannot.
+    Lasts {
+        /// When it is tried again; `None` = now.
+        next: Option<Instant>,
+        /// It could until now.
+        begins: bool,
+    },
+    /// It has a worker that is ready; or none is needed, and whether one would start is not known.
+    Over {
+        /// A worker of it is ready.
+        is_ready: bool,
+    },
+}
+
+/// Failures to boot in a row, in each place of a pool, after which the pool cannot start.
+const HOPELESS: u32 = 2;
 
 #[derive(Debug)]
 struct Place {
@@ -69,6 +97,9 @@ impl Pool {
             asked: policy.workers,
             has_been_ready: false,
             boot_failures: 0,
+            failures_in_a_row: 0,
+            is_down: false,
+            told: None,
         };
         pool.grow_to(policy.workers);
         pool
@@ -111,6 +142,59 @@ impl Pool {
         } else {
             0
         }
+    }
+
+    /// Places that nobody holds.
+    #[must_use]
+    pub fn empty_places(&self) -> usize {
+        self.places.iter().filter(|place| place.current.is_none()).count()
+    }
+
+    /// A worker is wanted elsewhere: its place goes, if the pool can be smaller. Returns who held it.
+    pub fn give_up(&mut self, worker: WorkerId) -> Vec<WorkerId> {
+        let place = self.places.iter().position(|place| place.current == Some(worker));
+        let Some(place) = place.filter(|_| self.wanted() > self.policy.workers) else {
+            return Vec::new();
+        };
+        let place = self.places.remove(place);
+        self.asked = self.asked.min(self.wanted()).max(self.policy.workers);
+        place.current.into_iter().chain(place.successor).collect()
+    }
+
+    /// A worker ended before it was ready.
+    pub fn boot_failed(&mut self) {
+        self.boot_failures = self.boot_failures.saturating_add(1);
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+    }
+
+    /// Whether the pool can start at all, if that has changed since it was asked last. Once it cannot, that stays so
+    /// until a worker is ready, however many are tried meanwhile.
+    pub fn outage(&mut self, is_ready: impl Fn(WorkerId) -> bool) -> Option<Outage> {
+        let has_ready = self.places.iter().filter_map(|place| place.current).any(is_ready);
+        if self.is_down && (has_ready || self.places.is_empty()) {
+            (self.is_down, self.told) = (false, None);
+            return Some(Outage::Over { is_ready: has_ready });
+        }
+        let is_hopeless = |place: &Place| place.pacing.failures() >= HOPELESS;
+        let begins = !self.is_down
+            && !has_ready
+            && self.failures_in_a_row >= HOPELESS
+            && !self.places.is_empty()
+            && self.places.iter().all(is_hopeless);
+        self.is_down |= begins;
+        let next = self.places.iter().filter_map(|place| place.resume).min();
+        // A try that is being made is no news.
+        let is_news = self.told.is_none_or(|told| next.is_some() && told != next);
+        if !self.is_down || !is_news {
+            return None;
+        }
+        self.told = Some(next);
+        Some(Outage::Lasts { next, begins })
+    }
+
+    /// Whoever was told of an outage is gone.
+    pub fn tell_again(&mut self) {
+        self.told = None;
     }
 
     /// Whether it has begun to serve, or need not before its first request. Nobody waits for one of several that has
@@ -157,6 +241,7 @@ impl Pool {
         self.policy.most = self.policy.most.min(1);
         self.asked = 1;
         self.policy.is_probing = false;
+        self.policy.is_single = true;
         let before = std::mem::take(&mut self.places);
         self.grow_to(1);
         if let Some(place) = self.places.first_mut() {
@@ -196,6 +281,7 @@ impl Pool {
     /// A worker became ready; returns the one it succeeds, which has lost its place and is to be retired.
     pub fn ready(&mut self, worker: WorkerId) -> Option<WorkerId> {
         self.has_been_ready = true;
+        self.failures_in_a_row = 0;
         let place = self.places.iter_mut().find(|place| place.successor == Some(worker))?;
         place.successor = None;
         place.is_spent = false;
@@ -253,6 +339,7 @@ mod tests {
             is_probing: false,
             may_leave: false,
             is_vital: true,
+            is_single: false,
         };
         let mut count = 0;
         let spawn = move || {

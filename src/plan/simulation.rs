@@ -129,6 +129,7 @@ impl World {
             | Input::WorkerOverdue(worker)
             | Input::WorkerOverdueAmongOthers(worker)
             | Input::WorkerFaulty(worker)
+            | Input::WorkerYielded(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
             Input::FrontConfigured(front) | Input::FrontHeard(front) | Input::Demand { front, .. } => {
                 self.fronts.contains_key(front)
@@ -196,6 +197,9 @@ impl World {
             | Action::Drain { .. }
             | Action::ReloadFailed(_)
             | Action::CloseListeners
+            | Action::Crowded { .. }
+            | Action::PoolDown { .. }
+            | Action::PoolUp { .. }
             | Action::Note(_) => {}
         }
     }
@@ -297,7 +301,7 @@ impl World {
             Some(ids[usize::try_from(self.random.below(count)).unwrap()])
         };
         let front = self.fronts.keys().next().copied();
-        let input = match (self.random.below(15), worker, front) {
+        let input = match (self.random.below(16), worker, front) {
             (0, Some(worker), _) => Input::WorkerGone {
                 worker,
                 death: Death::Signal,
@@ -319,6 +323,7 @@ impl World {
             (7, ..) => Input::Asked(Asked::MoreWorkers),
             (8, ..) => Input::Asked(Asked::FewerWorkers),
             (12, Some(worker), _) => Input::WorkerDismissed(worker),
+            (15, Some(worker), _) => Input::WorkerYielded(worker),
             (13 | 14, _, Some(front)) => Input::Demand {
                 front,
                 pool: PoolId(u16::try_from(self.random.below(3)).unwrap()),
@@ -448,6 +453,14 @@ impl World {
                     );
                 }
             }
+            let least: usize = generation.pools.iter().map(|pool| pool.policy().workers).sum();
+            let wanted: usize = generation.pools.iter().map(super::pool::Pool::wanted).sum();
+            let is_scaled = generation.pools.iter().any(|pool| !pool.policy().is_elastic());
+            assert!(
+                is_scaled || wanted <= generation.most_workers.max(least),
+                "seed {seed}: {wanted} places where there may be {} after {input:?}",
+                generation.most_workers
+            );
             let staying = self
                 .plan
                 .workers
@@ -480,6 +493,7 @@ fn terms(random: &mut Random) -> Terms {
             is_probing: random.chance(50),
             may_leave: random.chance(50),
             is_vital: random.chance(70),
+            is_single: random.chance(10),
         }
     };
     Terms {

@@ -247,6 +247,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--idle-timeout"])
         .because("people read a page for about as long, and then ask for the next")
         .doc("Idle time after which a worker beyond `min_workers` stops", ""),
+    row(Section::Workers, "max_workers", number("processes, 0 = no limit", 0, 1_000_000), "0")
+        .flags(&["--max-workers"])
+        .because("what a machine can bear is not known here")
+        .doc("Worker processes of all pools together",
+             "Pools whose size follows their requests grow no further then.\n\
+              A worker of another such pool that is idle is stopped for a pool that needs one; while there is none, requests wait, up to `queue_timeout`.\n\
+              Pools of one size and `min` count, and must fit.\n\
+              Replacements run beside the workers they replace for a moment, and so do all workers after a reload."),
     row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")

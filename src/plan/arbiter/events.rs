@@ -75,7 +75,7 @@ impl Plan {
             let spawning = terms
                 .pools
                 .iter_mut()
-                .filter(|pool| pool.workers > 0 && !pool.is_elastic());
+                .filter(|pool| pool.workers > 0 && !pool.is_elastic() && !pool.is_single);
             spawning.for_each(|pool| (pool.workers, pool.most) = (count, count));
         }
         let id = self.add_generation(&terms);
@@ -86,12 +86,24 @@ impl Plan {
     fn scale(&mut self, now: Instant, is_more: bool, out: &mut Vec<Action>) {
         let mut surplus = Vec::new();
         for generation in self.generations.iter_mut().filter(|one| one.is_staying()) {
+            let most = generation.most_workers;
+            let mut room = most.saturating_sub(generation.pools.iter().map(Pool::wanted).sum());
             for (index, pool) in generation.pools.iter_mut().enumerate() {
                 let before = pool.wanted();
                 if before == 0 || pool.policy().is_elastic() {
                     continue;
                 }
+                if pool.policy().is_single {
+                    out.push(Action::Note(Note::NotScaled { pool: pool_id(index) }));
+                    continue;
+                }
+                if is_more && room == 0 {
+                    let pool = pool_id(index);
+                    out.push(Action::Note(Note::NoRoom { pool, most }));
+                    continue;
+                }
                 if is_more {
+                    room -= 1;
                     pool.grow_to(before.saturating_add(1));
                 } else if before > 1 {
                     let is_ready = |id| {
@@ -378,7 +390,7 @@ impl Plan {
             return;
         };
         let is_vital = pool.policy().is_vital;
-        pool.boot_failures = pool.boot_failures.saturating_add(1);
+        pool.boot_failed();
         let is_hopeless = (is_vital || is_reload) && (is_final || pool.boot_failures >= ATTEMPTS);
         if generation.phase == Phase::Starting && is_hopeless && (is_reload || !pool.has_been_ready) {
             self.give_up(now, worker.generation, verdict, out);

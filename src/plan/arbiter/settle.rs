@@ -1,12 +1,12 @@
 //! What the state and the time demand, whatever the event was.
 
 use super::events::{drain, pool_id};
-use super::{Action, DRAINING_LIMIT, LEAVE_BEHIND, Note, Plan, Worker};
+use super::{Action, COMPLAINT_PAUSE, DRAINING_LIMIT, LEAVE_BEHIND, Note, Plan, Worker};
 use crate::base::ids::WorkerId;
 use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, SILENCE};
-use crate::plan::pool::Pool;
+use crate::plan::pool::{Outage, Pool};
 use crate::plan::worker::{Event, KILL_AFTER, State, Why};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Plan {
     pub(super) fn settle(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -17,6 +17,7 @@ impl Plan {
             self.settle_front(now, *id, out);
             self.settle_phase(now, *id, out);
         }
+        self.settle_outages(now, out);
         self.forget_empty(out);
         if self.can_load() && self.wants_reload {
             self.wants_reload = false;
@@ -47,7 +48,8 @@ impl Plan {
     }
 
     /// Elastic pools get the size that their requests ask for, as far as there may be more workers: first those that
-    /// have none, then one more for each in turn.
+    /// have none, then one more for each in turn. One that leaves makes room when it has gone. A front that hears that
+    /// there is no room says which worker can be spared.
     fn settle_sizes(&mut self, now: Instant, out: &mut Vec<Action>) {
         let workers = &self.workers;
         let is_ready = |id| {
@@ -62,7 +64,12 @@ impl Plan {
                 }
             }
             let wanted: usize = generation.pools.iter().map(Pool::wanted).sum();
-            let mut room = generation.most_workers.saturating_sub(wanted);
+            let empty: usize = generation.pools.iter().map(Pool::empty_places).sum();
+            let alive = workers
+                .values()
+                .filter(|worker| worker.generation == generation.id)
+                .count();
+            let mut room = generation.most_workers.saturating_sub(alive + empty);
             let mut short: Vec<_> = generation.pools.iter_mut().filter(|pool| pool.shortage() > 0).collect();
             short.sort_by_key(|pool| pool.wanted() > 0);
             while room > 0 && !short.is_empty() {
@@ -74,9 +81,48 @@ impl Plan {
                     pool.shortage() > 0
                 });
             }
+            let short: usize = generation.pools.iter().map(Pool::shortage).sum();
+            let leaving = (alive + empty).saturating_sub(wanted);
+            crowd(now, generation, short.saturating_sub(leaving), out);
         }
         for worker in surplus {
             self.retire(now, worker, Why::Idle, out);
+        }
+    }
+
+    /// Tells fronts which pools cannot start. A generation that has not served yet has no requests, and may be given up.
+    fn settle_outages(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let workers = &self.workers;
+        let is_ready = |id: WorkerId| {
+            let worker = workers.get(&id);
+            worker.is_some_and(|worker| matches!(worker.state, State::Ready { .. }))
+        };
+        for generation in self.generations.iter_mut().filter(|one| one.phase == Phase::Serving) {
+            let Some(front) = generation.front.map(|front| front.id) else {
+                continue;
+            };
+            let id = generation.id;
+            for (index, place) in generation.pools.iter_mut().enumerate() {
+                let pool = pool_id(index);
+                match place.outage(is_ready) {
+                    None => {}
+                    Some(Outage::Lasts { next, begins }) => {
+                        let wait = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
+                        out.push(Action::PoolDown { front, pool, wait });
+                        if begins {
+                            out.push(Action::Note(Note::PoolDown {
+                                generation: id,
+                                pool,
+                                wait,
+                            }));
+                        }
+                    }
+                    Some(Outage::Over { is_ready }) => {
+                        out.push(Action::PoolUp { front, pool });
+                        out.extend(is_ready.then_some(Action::Note(Note::PoolUp { pool })));
+                    }
+                }
+            }
         }
     }
 
@@ -103,6 +149,9 @@ impl Plan {
             heard: now,
             is_killed: false,
         });
+        // It knows of nothing yet.
+        generation.crowded = 0;
+        generation.pools.iter_mut().for_each(Pool::tell_again);
         self.last_front = next;
         let stays = |worker: &Worker| worker.generation == id && worker.state.is_staying();
         let kept = self.workers.iter().filter(|(_, worker)| stays(worker));
@@ -259,5 +308,26 @@ impl Plan {
             code: stop.code,
             verdict: stop.verdict,
         });
+    }
+}
+
+/// Tells a front for how many workers there is no room, when that has changed, and the user from time to time.
+fn crowd(now: Instant, generation: &mut Generation, workers: usize, out: &mut Vec<Action>) {
+    let Some(front) = generation.front.filter(|front| !front.is_killed) else {
+        return;
+    };
+    if generation.crowded == workers {
+        return;
+    }
+    generation.crowded = workers;
+    out.push(Action::Crowded {
+        front: front.id,
+        workers,
+    });
+    let is_due = generation.complained.is_none_or(|last| last + COMPLAINT_PAUSE <= now);
+    if workers > 0 && is_due {
+        generation.complained = Some(now);
+        let most = generation.most_workers;
+        out.push(Action::Note(Note::Crowded { workers, most }));
     }
 }
