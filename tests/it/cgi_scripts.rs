@@ -2,6 +2,7 @@
 
 use crate::harness::apps::{app, c_cgi};
 use crate::harness::{Response, Server, Setup, request};
+use nix::sys::signal::Signal;
 
 /// A POST with a body that has every byte.
 fn post(server: &Server, target: &str, length: usize) -> Response {
@@ -213,5 +214,20 @@ fn the_access_log_names_the_process_of_the_script() {
         pid.is_some_and(|pid| pid > 0 && pid != runner),
         "{line}, runner {runner}"
     );
+    server.stop();
+}
+
+#[test]
+fn signals_start_no_second_runner() {
+    let server = Setup::cgi().with("workers", 3).start();
+    let before = server.wait_for_workers(1);
+    for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
+        let mark = server.log().len();
+        server.signal(signal);
+        let line = server.wait_for_log_after(mark, "TTIN and TTOU do not change pool default");
+        assert!(line.contains("[INFO]"), "{line}");
+    }
+    assert_eq!(server.get("/hello.sh").status, 200);
+    assert_eq!(server.workers(), before);
     server.stop();
 }
