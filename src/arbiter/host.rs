@@ -167,6 +167,7 @@ impl Host {
                 (6, bundle.as_fd()),
             ],
             identity: None,
+            group: None,
             umask: None,
             nice: None,
             chroot: None,
@@ -332,7 +333,7 @@ impl Host {
             }
             if !self.packets.is_open() {
                 let end = match process::reap(self.pid) {
-                    Ok(end) => super::reap::cause(end, None, false),
+                    Ok(end) => super::reap::cause(end, None, None),
                     Err(_) => "is gone".to_owned(),
                 };
                 return Err(Stopped::Refused(format!(

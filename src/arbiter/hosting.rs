@@ -129,6 +129,13 @@ impl Arbiter {
         };
         worker.pid = pid;
         process::wait_when_woken(pid);
+        // Its host is in none: the app that it has imported is not this worker's alone.
+        let entered = worker.group.as_ref().map(|group| group.take(pid));
+        if let Some(Err(error)) = entered {
+            let line =
+                format_args!("cannot put it into its control group, and memory_max and such do not bind it: {error}");
+            self.log.error(&worker.context(), line);
+        }
         let sent = worker.sent;
         self.introduce_worker(id);
         if let Some((number, _)) = sent {
@@ -143,7 +150,8 @@ impl Arbiter {
     }
 
     fn not_forked(&mut self, id: WorkerId) {
-        if self.workers.remove(&id).is_some() {
+        if let Some(worker) = self.workers.remove(&id) {
+            self.release_group(worker.group, None);
             let death = Death::NotStarted;
             self.inputs.push_back(Input::WorkerGone { worker: id, death });
         }
@@ -200,6 +208,7 @@ impl Arbiter {
         let Some(mut generation) = self.generations.remove(&id) else {
             return;
         };
+        self.settle_groups();
         let Some(host) = generation.host.take() else {
             return;
         };

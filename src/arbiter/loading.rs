@@ -169,6 +169,8 @@ impl Arbiter {
             let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
             checked.map_err(|reason| vec![reason])?;
         }
+        let limits = self.groups.check(&generation.config, &origins);
+        limits.map_err(|reason| vec![reason])?;
         generation.list_settings(&self.log);
         for warning in warnings {
             self.log.warning(&NONE, format_args!("{warning}"));

@@ -1,7 +1,8 @@
 //! What comes in: messages of fronts, output of workers that are not ready, and the end of children.
 
 use super::Arbiter;
-use super::reap::{cause, level};
+use super::cgroups::memory_words;
+use super::reap::{MEMORY_KILL, cause, level};
 use super::spawn::WorkerProcess;
 use super::{facts, output};
 use crate::base::ids::WorkerId;
@@ -218,7 +219,7 @@ impl Arbiter {
         loop {
             let pid = match process::ended_child() {
                 Ok(Some(pid)) => pid,
-                Ok(None) => return,
+                Ok(None) => return self.groups.sweep(),
                 Err(error) => return self.log.error(&NONE, format_args!("cannot wait for children: {error}")),
             };
             let worker = self
@@ -246,7 +247,7 @@ impl Arbiter {
                 (Some(worker), _) => self.worker_ended(worker, end),
                 (None, Some(front)) => self.front_ended(front, end),
                 (None, None) if self.successor == Some(pid) => self.successor_ended(end),
-                (None, None) if self.host_ended(pid, &cause(end, None, false)) => {}
+                (None, None) if self.host_ended(pid, &cause(end, None, None)) => {}
                 (None, None) if self.may_be_claimed(pid, end) => {}
                 (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }
@@ -277,8 +278,10 @@ impl Arbiter {
             while let Ok(Some(_)) = self.signals.arrived() {}
             self.reap_all();
             self.killed.retain(|group| process::is_group_alive(*group));
+            self.groups.sweep();
             let left = until.saturating_duration_since(clock::now());
-            if self.killed.is_empty() || left.is_zero() {
+            let is_clear = self.killed.is_empty() && self.groups.is_clear();
+            if is_clear || left.is_zero() {
                 return;
             }
             if poll::wait(&[(self.signals.as_fd(), false)], Some(left)).is_err() {
@@ -295,7 +298,11 @@ impl Arbiter {
         };
         let log = &self.log;
         worker.log_rest(log);
-        let words = cause(end, worker.sent, memory_kill);
+        let memory_kill = match self.groups.memory_kill(&worker.pool_name) {
+            Some(limit) => Some(memory_words(limit)),
+            None => memory_kill.then(|| MEMORY_KILL.to_owned()),
+        };
+        let words = cause(end, worker.sent, memory_kill.as_deref());
         if process::is_group_alive(worker.pid) {
             let line = format_args!("Killed what worker (pid:{}) left running", worker.pid);
             log.info(&worker.context(), line);
@@ -336,6 +343,10 @@ impl Arbiter {
             if let Some(path) = &worker.path {
                 self.runtime_dir.remove(path);
             }
+            let place = usize::from(worker.pool.0);
+            let generation = self.generations.get(&worker.generation);
+            let pool = generation.and_then(|one| one.config.pools.get(place)).cloned();
+            self.release_group(worker.group, pool.as_ref());
             self.tell_host_of_exit(id, worker.generation, worker.pid, end);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
@@ -399,7 +410,7 @@ impl Arbiter {
             End::Signal { number: KILL, .. } if front.sent_kill => {
                 "was killed by SIGKILL (sent by the arbiter)".to_owned()
             }
-            _ => cause(end, None, self.memory_kills.has_risen()),
+            _ => cause(end, None, self.memory_kills.has_risen().then_some(MEMORY_KILL)),
         };
         let line = format!("Front (pid:{}) {words}", front.pid);
         match end {

@@ -3,6 +3,7 @@
 //! `start` makes one, `run` gathers what happened, asks the plan, and does what it says (`perform`).
 //! Never here: a decision about who lives (`plan`), bytes of clients.
 
+mod cgroups;
 mod commands;
 mod control;
 mod control_socket;
@@ -85,6 +86,8 @@ struct Arbiter {
     /// Passed by systemd instead of `bind`.
     passed: Vec<Bind>,
     runtime_dir: runtime_dir::RuntimeDir,
+    /// Control groups of pools with limits.
+    groups: cgroups::Groups,
     pidfile: Option<pidfile::Pidfile>,
     control: Option<control_socket::ControlSocket>,
     started: Instant,

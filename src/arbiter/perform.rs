@@ -66,6 +66,7 @@ impl Arbiter {
 
     fn end(&mut self, code: u8, verdict: Option<Verdict>) {
         self.wait_for_killed();
+        self.groups.end(self.successor.is_none() && self.predecessor.is_none());
         let name = self.master_name();
         match verdict {
             None => self.log.info(&NONE, format_args!("Shutting down: {name}")),
@@ -274,6 +275,18 @@ impl Arbiter {
             return;
         };
         let queue = state.queue.as_ref();
+        let group = match self.groups.make(pool, id) {
+            Ok(group) => group,
+            Err(error) => {
+                let line = format_args!(
+                    "cannot make a control group for a worker of pool {}: {error}",
+                    pool.name
+                );
+                self.log.error(&NONE, line);
+                let death = Death::NotStarted;
+                return self.inputs.push_back(Input::WorkerGone { worker: id, death });
+            }
+        };
         let order = spawn::Order {
             worker: id,
             generation: generation_id,
@@ -284,6 +297,7 @@ impl Arbiter {
             queue: queue.filter(|_| spawn::may_pull(pool, state.protocol, state.is_cgi)),
             directory: &self.runtime_dir,
             identity: state.identity.as_ref(),
+            group: group.as_ref(),
             null: self.null.as_fd(),
             captures_output: generation.config.logs.capture_output,
             bundle: state.bundle.as_ref().map(AsFd::as_fd),
@@ -318,6 +332,7 @@ impl Arbiter {
                 if let Some(pool) = generation.and_then(|one| one.pools.get_mut(place)) {
                     pool.failure = failure;
                 }
+                self.release_group(group, None);
             }
         }
     }
@@ -477,6 +492,7 @@ impl Arbiter {
             self.move_pidfile(wanted.as_deref());
             self.open_control_socket();
         }
+        self.settle_groups();
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
     }

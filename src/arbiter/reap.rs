@@ -5,10 +5,14 @@ use crate::plan::worker::Why;
 use crate::sys::process::End;
 use crate::sys::signals::{self, KILL, TERM};
 
+/// When the whole machine, or all of us together, had no more memory.
+pub(super) const MEMORY_KILL: &str = "out of memory: the kernel killed it";
+
 /// In words: `exited with code 1`, `was killed by SIGKILL (sent by the arbiter: overdue)`.
 ///
-/// `sent` = the last signal of ours and why; `memory_kill` = the kernel has just killed somebody of our control group.
-pub(super) fn cause(end: End, sent: Option<(i32, Why)>, memory_kill: bool) -> String {
+/// `sent` = the last signal of ours and why; `memory_kill` = the kernel has just killed somebody for want of memory, in
+/// these words.
+pub(super) fn cause(end: End, sent: Option<(i32, Why)>, memory_kill: Option<&str>) -> String {
     let (number, core) = match end {
         End::Code(code) => return format!("exited with code {code}"),
         End::Signal { number, core } => (number, core),
@@ -16,7 +20,11 @@ pub(super) fn cause(end: End, sent: Option<(i32, Why)>, memory_kill: bool) -> St
     let core = if core { ", core dumped" } else { "" };
     let origin = match sent {
         Some((ours, why)) if ours == number => format!("sent by the arbiter: {}", why.words()),
-        _ if number == KILL && memory_kill => "out of memory: the kernel killed it".to_owned(),
+        _ if number == KILL
+            && let Some(memory_kill) = memory_kill =>
+        {
+            memory_kill.to_owned()
+        }
         _ if number == KILL => "not sent by the arbiter; perhaps out of memory".to_owned(),
         _ => "not sent by the arbiter".to_owned(),
     };
@@ -46,30 +54,30 @@ mod tests {
     #[test]
     fn causes_say_who_sent_the_signal() {
         let case = |end, sent, memory, text: &str| assert_eq!(cause(end, sent, memory), text);
-        case(End::Code(1), None, false, "exited with code 1");
+        case(End::Code(1), None, None, "exited with code 1");
         case(
             by(KILL),
             Some((KILL, Why::Overdue)),
-            true,
+            Some(MEMORY_KILL),
             "was killed by SIGKILL (sent by the arbiter: overdue)",
         );
         case(
             by(KILL),
             None,
-            true,
+            Some(MEMORY_KILL),
             "was killed by SIGKILL (out of memory: the kernel killed it)",
         );
         case(
             by(KILL),
             Some((TERM, Why::Spent)),
-            false,
+            None,
             "was killed by SIGKILL (not sent by the arbiter; perhaps out of memory)",
         );
         let dumped = End::Signal { number: 11, core: true };
         case(
             dumped,
             None,
-            true,
+            Some(MEMORY_KILL),
             "was killed by SIGSEGV (not sent by the arbiter, core dumped)",
         );
     }

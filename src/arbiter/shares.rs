@@ -30,6 +30,7 @@ impl Arbiter {
             return;
         }
         self.looked = now;
+        self.look_at_memory();
         let mut spent: Vec<WorkerId> = Vec::new();
         for (id, worker) in &mut self.workers {
             let generation = self.generations.get(&worker.generation);
@@ -50,7 +51,7 @@ impl Arbiter {
 }
 
 fn is_limited(pool: &Pool) -> bool {
-    pool.max_lifetime.is_some() || pool.max_memory.is_some()
+    pool.max_lifetime.is_some() || pool.max_memory.is_some() || pool.rights.memory_max.is_some()
 }
 
 /// What a worker has had too much of, in words.

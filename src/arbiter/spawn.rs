@@ -13,6 +13,7 @@ use crate::logging::{Context, NONE};
 use crate::plan::generation::GenerationId;
 use crate::plan::worker::Why;
 use crate::sys::board::{self, Board};
+use crate::sys::cgroup::Group;
 use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
 use crate::sys::process::{self, set_umask};
@@ -84,6 +85,8 @@ pub(super) struct WorkerProcess {
     pub(super) since: Instant,
     /// It is being replaced because of its age or its memory.
     pub(super) is_spent: bool,
+    /// Its control group, if its pool has limits.
+    pub(super) group: Option<Group>,
     /// The last signal we sent, and why.
     pub(super) sent: Option<(i32, Why)>,
 }
@@ -176,11 +179,24 @@ pub(super) struct Order<'a> {
     pub(super) queue: Option<&'a Queue>,
     pub(super) directory: &'a RuntimeDir,
     pub(super) identity: Option<&'a Identity>,
+    /// The control group that is made for it.
+    pub(super) group: Option<&'a Group>,
     pub(super) null: BorrowedFd<'a>,
     /// What a Python worker prints to standard output goes where its errors go.
     pub(super) captures_output: bool,
     /// What a Python worker without a host reads.
     pub(super) bundle: Option<BorrowedFd<'a>>,
+}
+
+impl Order<'_> {
+    fn entrance(&self) -> Result<Option<OwnedFd>, LaunchError> {
+        let entrance = self.group.map(Group::entrance).transpose();
+        entrance.map_err(|source| LaunchError {
+            stage: Stage::Group,
+            subject: PathBuf::new(),
+            source,
+        })
+    }
 }
 
 /// Starts a worker, or has it forked by `host`; then it has no pid yet.
@@ -237,6 +253,7 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
         ready: None,
         since: clock::now(),
         is_spent: false,
+        group: order.group.cloned(),
         sent: None,
     })
 }
@@ -265,6 +282,8 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         env.push(("RGUNICORN_AGE".into(), order.worker.0.to_string().into()));
     }
     let rights = &order.pool.rights;
+    let entrance = order.entrance()?;
+    let group = entrance.as_ref().map(AsFd::as_fd);
     launch(&Launch {
         program: args.first().cloned().unwrap_or_default(),
         args,
@@ -272,6 +291,7 @@ fn execute(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors,
         identity: order.identity,
+        group,
         umask: rights.umask,
         nice: rights.nice,
         chroot: rights.chroot.clone(),
@@ -288,6 +308,8 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
     let told = RunnerOrder::of(order.pool).encode();
     env.push((crate::config::RUNNER_VARIABLE.into(), told.into()));
     let rights = &order.pool.rights;
+    let entrance = order.entrance()?;
+    let group = entrance.as_ref().map(AsFd::as_fd);
     launch(&Launch {
         program: "/proc/self/exe".into(),
         args: vec![title("runner", &order.pool.name).into(), "__runner".into()],
@@ -295,6 +317,7 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
         directory: order.pool.chdir.clone(),
         descriptors: descriptors(order.pool, theirs, order.null),
         identity: order.identity,
+        group,
         umask: rights.umask,
         nice: rights.nice,
         chroot: None,
@@ -396,6 +419,7 @@ pub(super) fn front(
         directory: "/".into(),
         descriptors: vec![(0, null), (1, null), (2, errors.as_fd()), (3, theirs.as_fd())],
         identity,
+        group: None,
         umask: Some(0o077),
         nice: None,
         chroot: None,

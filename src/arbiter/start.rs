@@ -1,5 +1,6 @@
 //! From a checked configuration to a running arbiter: what is opened, in which order, and what is said when it fails.
 
+use super::cgroups::Groups;
 use super::generation::{Generation, chain, open_access_log, open_log};
 use super::host::Host;
 use super::hosting::pass_lines;
@@ -82,6 +83,8 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         checked.map_err(|reason| format!("{reason}\n  {}\n  {ADVICE}", origins.of("python", 0)))?;
     }
     let process = generation.config.process.clone();
+    let mut groups = Groups::default();
+    groups.check(&generation.config, &origins)?;
     open_error_log(&generation)?;
     let pidfile = process.pidfile.as_deref();
     let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));
@@ -174,6 +177,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         listeners,
         passed,
         runtime_dir,
+        groups,
         pidfile,
         control: None,
         started: clock::now(),

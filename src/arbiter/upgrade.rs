@@ -213,6 +213,7 @@ impl Arbiter {
                 directory: self.origin.directory.clone(),
                 descriptors: descriptors.into_iter().collect(),
                 identity: None,
+                group: None,
                 umask: None,
                 nice: None,
                 chroot: None,

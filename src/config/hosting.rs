@@ -15,6 +15,12 @@ use crate::base::site::{Act, Route, Site};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+/// Settings that the kernel applies to a control group: whether it can is seen only when that is made.
+const LIMITS: [&str; 3] = ["memory_max", "cpu_max", "pids_max"];
+
+/// Where a limit was set: of the pool at this place, this setting.
+pub(super) type Limit = (usize, &'static str, Origin);
+
 /// The tables of one file, and what is wrong with them so far.
 #[derive(Debug, Default)]
 pub(super) struct Unit {
@@ -66,6 +72,8 @@ pub(super) struct Made {
     pub text: String,
     /// The values of named pools with WSGI apps, by place.
     pub wsgi: Vec<(usize, Values)>,
+    /// Where limits by control group were set.
+    pub limits: Vec<Limit>,
     /// True if a file was left out.
     pub skipped: bool,
 }
@@ -84,6 +92,7 @@ pub(super) struct Hosting<'a> {
     pool_texts: Vec<String>,
     pub(super) site_texts: Vec<String>,
     wsgi: Vec<(usize, Values)>,
+    limits: Vec<Limit>,
     /// php-cgi, once it was looked for.
     php: Option<Option<PathBuf>>,
     skipped: bool,
@@ -108,6 +117,7 @@ impl<'a> Hosting<'a> {
             pool_texts: Vec::new(),
             site_texts: Vec::new(),
             wsgi: Vec::new(),
+            limits: Vec::new(),
             php: None,
             skipped: false,
             served: HashSet::new(),
@@ -181,6 +191,7 @@ impl<'a> Hosting<'a> {
         self.sites.truncate(before.1);
         self.site_texts.truncate(before.1);
         self.wsgi.truncate(before.2);
+        self.limits.retain(|(place, ..)| *place < before.0);
         self.names.retain(|_, named| named.place < before.0);
         self.hosts.retain(|_, (site, _)| *site < before.1);
         for problem in wrong.iter() {
@@ -233,6 +244,7 @@ impl<'a> Hosting<'a> {
             sites: self.sites,
             text: texts.collect(),
             wsgi: self.wsgi,
+            limits: self.limits,
             skipped: self.skipped,
         }
     }
@@ -367,6 +379,9 @@ impl<'a> Hosting<'a> {
         self.pool_texts.push(render(&name, &origin, &layer, &values, base));
         self.know(&name, unit, origin, made_for);
         let place = self.pools.len();
+        let typed = LIMITS.iter().filter(|name| layer.contains_key(*name));
+        self.limits
+            .extend(typed.map(|name| (place, *name, values.origin(name, 0))));
         if matches!(pool.program, Program::Wsgi(_)) {
             self.wsgi.push((place, values));
         }

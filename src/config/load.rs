@@ -2,7 +2,7 @@
 
 use super::conf::{Conf, ConfRequest, Evaluated};
 use super::file::Document;
-use super::hosting::Unit;
+use super::hosting::{Limit, Unit};
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
@@ -35,9 +35,19 @@ pub struct Loaded {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     values: Values,
+    /// Of the limits by control group, by the place of their pool.
+    limits: Vec<Limit>,
 }
 
 impl Origins {
+    /// The same for a limit by control group of the pool at this place.
+    #[must_use]
+    pub fn of_pool(&self, pool: usize, name: &str) -> String {
+        let mut limits = self.limits.iter();
+        let own = limits.find(|(place, limit, _)| *place == pool && *limit == name);
+        own.map_or_else(|| self.of(name, 0), |(_, _, origin)| origin.sentence(name))
+    }
+
     /// Where item `index` of a setting was set, as the second line of a complaint:
     /// `set at conf/rgunicorn.toml:4 (bind)`. Settings that are no lists have only index 0.
     #[must_use]
@@ -148,6 +158,7 @@ impl Reloader {
             mut config,
             tables,
             wsgi,
+            limits,
             skipped,
         } = resolve(&mut values, units, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
@@ -169,7 +180,7 @@ impl Reloader {
             text: values.render() + &tables,
             warnings,
             skipped,
-            origins: Origins { values },
+            origins: Origins { values, limits },
             config,
             wants_host,
         })

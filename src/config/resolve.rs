@@ -1,6 +1,6 @@
 //! Merged values -> validated [`Config`]. What passes here is not checked again later.
 
-use super::hosting::{Hosting, Unit};
+use super::hosting::{Hosting, Limit, Unit};
 use super::identity::{self, Identity};
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
@@ -40,6 +40,8 @@ pub(super) struct Resolved {
     pub tables: String,
     /// The values of named pools with WSGI apps, by their place in the configuration.
     pub wsgi: Vec<(usize, Values)>,
+    /// Where limits by control group were set.
+    pub limits: Vec<Limit>,
     /// True if an included file was left out.
     pub skipped: bool,
 }
@@ -104,6 +106,7 @@ pub(super) fn resolve(
         config,
         tables: made.text + &listener_texts,
         wsgi: made.wsgi,
+        limits: made.limits,
         skipped: made.skipped,
     }
 }

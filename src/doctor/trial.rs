@@ -161,6 +161,7 @@ fn execute(
         directory,
         descriptors: vec![(0, null.as_fd()), (1, out_end.as_fd()), (2, err_end.as_fd())],
         identity: runner.identity.as_ref(),
+        group: None,
         umask: None,
         nice: None,
         chroot: None,

@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     pub descriptors: Vec<(RawFd, BorrowedFd<'a>)>,
     /// Who it becomes; `None` = who we are.
     pub identity: Option<&'a Identity>,
+    /// Where it enters its control group; `None` = it stays in ours.
+    pub group: Option<BorrowedFd<'a>>,
     /// Its file mode mask; `None` = ours.
     pub umask: Option<u32>,
     /// Its priority, see nice(1); `None` = ours.
@@ -58,6 +60,8 @@ pub enum Stage {
     Fork,
     /// Signals, process group, descriptors.
     Setup,
+    /// Entering the control group.
+    Group,
     /// Entering the root directory.
     Root,
     /// Becoming the wanted user.
@@ -74,6 +78,7 @@ pub enum Stage {
     Stage::Prepare => "cannot prepare a process",
     Stage::Fork => "cannot fork",
     Stage::Setup => "cannot set up the new process",
+    Stage::Group => "cannot enter the pool's control group",
     Stage::Identity => "cannot change to the wanted user and group",
     Stage::Root => "cannot enter the root directory ",
     Stage::Directory => "cannot enter the working directory ",
@@ -157,7 +162,7 @@ fn start(launch: &Launch<'_>, succession: Option<Succession<'_>>) -> Result<i32,
         Stage::Directory => launch.directory.clone(),
         Stage::Root => launch.chroot.clone().unwrap_or_default(),
         Stage::Execute => PathBuf::from(&launch.program),
-        Stage::Prepare | Stage::Fork | Stage::Setup | Stage::Identity => PathBuf::new(),
+        Stage::Prepare | Stage::Fork | Stage::Setup | Stage::Group | Stage::Identity => PathBuf::new(),
     };
     Err(LaunchError {
         stage,
@@ -319,6 +324,10 @@ fn prepare_and_execute(
     } else if !ready.is_successor {
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Stage::Setup))?;
     }
+    if let Some(entrance) = launch.group {
+        // As who we are: the user that it becomes could not.
+        nix::unistd::write(entrance, b"0").map_err(at(Stage::Group))?;
+    }
     ready.note_own_pid();
     place_descriptors(&ready.descriptors).map_err(at(Stage::Setup))?;
     if let Some(mask) = launch.umask {
@@ -428,12 +437,19 @@ fn stage_number(stage: Stage) -> u8 {
         Stage::Directory => 4,
         Stage::Execute => 5,
         Stage::Root => 6,
+        Stage::Group => 7,
     }
 }
 
 fn parse_report(text: &[u8]) -> Option<(Stage, i32)> {
     let (stage, code) = text.split_first()?;
-    let stages = [Stage::Setup, Stage::Root, Stage::Identity, Stage::Directory];
+    let stages = [
+        Stage::Setup,
+        Stage::Group,
+        Stage::Root,
+        Stage::Identity,
+        Stage::Directory,
+    ];
     let stage = stages.into_iter().find(|known| stage_number(*known) == *stage);
     let code = i32::from_ne_bytes(code.try_into().ok()?);
     Some((stage.unwrap_or(Stage::Execute), code))
@@ -475,6 +491,7 @@ mod tests {
                 directory: self.directory.into(),
                 descriptors: vec![(0, null.as_fd()), (1, out), (2, out), (5, out)],
                 identity: None,
+                group: None,
                 umask: Some(0o27),
                 nice: None,
                 chroot: None,
@@ -521,6 +538,7 @@ mod tests {
                 (100, write.as_fd()),
             ],
             identity: None,
+            group: None,
             umask: None,
             nice: None,
             chroot: None,

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod board;
+pub mod cgroup;
 pub mod clock;
 pub mod copy;
 pub mod directory;

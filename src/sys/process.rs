@@ -244,6 +244,7 @@ mod tests {
             directory: "/".into(),
             descriptors: vec![(0, null.as_fd()), (1, null.as_fd()), (2, null.as_fd())],
             identity: None,
+            group: None,
             umask: None,
             nice: None,
             chroot: None,

@@ -18,6 +18,17 @@ pub fn is_zombie(pid: i32) -> bool {
     matches!(state(Path::new(&format!("/proc/{pid}"))), Some('Z' | 'X'))
 }
 
+/// The process that is its parent; `None` if it is gone, or has none.
+#[must_use]
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name before it may itself hold blanks and parentheses.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let parent = rest.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    (parent > 0).then_some(parent)
+}
+
 /// Bytes of memory that the process has in use (RSS); `None` if it is unknown.
 #[must_use]
 pub fn resident(pid: i32) -> Option<u64> {

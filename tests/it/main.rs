@@ -20,6 +20,7 @@ mod cgi_bad;
 mod cgi_ends;
 mod cgi_scripts;
 mod cgi_start;
+mod cgroups;
 mod config;
 mod connect_upstreams;
 mod control_socket;

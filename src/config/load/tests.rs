@@ -264,6 +264,7 @@ fn origins_name_files_lines_and_items() {
     let layer = file::parse(text, "a.toml", file::Keys::InFile, &mut problems).unwrap();
     let origins = Origins {
         values: Values::merge(&[&layer], &mut problems),
+        limits: Vec::new(),
     };
     assert!(problems.is_empty());
     for (name, index, expected) in [
