@@ -10,7 +10,7 @@ use crate::logging::{Context, NONE};
 use crate::plan::arbiter::{Action, Death, Input, Note, Verdict};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::plan::worker::{Step, Why};
-use crate::sys::{fd, process, signals};
+use crate::sys::{fd, memory, process, signals};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -493,6 +493,8 @@ impl Arbiter {
             self.open_control_socket();
         }
         self.settle_groups();
+        // Reading a configuration takes several times what is kept of it.
+        memory::trim();
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
     }

@@ -54,9 +54,15 @@ impl Front {
             self.crowded -= 1;
             if let Some(demand) = self.pools.get_mut(pool).and_then(|pool| pool.demand.as_mut()) {
                 demand.give_up();
+                // Whatever waits for it, or comes meanwhile, asks anew.
+                self.demand_timers.set(pool, Some(self.now));
             }
             self.send_control(&ToArbiter::Yielded { worker: id });
-            self.retire(key);
+            // It is told to leave when the arbiter says so: one that left before would be taken for one that failed.
+            if let Some(worker) = self.workers.get_mut(key) {
+                worker.state = State::Retiring;
+            }
+            self.withhold(key);
         }
     }
 

@@ -60,6 +60,7 @@ pub(super) struct Front {
     /// The value of the Date field.
     pub(super) date: String,
     date_second: u64,
+    /// Without its pools and sites, which have places of their own.
     pub(super) config: Config,
     pub(super) policy: http1::policy::Policy,
     pub(super) forward: forwarded::ForwardPolicy,
@@ -130,7 +131,7 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         control: Control,
         log: Logger,
         access: Option<access::AccessWriter>,
@@ -138,7 +139,10 @@ impl Front {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
-        let pools = config.pools.iter().cloned().map(|pool| Pool::new(pool, now)).collect();
+        // There may be hundreds, and one copy is enough.
+        let pools = std::mem::take(&mut config.pools).into_iter();
+        let pools = pools.map(|pool| Pool::new(pool, now)).collect();
+        let sites = std::mem::take(&mut config.sites);
         let mut front = Self {
             poll,
             now,
@@ -158,7 +162,7 @@ impl Front {
             worker_keys: HashMap::new(),
             outputs: Slots::new(),
             pools,
-            sites: Sites::new(&config.sites),
+            sites: Sites::new(sites),
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
             types: files::Types::default(),

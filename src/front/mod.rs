@@ -35,7 +35,7 @@ use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::relay::Relay;
 use crate::logging::{Flush, Logger, access};
-use crate::sys::{fd, process, signals, socket, title};
+use crate::sys::{fd, memory, process, signals, socket, title};
 use control::Control;
 use event_loop::Front;
 use std::fs::File;
@@ -82,6 +82,8 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
             return Err(error);
         }
     };
+    // The text of the configuration and what was made of it on the way are gone.
+    memory::trim();
     let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
     front.send_control(&ToArbiter::Configured);
     let result = front.run();

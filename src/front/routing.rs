@@ -106,14 +106,14 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    pub(super) fn new(sites: &[Site]) -> Self {
+    pub(super) fn new(sites: Vec<Site>) -> Self {
         Self {
-            hosts: Hosts::new(sites),
+            hosts: Hosts::new(&sites),
             router: Router::default(),
             roots: sites.iter().map(|site| site.root.clone().map(Root::new)).collect(),
             scripts: sites.iter().map(script_suffixes).collect(),
-            is_plain: route::is_plain(sites),
-            sites: sites.to_vec(),
+            is_plain: route::is_plain(&sites),
+            sites,
         }
     }
 

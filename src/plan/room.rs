@@ -55,9 +55,11 @@ pub fn spared(now: Instant, pools: &[Standing], members: &[Member]) -> Option<us
         return Some(place);
     }
     let is_late = bare? + PATIENCE <= now;
-    let busy = numbered().filter(|(_, member)| can_leave(member) && (of(member).workers > 1 || is_late));
+    // One that is idle while requests wait is just about to take one.
+    let is_busy = |member: &Member| !member.is_idle && (of(member).workers > 1 || is_late);
+    let busy = numbered().filter(|(_, member)| can_leave(member) && is_busy(member));
     // Of those the one that ended a request last: its requests are short, as far as anybody knows.
-    busy.max_by_key(|(_, member)| (of(member).workers, member.is_idle, member.active))
+    busy.max_by_key(|(_, member)| (of(member).workers, member.active))
         .map(|(place, _)| place)
 }
 
@@ -151,5 +153,8 @@ mod tests {
         assert_eq!(spared(now, &single, &[member(0, false, now)]), None);
         let later = now + PATIENCE;
         assert_eq!(spared(later, &single, &[member(0, false, now)]), Some(0));
+        // But not before it has served what it was started for.
+        let fresh = [short(1, now), short(0, now)];
+        assert_eq!(spared(later, &fresh, &[member(0, true, later)]), None);
     }
 }

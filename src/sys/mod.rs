@@ -11,6 +11,7 @@ pub mod directory;
 pub mod fd;
 pub mod launch;
 pub mod listen;
+pub mod memory;
 pub mod notify;
 pub mod output;
 pub mod poll;

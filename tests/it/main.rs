@@ -40,6 +40,7 @@ mod large_bodies;
 mod leaks;
 mod limits;
 mod listeners;
+mod many_tenants;
 mod max_workers;
 mod overdue_worker;
 mod php_variables;
