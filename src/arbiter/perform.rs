@@ -209,6 +209,8 @@ impl Arbiter {
                 for worker in keep {
                     self.introduce_worker(*worker);
                 }
+                // Reading a configuration has taken several times what is kept of it.
+                memory::trim();
             }
             Err(error) => {
                 self.log.error(&NONE, format_args!("cannot start the front: {error}"));
@@ -493,8 +495,6 @@ impl Arbiter {
             self.open_control_socket();
         }
         self.settle_groups();
-        // Reading a configuration takes several times what is kept of it.
-        memory::trim();
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
     }

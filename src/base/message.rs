@@ -223,6 +223,22 @@ impl ResponseHead {
     }
 }
 
+/// Appends a field as every head has it: name, colon, value, CRLF. The caller has checked both.
+#[inline]
+pub fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// True for text that cannot split a head into two (RFC 9110 §5.5).
+#[inline]
+#[must_use]
+pub fn is_one_line(text: &[u8]) -> bool {
+    memchr::memchr3(b'\r', b'\n', 0, text).is_none()
+}
+
 fn first_field<'b>(bytes: &'b [u8], fields: &[Field], name: &str) -> Option<&'b [u8]> {
     fields
         .iter()

@@ -2,7 +2,7 @@
 //!
 //! Never here: the body, and which responses have one.
 
-use crate::base::message::ResponseHead;
+use crate::base::message::{ResponseHead, is_one_line, write_field};
 
 /// Appends `head` as a CGI header with the empty line that ends it.
 ///
@@ -15,37 +15,26 @@ pub fn write_header(head: &ResponseHead, length: Option<u64>, request_id: Option
     out.extend_from_slice(b"Status: ");
     out.extend_from_slice(digits.format(head.status).as_bytes());
     let reason = head.text(head.reason);
-    if !reason.is_empty() && is_safe(reason) {
+    if !reason.is_empty() && is_one_line(reason) {
         out.push(b' ');
         out.extend_from_slice(reason);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(length) = length {
-        field(b"Content-Length", digits.format(length).as_bytes(), out);
+        write_field(b"Content-Length", digits.format(length).as_bytes(), out);
     }
     if let Some(id) = request_id {
-        field(b"X-Request-Id", id, out);
+        write_field(b"X-Request-Id", id, out);
     }
     for (name, value) in head.fields() {
         let is_ours =
             is_of_the_connection(name) || (request_id.is_some() && name.eq_ignore_ascii_case(b"x-request-id"));
         // Whoever filled the head has checked it; a line break that got here all the same must not split the header.
-        if !is_ours && is_safe(name) && is_safe(value) {
-            field(name, value, out);
+        if !is_ours && is_one_line(name) && is_one_line(value) {
+            write_field(name, value, out);
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn is_safe(text: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, text).is_none()
 }
 
 /// Fields that we write, or that are about a connection no app knows of.

@@ -359,13 +359,8 @@ impl Conn {
 
     /// Decides what a record is, from its header: the one table of what is legal when.
     fn classify(&self, header: Header) -> Result<State, Error> {
-        let Header {
-            kind,
-            id,
-            content,
-            padding,
-        } = header;
-        let (left, padding) = (usize::from(content), usize::from(padding));
+        let Header { kind, id, content, .. } = header;
+        let (left, padding) = header.lengths();
         let fixed = |state| match content {
             8 => Ok(state),
             found => Err(Error::ContentLength { kind, found }),

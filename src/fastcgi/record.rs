@@ -100,6 +100,12 @@ impl Header {
         }
     }
 
+    /// Bytes of content and of padding that follow it.
+    #[must_use]
+    pub fn lengths(self) -> (usize, usize) {
+        (usize::from(self.content), usize::from(self.padding))
+    }
+
     /// The header's bytes.
     #[must_use]
     pub fn encode(self) -> [u8; HEADER_LEN] {

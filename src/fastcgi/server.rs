@@ -265,13 +265,8 @@ impl Conn {
     /// Decides what a record is, from its header: the one table of what is legal when. Some mean something without
     /// their content.
     fn header(&mut self, header: Header) -> Result<Option<Event<'static>>, Error> {
-        let Header {
-            kind,
-            id,
-            content,
-            padding,
-        } = header;
-        let (left, padding) = (usize::from(content), usize::from(padding));
+        let Header { kind, id, content, .. } = header;
+        let (left, padding) = header.lengths();
         let request = self.request.filter(|request| request.id == id);
         self.state = State::Skip { left: left + padding };
         match (kind, request) {

@@ -3,7 +3,7 @@
 //! Never here: reading the clock for Date (it is passed in), or choosing a body's framing.
 
 use super::framing::Framing;
-use crate::base::message::{ResponseHead, Version};
+use crate::base::message::{ResponseHead, Version, is_one_line, write_field};
 
 /// What every response carries beside the app's own fields.
 #[derive(Clone, Copy, Debug)]
@@ -133,9 +133,9 @@ pub(super) fn write_head(
     out.reserve(head.bytes.len() + 4 * head.fields.len() + 256);
     status_line(version, head, out);
     if !common.server.is_empty() {
-        field(b"Server", common.server.as_bytes(), out);
+        write_field(b"Server", common.server.as_bytes(), out);
     }
-    field(b"Date", common.date.as_bytes(), out);
+    write_field(b"Date", common.date.as_bytes(), out);
     out.extend_from_slice(if keep_alive {
         b"Connection: keep-alive\r\n"
     } else {
@@ -143,13 +143,13 @@ pub(super) fn write_head(
     });
     match framing {
         Framing::Bodiless(Some(length)) | Framing::Length(length) => {
-            field(b"Content-Length", itoa::Buffer::new().format(length).as_bytes(), out);
+            write_field(b"Content-Length", itoa::Buffer::new().format(length).as_bytes(), out);
         }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::Bodiless(None) | Framing::Close => {}
     }
     if let Some(id) = common.request_id {
-        field(b"X-Request-Id", id, out);
+        write_field(b"X-Request-Id", id, out);
     }
     app_fields(head, common.request_id.is_some(), out);
     out.extend_from_slice(b"\r\n");
@@ -174,7 +174,7 @@ fn status_line(version: Version, head: &ResponseHead, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
     out.push(b' ');
     let given = head.text(head.reason);
-    if given.is_empty() || !is_safe(given) {
+    if given.is_empty() || !is_one_line(given) {
         out.extend_from_slice(reason(status).as_bytes());
     } else {
         out.extend_from_slice(given);
@@ -186,21 +186,10 @@ fn app_fields(head: &ResponseHead, has_request_id: bool, out: &mut Vec<u8>) {
     for (name, value) in head.fields() {
         let ours = is_ours(name) || (has_request_id && name.eq_ignore_ascii_case(b"x-request-id"));
         // Whoever filled the head has checked it; a line break that got here all the same must not split the response.
-        if !ours && is_safe(name) && is_safe(value) {
-            field(name, value, out);
+        if !ours && is_one_line(name) && is_one_line(value) {
+            write_field(name, value, out);
         }
     }
-}
-
-fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn is_safe(text: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, text).is_none()
 }
 
 /// True for fields about this connection, which the app cannot know, and those we write ourselves.

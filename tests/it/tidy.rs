@@ -58,11 +58,6 @@ const LAYERS: &[Layer] = &[
         io: true,
     },
     Layer {
-        modules: &["shims"],
-        ours: &[],
-        io: false,
-    },
-    Layer {
         modules: &["front", "arbiter", "runner", "commander", "doctor"],
         ours: &[
             "base", "http1", "fastcgi", "pipe", "cgi", "proxy", "files", "command", "control", "plan", "config",
