@@ -331,11 +331,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(Section::Rights, "memory_max", Kind::Size { zero: "no limit" }, "0")
         .because("limits depend on the machine")
         .doc("Memory of all workers of a pool together, by cgroup",
-             "What goes beyond it is ended by the kernel."),
+             "What goes beyond it is ended by the kernel.\n\
+              These three limits need cgroup v2 with its controllers delegated to us, for example by `Delegate=yes` of systemd; where they are not, nothing starts."),
     row(Section::Rights, "cpu_max", text("a percentage of one CPU, such as 150%; empty = no limit"), r#""""#)
         .because("limits depend on the machine")
-        .doc("CPU time of all workers of a pool together, by cgroup", ""),
+        .doc("CPU time of all workers of a pool together, by cgroup",
+             "What goes beyond it waits. It needs what `memory_max` needs."),
     row(Section::Rights, "pids_max", number("processes and threads, 0 = no limit", 0, 4_194_304), "0")
         .because("limits depend on the machine")
-        .doc("Processes and threads of a pool together, by cgroup", ""),
+        .doc("Processes and threads of a pool together, by cgroup",
+             "One more cannot be made, which programs report in words of their own. It needs what `memory_max` needs."),
 ];
