@@ -25,6 +25,7 @@ mod request;
 mod routing;
 mod scripts;
 mod send;
+mod shared;
 mod spool;
 mod tokens;
 mod workers;

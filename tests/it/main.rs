@@ -51,6 +51,7 @@ mod real_apps;
 mod real_sites;
 mod reload;
 mod settings_table;
+mod shared_memory;
 mod signals;
 mod sites;
 mod sites_bad_input;
