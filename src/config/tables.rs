@@ -51,6 +51,11 @@ pub const SITE_KEYS: &[Key] = &[
     key("user", text("name or number"), "User of the scripts of a site with `root` and neither routes nor `pool`. Its pools are named `php.USER` and `cgi.USER`, and sites with the same user share them."),
     key("group", text("name or number"), "Group of these scripts; the default is the user's own."),
     key("pages", Kind::Map { of: "status = path" }, "What is sent instead of our own pages of errors: paths below `root`, or `file:/PATH` for any file."),
+    key("types", Kind::Map { of: "ending = content type" }, "As the setting `types`, whose rows count too unless the site has one for the same ending."),
+    key("served_suffixes", Kind::List { of: "endings of names", commas: true }, "As the setting `served_suffixes`, which is its default."),
+    key("precompressed", Kind::Flag, "As the setting `precompressed`, which is its default."),
+    key("sendfile_roots", Kind::List { of: "directories", commas: false }, "As the setting `sendfile_roots`, for the apps of this site. That of the top level is no default: one tenant's app could then send another's files."),
+    key("accel_roots", Kind::Map { of: "start of a path = directory" }, "As the setting `accel_roots`, for the apps of this site."),
 ];
 
 /// Keys of `[[site.route]]`.

@@ -9,7 +9,8 @@ use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
-use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation};
+use crate::base::site::Site;
+use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation, Types};
 use crate::http1;
 use crate::sys::clock;
 use std::fs::File;
@@ -53,13 +54,13 @@ impl Front {
     }
 
     /// The file that a site has for a status, with its length and type.
-    pub(super) fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
+    fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
         let pages = &self.sites.get(site)?.pages;
         let (_, path) = pages.iter().find(|(known, _)| *known == status)?;
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         match opened {
             Ok((facts, file)) if facts.is_file() => {
-                let content_type = self.types.of(path.as_os_str().as_bytes()).to_owned();
+                let content_type = types(self.sites.get(site)).of(path.as_os_str().as_bytes()).to_owned();
                 Some((file, facts.len(), content_type))
             }
             found => {
@@ -68,6 +69,15 @@ impl Front {
                 self.say(Level::Error, None, text);
                 None
             }
+        }
+    }
+
+    /// Puts the page that the site has for a status, if it has one, in the place of ours.
+    pub(super) fn put_page(&self, exchange: &mut Exchange, status: u16) {
+        if let Some((file, length, content_type)) = self.page(exchange.site, status) {
+            exchange.held.clear();
+            exchange.response.set(b"Content-Type", content_type.as_bytes());
+            exchange.spool.push_file(file, 0, length);
         }
     }
 
@@ -90,11 +100,13 @@ impl Front {
             return;
         }
         let (mut file, mut facts) = (file, *facts);
-        let content_type = self.types.of(path);
+        let content_type = types(self.sites.get(exchange.site)).of(path);
         let mut coding = Coding::inherent(path);
         let mut varies = false;
         let accepted = Accepted::of(head);
-        if coding.is_none() && accepted.any() && is_compressible(content_type) {
+        let site = self.sites.get(exchange.site);
+        let has_siblings = site.is_some_and(|site| site.files.precompressed);
+        if has_siblings && coding.is_none() && accepted.any() && is_compressible(content_type) {
             let mut siblings = Coding::ALL.map(|coding| {
                 let name = [path, coding.suffix().as_bytes()].concat();
                 self.sites.open(exchange.site, &name)
@@ -122,15 +134,22 @@ impl Front {
     }
 
     /// Sends what a file's answer has come to.
-    fn send_answer(&mut self, exchange: &mut Exchange, head: &RequestHead, file: &File, answer: &mut Answer) {
+    pub(super) fn send_answer(
+        &mut self,
+        exchange: &mut Exchange,
+        head: &RequestHead,
+        file: &File,
+        answer: &mut Answer,
+    ) {
         let status = answer.head.status;
-        if status >= 400 {
+        if status >= 400 && answer.head.content_length.is_none() {
             let mut page = std::mem::take(&mut exchange.held);
             http1::response::error_page(status, detail(status), &mut exchange.response, &mut page);
             exchange.held = page;
             for (name, value) in answer.head.fields() {
                 exchange.response.push(name, value);
             }
+            self.put_page(exchange, status);
             exchange.stage = Stage::Held;
             self.response_end(exchange);
             return;
@@ -177,6 +196,11 @@ impl Front {
 /// Files, and parts of files, up to this many bytes are read, since that costs less than sendfile(2).
 const IN_MEMORY: u64 = 32 * 1024;
 
+/// The content types of a site.
+pub(super) fn types(site: Option<&Site>) -> Types<'_> {
+    Types(site.map_or(&[], |site| &site.files.types))
+}
+
 /// Whether files of a type shrink when they are compressed, so that siblings are looked for.
 fn is_compressible(content_type: &str) -> bool {
     const WORDS: [&str; 9] = [
@@ -213,7 +237,7 @@ fn replace(text: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// For the page that the client sees.
-fn detail(status: u16) -> &'static str {
+pub(super) fn detail(status: u16) -> &'static str {
     match status {
         403 => "you may not see this",
         400 => "the request makes no sense",

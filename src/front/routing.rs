@@ -142,7 +142,7 @@ impl Sites {
     pub(super) fn hiding(&self, site: usize) -> Hiding<'_> {
         Hiding {
             scripts: self.scripts.get(site).map(Vec::as_slice).unwrap_or_default(),
-            served: &[],
+            served: self.sites.get(site).map_or(&[], |site| &site.files.served),
         }
     }
 }
