@@ -16,6 +16,7 @@ mod harness;
 mod access_log;
 mod bad_start;
 mod bad_worker;
+mod by_app;
 mod cgi_bad;
 mod cgi_ends;
 mod cgi_scripts;
