@@ -27,13 +27,13 @@ use std::time::Instant;
 /// Directories that are held open; one more, and all are opened anew.
 const DIRECTORIES: usize = 256;
 
-/// Directories that apps name files in, held open once they were needed. Found by their paths, so that they do not
+/// Directories that apps name files in, and those of error pages, held open once they were needed. Found by their paths, so that they do not
 /// depend on which sites there are.
 #[derive(Debug, Default)]
 pub(super) struct Directories(HashMap<PathBuf, Root>);
 
 impl Directories {
-    fn get(&mut self, path: &Path, now: Instant) -> io::Result<&Tree> {
+    pub(super) fn get(&mut self, path: &Path, now: Instant) -> io::Result<&Tree> {
         if !self.0.contains_key(path) {
             if self.0.len() >= DIRECTORIES {
                 self.0.clear();

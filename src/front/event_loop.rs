@@ -80,7 +80,7 @@ pub(super) struct Front {
     pub(super) sites: Sites,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
-    /// Directories that apps name files in.
+    /// Directories that apps name files in, and those of error pages.
     pub(super) directories: Directories,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,

@@ -9,14 +9,16 @@ use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
-use crate::base::site::Site;
+use crate::base::site::{Site, Symlinks};
 use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation, Types};
 use crate::http1;
 use crate::sys::clock;
+use crate::sys::tree::Missing;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 impl Front {
     /// A request that no worker is needed for is whole.
@@ -54,30 +56,47 @@ impl Front {
     }
 
     /// The file that a site has for a status, with its length and type.
-    fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
-        let pages = &self.sites.get(site)?.pages;
-        let (_, path) = pages.iter().find(|(known, _)| *known == status)?;
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        match opened {
-            Ok((facts, file)) if facts.is_file() => {
-                let content_type = types(self.sites.get(site)).of(path.as_os_str().as_bytes()).to_owned();
-                Some((file, facts.len(), content_type))
+    ///
+    /// One below the site's root may have been put there by a tenant: what holds for links elsewhere in the root holds
+    /// for it too, and it may be a FIFO, which nobody may wait for.
+    fn page(&mut self, site: usize, status: u16) -> Option<(File, u64, String)> {
+        let site = self.sites.get(site)?;
+        let (_, path) = site.pages.iter().find(|(known, _)| *known == status)?;
+        let inside = site
+            .root
+            .as_deref()
+            .and_then(|root| Some((root, path.strip_prefix(root).ok()?)));
+        let elsewhere = || Some((path.parent()?, Path::new(path.file_name()?)));
+        let (directory, name, symlinks) = match inside {
+            Some((root, name)) => (root, name, site.symlinks),
+            None => elsewhere().map(|(directory, name)| (directory, name, Symlinks::Follow))?,
+        };
+        let opened = match self.directories.get(directory, self.now) {
+            Ok(tree) => tree.open_file(name.as_os_str().as_bytes(), symlinks),
+            Err(error) => Err(Missing::Other(error)),
+        };
+        let why = match opened {
+            Ok((facts, Some(file))) => {
+                let content_type = types(Some(site)).of(path.as_os_str().as_bytes());
+                return Some((file, facts.size, content_type.to_owned()));
             }
-            found => {
-                let why = found.map_or_else(|error| error.to_string(), |_| "it is no file".to_owned());
-                let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());
-                self.say(Level::Error, None, text);
-                None
-            }
-        }
+            Ok((_, None)) => "it is no file".to_owned(),
+            Err(Missing::Other(error)) => error.to_string(),
+            Err(missing) => missing.to_string(),
+        };
+        let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());
+        self.say(Level::Error, None, text);
+        None
     }
 
     /// Puts the page that the site has for a status, if it has one, in the place of ours.
-    pub(super) fn put_page(&self, exchange: &mut Exchange, status: u16) {
+    pub(super) fn put_page(&mut self, exchange: &mut Exchange, status: u16) {
         if let Some((file, length, content_type)) = self.page(exchange.site, status) {
             exchange.held.clear();
             exchange.response.set(b"Content-Type", content_type.as_bytes());
-            exchange.spool.push_file(file, 0, length);
+            if length > 0 {
+                exchange.spool.push_file(file, 0, length);
+            }
         }
     }
 

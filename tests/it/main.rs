@@ -53,6 +53,7 @@ mod real_sites;
 mod reload;
 mod settings_table;
 mod signals;
+mod site_files;
 mod sites;
 mod sites_bad_input;
 mod slow_client;

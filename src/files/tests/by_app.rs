@@ -1,6 +1,5 @@
 //! Files that apps name: which fields name one, and which fields stay.
 
-use super::*;
 use crate::base::message::ResponseHead;
 use crate::files::by_app::{Naming, Wish, accel_path, below, content_type, drop_names, keep_fields};
 use proptest::prelude::*;
