@@ -202,20 +202,25 @@ impl Hosting<'_> {
     }
 }
 
-/// That an ending is sent as it is, and run as well.
-pub(super) fn refuse_contradictions(files: &Files, routes: &[Route], origin: &Origin, problems: &mut Problems) {
-    let runs = |suffix: &&String| {
+/// An ending that is run everywhere is not sent: a mistake of who says both, `own` being where, and what the top level
+/// says does not count for a site that runs it.
+pub(super) fn settle_served(files: &mut Files, routes: &[Route], own: Option<&Origin>, problems: &mut Problems) {
+    let runs = |suffix: &String| {
         routes.iter().any(|route| {
             let is_everywhere = route.path == PathMatch::Prefix("/".to_owned());
             let is_script = matches!(route.act, Act::Script { .. } | Act::NoScript { .. });
             is_everywhere && is_script && route.suffixes.contains(suffix)
         })
     };
-    for suffix in files.served.iter().filter(runs) {
-        let what = format!("served_suffixes has {suffix}, but files with this ending are run");
-        let problem = Problem::new(what).at(origin.clone(), "served_suffixes");
-        problems.push(problem.advice("take it out of there, or out of `script_suffixes` or the route that runs them"));
+    if let Some(origin) = own {
+        for suffix in files.served.iter().filter(|suffix| runs(suffix)) {
+            let what = format!("served_suffixes has {suffix}, but files with this ending are run");
+            let problem = Problem::new(what).at(origin.clone(), "served_suffixes");
+            problems
+                .push(problem.advice("take it out of there, or out of `script_suffixes` or the route that runs them"));
+        }
     }
+    files.served.retain(|suffix| !runs(suffix));
 }
 
 /// `TYPE/SUBTYPE`, and what follows a `;`, fit for a field.

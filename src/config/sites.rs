@@ -2,7 +2,7 @@
 //!
 //! Never here: one `[[site.route]]` (`routes.rs`), which route a path takes (`plan::route`).
 
-use super::files::refuse_contradictions;
+use super::files::settle_served;
 use super::hosting::{Hosting, Runs};
 use super::kind::{Value, shown_text};
 use super::layers::Origin;
@@ -52,8 +52,8 @@ impl Hosting<'_> {
             },
             problems,
         );
-        let files = self.files_of_top(problems);
-        refuse_contradictions(&files, &routes, &base.origin("served_suffixes", 0), problems);
+        let mut files = self.files_of_top(problems);
+        settle_served(&mut files, &routes, Some(&base.origin("served_suffixes", 0)), problems);
         Site {
             name: "default".to_owned(),
             hosts: Vec::new(),
@@ -192,9 +192,10 @@ impl Hosting<'_> {
             routes.collect()
         };
         let index = self.index(Some(&table.keys), problems);
-        let files = self.files_of_table(&mut table.keys, problems);
-        let origin = table.keys.origin("served_suffixes");
-        refuse_contradictions(&files, &routes, &origin, problems);
+        let mut files = self.files_of_table(&mut table.keys, problems);
+        let own = table.keys.has("served_suffixes");
+        let own = own.then(|| table.keys.origin("served_suffixes"));
+        settle_served(&mut files, &routes, own.as_ref(), problems);
         let chosen = table
             .keys
             .text("symlinks")
