@@ -101,6 +101,8 @@ impl Front {
                 let text = format!("failed ({status}): {field} names {value}, but {why} ({setting})");
                 self.say_answer(Level::Error, exchange, &head, &text);
                 self.fail(exchange, status, detail(status));
+                // The worker has ended its part well: one that writes the access log itself has written its line.
+                exchange.answered = true;
             }
         }
         exchange.head = head;
