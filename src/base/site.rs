@@ -72,6 +72,8 @@ pub struct Route {
     pub suffixes: Vec<String>,
     /// What serves them.
     pub act: Act,
+    /// Whether its pool gets bodies as they arrive; `None` = as the pool says.
+    pub streams: Option<bool>,
 }
 
 /// Which paths a route is for.

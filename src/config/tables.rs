@@ -67,6 +67,7 @@ pub const ROUTE_KEYS: &[Key] = &[
     key("pool", text("a pool's name"), "The pool that gets the request."),
     key("script", Kind::Flag, "Whether the pool runs the file that the path names, or is an app that gets all paths. The default is true for php-cgi, for pools of scripts, and for `connect` with a `suffix`."),
     key("script_name", text("a path"), "The part of the path at which the app is mounted: its SCRIPT_NAME. The default is empty, so the app sees whole paths."),
+    key("stream_request", Kind::Flag, "As the setting `stream_request` of its pool, for these paths: true for pools that speak FastCGI or have it themselves, false for any."),
     key("static", Kind::Flag, "Files are sent. With `pool` too, paths that name no file go to that app."),
     key("fallback", text("a path below `root`"), "With `static`: the front controller for paths that name no file, for example `/index.php`."),
     key("redirect", text("a URI or a path; $uri = path and query as sent"), "The client is sent there."),

@@ -70,6 +70,8 @@ pub(super) struct Exchange {
     /// Request variables, `NAME\0VALUE\0`.
     pub(super) block: Vec<u8>,
     pub(super) body: Body,
+    /// What its route says about that, if anything.
+    pub(super) wants_stream: Option<bool>,
     /// The body is passed on as it arrives.
     pub(super) streams: bool,
     /// No more body bytes will arrive.
@@ -158,6 +160,7 @@ impl Exchange {
             mounted: false,
             block: Vec::new(),
             body: Body::default(),
+            wants_stream: None,
             streams: false,
             body_ended: false,
             body_passed: 0,

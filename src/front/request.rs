@@ -6,6 +6,7 @@ use super::exchange::{Exchange, Place, Stage};
 use super::peer::{AddressText, Peer};
 use super::spool::Spool;
 use super::tokens::Key;
+use super::workers::Pool;
 use crate::base::SERVER_SOFTWARE;
 use crate::base::ids::RequestId;
 use crate::base::level::Level;
@@ -46,7 +47,8 @@ impl Front {
         }
         let has_body = client.conn.body_length() != BodyLength::None;
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
-        exchange.streams = has_body && pool.is_some_and(|pool| pool.config.stream_request);
+        let streams = |pool: &Pool| exchange.wants_stream.unwrap_or(pool.config.stream_request);
+        exchange.streams = has_body && pool.is_some_and(streams);
         let full = pool.is_some_and(|pool| pool.dispatch.is_full());
         let is_own = exchange.own.is_some();
         client.phase = Phase::Body;

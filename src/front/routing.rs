@@ -219,6 +219,7 @@ impl Front {
         exchange.own = None;
         exchange.script = None;
         exchange.mount = 0;
+        exchange.wants_stream = None;
         if self.sites.is_plain {
             return Ok(());
         }
@@ -247,6 +248,7 @@ impl Front {
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
+        exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
         let mut why = Cow::Borrowed("");
         match decision {
