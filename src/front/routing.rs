@@ -228,6 +228,8 @@ impl Front {
         let sites = &mut self.sites;
         let host = exchange.head.host.map(|span| exchange.head.text(span));
         let Some(place) = sites.hosts.find(host.unwrap_or_default()) else {
+            // Nor does any site's page.
+            exchange.site = usize::MAX;
             exchange.own = Some(Own::Refuse { status: 404 });
             return Ok(());
         };

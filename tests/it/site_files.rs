@@ -258,3 +258,21 @@ fn a_page_of_a_tenant_is_no_way_to_files_elsewhere_and_none_to_hold_the_server_u
     assert_eq!(server.get("/gone").text(), "gone");
     server.stop();
 }
+
+#[test]
+fn hosts_that_no_site_serves_see_no_sites_page() {
+    let setup = Setup::new();
+    page(&setup, "site/404.txt", "ours");
+    let root = quoted(&setup.path_text("site"));
+    let server = setup
+        .tables(&format!(
+            "[[site]]\nhosts = ['a.example']\nroot = {root}\npages = {{ 404 = '/404.txt', 400 = '/404.txt' }}\n"
+        ))
+        .allow("Invalid request")
+        .start();
+    assert_eq!(typed(&server, "a.example", "/none"), (404, "text/plain".to_owned()));
+    assert_eq!(typed(&server, "b.example", "/none"), (404, "text/html".to_owned()));
+    assert_eq!(typed(&server, "b.example", "/%00"), (400, "text/html".to_owned()));
+    assert_eq!(typed(&server, "a.example", "/%00"), (400, "text/plain".to_owned()));
+    server.stop();
+}
