@@ -5,6 +5,7 @@
 //! Never here: what any of the bytes mean.
 
 use super::accept::Listener;
+use super::by_app::Directories;
 use super::client::Client;
 use super::control::Control;
 use super::exchange::{Exchange, Place};
@@ -79,7 +80,8 @@ pub(super) struct Front {
     pub(super) sites: Sites,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
-    pub(super) types: files::Types,
+    /// Directories that apps name files in, and those of error pages.
+    pub(super) directories: Directories,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,
     /// Requests that are whole and that we answer ourselves.
@@ -159,7 +161,7 @@ impl Front {
             sites: Sites::new(&config.sites),
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
-            types: files::Types::default(),
+            directories: Directories::default(),
             file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),

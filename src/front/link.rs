@@ -430,7 +430,7 @@ impl Front {
         // never come: that can still be answered with an error.
         for exchange_key in touched.drain(..) {
             if let Some(mut exchange) = self.exchanges.take(exchange_key) {
-                if exchange.stage == Stage::Held && !exchange.ended && down.is_none() {
+                if exchange.stage == Stage::Held && exchange.naming.is_none() && !exchange.ended && down.is_none() {
                     self.commit(&mut exchange, BodyLength::Close);
                 }
                 self.exchanges.put(exchange_key, exchange);

@@ -5,6 +5,7 @@
 mod accept;
 mod answers;
 mod assign;
+mod by_app;
 mod client;
 mod control;
 mod conversation;
