@@ -40,12 +40,8 @@ impl Arbiter {
                 self.tell_front(front, &ToFront::Crowded { workers });
             }
             Action::PoolDown { front, pool, wait } => {
-                let generation = self.fronts.get(&front).map(|front| front.generation);
-                let reason = generation
-                    .map(|id| self.failure_of(id, pool).to_owned())
-                    .unwrap_or_default();
                 let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                self.tell_front(front, &ToFront::PoolDown { pool, retry_ms, reason });
+                self.tell_front(front, &ToFront::PoolDown { pool, retry_ms });
             }
             Action::PoolUp { front, pool } => self.tell_front(front, &ToFront::PoolUp { pool }),
             Action::Forget(id) => self.forget(id),

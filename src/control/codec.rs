@@ -160,11 +160,10 @@ impl Message for ToFront {
                 out.push(12);
                 out.extend(workers.to_be_bytes());
             }
-            Self::PoolDown { pool, retry_ms, reason } => {
+            Self::PoolDown { pool, retry_ms } => {
                 out.push(13);
                 out.extend(pool.0.to_be_bytes());
                 out.extend(retry_ms.to_be_bytes());
-                text(out, reason);
             }
             Self::PoolUp { pool } => {
                 out.push(14);
@@ -221,7 +220,6 @@ impl Message for ToFront {
             13 => Self::PoolDown {
                 pool: PoolId(fields.u16()?),
                 retry_ms: u64::from_be_bytes(fields.array()?),
-                reason: fields.text()?,
             },
             14 => Self::PoolUp {
                 pool: PoolId(fields.u16()?),
@@ -469,11 +467,7 @@ mod tests {
             any::<u64>().prop_map(|grace_ms| ToFront::Drain { grace_ms }),
             any::<(bool, bool)>().prop_map(|(error_log, access_log)| ToFront::Reopen { error_log, access_log }),
             any::<u32>().prop_map(|workers| ToFront::Crowded { workers }),
-            (pool(), any::<u64>(), any::<String>()).prop_map(|(pool, retry_ms, reason)| ToFront::PoolDown {
-                pool,
-                retry_ms,
-                reason
-            }),
+            (pool(), any::<u64>()).prop_map(|(pool, retry_ms)| ToFront::PoolDown { pool, retry_ms }),
             pool().prop_map(|pool| ToFront::PoolUp { pool }),
         ]
     }

@@ -104,8 +104,6 @@ pub enum ToFront {
         pool: PoolId,
         /// Until the next try.
         retry_ms: u64,
-        /// Why, printable, for the log.
-        reason: String,
     },
     /// That is over, or not known any more.
     PoolUp {

@@ -154,8 +154,8 @@ impl Front {
                 }
             }
             ToFront::Crowded { workers } => self.crowded(workers),
-            ToFront::PoolDown { pool, retry_ms, reason } => {
-                self.pool_down(usize::from(pool.0), Duration::from_millis(retry_ms), reason);
+            ToFront::PoolDown { pool, retry_ms } => {
+                self.pool_down(usize::from(pool.0), Duration::from_millis(retry_ms));
             }
             ToFront::PoolUp { pool } => self.pool_up(usize::from(pool.0)),
             ToFront::Serve => self.serve()?,

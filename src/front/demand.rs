@@ -12,13 +12,14 @@ use crate::control::ToArbiter;
 use crate::plan::room::{self, Member, Standing};
 use std::time::{Duration, Instant};
 
+/// What the log says about requests of a pool that cannot start. The arbiter has said once, and loudly, why that is so.
+pub(super) const OUTAGE: &str = "its pool cannot start";
+
 /// Of a pool that cannot start.
 #[derive(Debug)]
 pub(super) struct Outage {
     /// When it is tried again.
     next: Instant,
-    /// For the log.
-    reason: String,
 }
 
 impl Front {
@@ -102,10 +103,10 @@ impl Front {
     }
 
     /// A pool cannot start: nothing of it waits any longer.
-    pub(super) fn pool_down(&mut self, place: usize, retry: Duration, reason: String) {
+    pub(super) fn pool_down(&mut self, place: usize, retry: Duration) {
         let next = self.now + retry;
         let Some(pool) = self.pools.get_mut(place) else { return };
-        pool.outage = Some(Outage { next, reason });
+        pool.outage = Some(Outage { next });
         // Nobody is there to take what the workers before have left in the socket.
         self.take_back(place);
         let Some(pool) = self.pools.get_mut(place) else { return };
@@ -123,18 +124,12 @@ impl Front {
         }
     }
 
-    /// Why a pool cannot start, if it cannot.
-    pub(super) fn outage(&self, pool: usize) -> Option<String> {
-        let outage = self.pools.get(pool)?.outage.as_ref()?;
-        Some(format!("its pool cannot start: {}", outage.reason))
-    }
-
     /// A request finds no place in the queue of its pool.
     pub(super) fn note_refusal(&mut self, exchange: &Exchange) {
-        match self.outage(exchange.pool) {
-            // One of many pools, and the arbiter has said loudly what is wrong with it.
-            Some(why) => self.say_request(Level::Info, exchange, &format!("failed (503): {why}")),
-            None => self.pressed("the queue is full (max_queue)"),
+        if self.refuses_all(exchange.pool) {
+            self.say_request(Level::Info, exchange, &format!("failed (503): {OUTAGE}"));
+        } else {
+            self.pressed("the queue is full (max_queue)");
         }
     }
 

@@ -5,8 +5,10 @@
 //! Never here: what any of the bytes mean.
 
 use super::accept::Listener;
+use super::by_app::Directories;
 use super::client::Client;
 use super::control::Control;
+use super::demand::OUTAGE;
 use super::exchange::{Exchange, Place};
 use super::link::Link;
 use super::output::Output;
@@ -80,7 +82,8 @@ pub(super) struct Front {
     pub(super) sites: Sites,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
-    pub(super) types: files::Types,
+    /// Directories that apps name files in, and those of error pages.
+    pub(super) directories: Directories,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,
     /// Requests that are whole and that we answer ourselves.
@@ -165,7 +168,7 @@ impl Front {
             sites: Sites::new(sites),
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
-            types: files::Types::default(),
+            directories: Directories::default(),
             file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),
@@ -468,11 +471,10 @@ impl Front {
             let pool = self.pools.get_mut(exchange.pool);
             // What has waited too long was taken out already.
             pool.map(|pool| pool.dispatch.cancel(key.index));
-            let outage = self.outage(exchange.pool);
-            let why = match &outage {
-                _ if status != 503 => "no server can be reached",
-                Some(why) => why,
-                None => "no worker came free in time (queue_timeout)",
+            let why = match status {
+                503 if self.refuses_all(exchange.pool) => OUTAGE,
+                503 => "no worker came free in time (queue_timeout)",
+                _ => "no server can be reached",
             };
             self.blame(&mut exchange, status, why);
         }

@@ -142,7 +142,7 @@ impl Sites {
     pub(super) fn hiding(&self, site: usize) -> Hiding<'_> {
         Hiding {
             scripts: self.scripts.get(site).map(Vec::as_slice).unwrap_or_default(),
-            served: &[],
+            served: self.sites.get(site).map_or(&[], |site| &site.files.served),
         }
     }
 }
@@ -219,6 +219,7 @@ impl Front {
         exchange.own = None;
         exchange.script = None;
         exchange.mount = 0;
+        exchange.wants_stream = None;
         if self.sites.is_plain {
             return Ok(());
         }
@@ -227,6 +228,8 @@ impl Front {
         let sites = &mut self.sites;
         let host = exchange.head.host.map(|span| exchange.head.text(span));
         let Some(place) = sites.hosts.find(host.unwrap_or_default()) else {
+            // Nor does any site's page.
+            exchange.site = usize::MAX;
             exchange.own = Some(Own::Refuse { status: 404 });
             return Ok(());
         };
@@ -247,6 +250,7 @@ impl Front {
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
+        exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
         let mut why = Cow::Borrowed("");
         match decision {

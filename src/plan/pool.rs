@@ -4,7 +4,7 @@
 //! reason gives up its place at once, so its replacement does not wait for its end.
 //! Never here: the states of workers (`worker`), processes, the clock.
 
-use super::pacing::{Pacing, mix};
+use super::pacing::{HEALTHY, Pacing, mix};
 use crate::base::ids::WorkerId;
 use std::time::{Duration, Instant};
 
@@ -47,8 +47,10 @@ pub struct Pool {
     pub has_been_ready: bool,
     /// Workers that ended before they were ready.
     pub boot_failures: u32,
-    /// The same since one was ready.
+    /// The same since one was ready, as far as they say something about the pool.
     failures_in_a_row: u32,
+    /// When it last had a worker that was ready.
+    well: Option<Instant>,
     /// It cannot start.
     is_down: bool,
     /// When the next try is made, as far as that was said.
@@ -98,6 +100,7 @@ impl Pool {
             has_been_ready: false,
             boot_failures: 0,
             failures_in_a_row: 0,
+            well: None,
             is_down: false,
             told: None,
         };
@@ -161,16 +164,23 @@ impl Pool {
         place.current.into_iter().chain(place.successor).collect()
     }
 
-    /// A worker ended before it was ready.
-    pub fn boot_failed(&mut self) {
+    /// A worker ended before it was ready. `by_itself`: nobody killed it. Who kills workers of a pool that is well kills
+    /// some that boot, too, and that says nothing about the next one.
+    pub fn boot_failed(&mut self, now: Instant, by_itself: bool) {
         self.boot_failures = self.boot_failures.saturating_add(1);
-        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let was_well = self.well.is_some_and(|well| well + HEALTHY > now);
+        if by_itself || !was_well {
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        }
     }
 
     /// Whether the pool can start at all, if that has changed since it was asked last. Once it cannot, that stays so
     /// until a worker is ready, however many are tried meanwhile.
-    pub fn outage(&mut self, is_ready: impl Fn(WorkerId) -> bool) -> Option<Outage> {
+    pub fn outage(&mut self, now: Instant, is_ready: impl Fn(WorkerId) -> bool) -> Option<Outage> {
         let has_ready = self.places.iter().filter_map(|place| place.current).any(is_ready);
+        if has_ready {
+            self.well = Some(now);
+        }
         if self.is_down && (has_ready || self.places.is_empty()) {
             (self.is_down, self.told) = (false, None);
             return Some(Outage::Over { is_ready: has_ready });

@@ -53,7 +53,10 @@ fn check_outage(server: &Server, cause: &str) {
     assert!(line.contains("[ERROR]") && line.contains(cause), "{line}");
     assert_eq!(server.log().matches("Pool broken cannot start").count(), 1);
     let line = server.wait_for_log("failed (503)");
-    assert!(line.contains("pool=broken") && line.contains(cause), "{line}");
+    assert!(
+        line.contains("pool=broken") && line.contains("its pool cannot start"),
+        "{line}"
+    );
 }
 
 fn check_recovery(server: &Server) {

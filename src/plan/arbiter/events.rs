@@ -289,7 +289,8 @@ impl Plan {
                     (Verdict::WorkerFailedToBoot, false)
                 }
             };
-            self.boot_failed(now, worker, verdict, is_final, out);
+            let by_itself = !matches!(death, Death::Signal | Death::NotStarted);
+            self.boot_failed(now, worker, (verdict, is_final), by_itself, out);
         }
         let has_left = may_leave && death == Death::Code(0) && matches!(worker.state, State::Ready { .. });
         let failed = (!has_left).then(|| healthy(now, worker.state));
@@ -340,7 +341,7 @@ impl Plan {
                 // Silence of a program of which nobody knows what it speaks: more of it says no more.
                 let is_probing = self.pool_of(id).is_some_and(|pool| pool.policy().is_probing);
                 let is_final = is_probing && worker.why == Why::BootTimeout;
-                self.boot_failed(now, worker, verdict, is_final, out);
+                self.boot_failed(now, worker, (verdict, is_final), true, out);
             }
             // An overdue worker came up and ran for its whole `timeout`: that is no crash loop, and its replacement
             // starts at once however often it happens.
@@ -378,8 +379,8 @@ impl Plan {
         &mut self,
         now: Instant,
         worker: super::Worker,
-        verdict: Verdict,
-        is_final: bool,
+        (verdict, is_final): (Verdict, bool),
+        by_itself: bool,
         out: &mut Vec<Action>,
     ) {
         let is_reload = self.has_served;
@@ -390,7 +391,7 @@ impl Plan {
             return;
         };
         let is_vital = pool.policy().is_vital;
-        pool.boot_failed();
+        pool.boot_failed(now, by_itself);
         let is_hopeless = (is_vital || is_reload) && (is_final || pool.boot_failures >= ATTEMPTS);
         if generation.phase == Phase::Starting && is_hopeless && (is_reload || !pool.has_been_ready) {
             self.give_up(now, worker.generation, verdict, out);

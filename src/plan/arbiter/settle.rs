@@ -104,7 +104,7 @@ impl Plan {
             let id = generation.id;
             for (index, place) in generation.pools.iter_mut().enumerate() {
                 let pool = pool_id(index);
-                match place.outage(is_ready) {
+                match place.outage(now, is_ready) {
                     None => {}
                     Some(Outage::Lasts { next, begins }) => {
                         let wait = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));

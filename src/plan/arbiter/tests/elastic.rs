@@ -138,6 +138,26 @@ fn a_front_hears_that_a_pool_cannot_start_and_when_it_can() {
 }
 
 #[test]
+fn who_kills_the_workers_of_a_pool_that_is_well_makes_no_outage() {
+    let mut stage = Stage::serving(1);
+    let is_down = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::PoolDown { .. }));
+    for worker in 1..=5 {
+        assert!(!is_down(&stage.gone(worker, Death::Signal)), "worker {worker}");
+        stage.after(SECOND);
+    }
+    // What ends by itself says something, and so does what never gets ready for long.
+    stage.gone(6, Death::Code(1));
+    stage.after(2 * SECOND);
+    assert!(is_down(&stage.gone(7, Death::Code(1))));
+    let mut stage = Stage::serving(1);
+    stage.gone(1, Death::Signal);
+    stage.after(10 * SECOND);
+    stage.gone(2, Death::Signal);
+    stage.after(SECOND);
+    assert!(is_down(&stage.gone(3, Death::Signal)));
+}
+
+#[test]
 fn an_outage_of_a_pool_that_nobody_needs_is_forgotten() {
     let mut stage = Stage::new(1);
     stage.plan = Plan::new(&elastic(usize::MAX), 7);
