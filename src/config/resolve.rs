@@ -2,6 +2,7 @@
 
 use super::hosting::{Hosting, Unit};
 use super::identity::{self, Identity};
+use super::include::Files;
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
 use super::listeners;
@@ -40,8 +41,12 @@ pub(super) struct Resolved {
     pub tables: String,
     /// The values of named pools with WSGI apps, by their place in the configuration.
     pub wsgi: Vec<(usize, Values)>,
-    /// True if an included file was left out.
+    /// True if an included file was not taken as it is.
     pub skipped: bool,
+    /// Complaints about included files of which what they said earlier goes on.
+    pub errors: Vec<String>,
+    /// Included files with what was taken of them.
+    pub files: Files,
 }
 
 /// Gives values and tables their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
@@ -105,6 +110,8 @@ pub(super) fn resolve(
         tables: made.text + &listener_texts,
         wsgi: made.wsgi,
         skipped: made.skipped,
+        errors: made.errors,
+        files: made.files,
     }
 }
 

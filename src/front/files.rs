@@ -4,7 +4,7 @@
 
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
-use super::routing::Own;
+use super::routing::{Own, SitePlace};
 use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
@@ -53,7 +53,7 @@ impl Front {
     }
 
     /// The file that a site has for a status, with its length and type.
-    pub(super) fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
+    pub(super) fn page(&self, site: SitePlace, status: u16) -> Option<(File, u64, String)> {
         let pages = &self.sites.get(site)?.pages;
         let (_, path) = pages.iter().find(|(known, _)| *known == status)?;
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
