@@ -32,8 +32,11 @@ fn write(setup: &Setup, name: &str, text: &str) {
     put(&setup.path(&format!("conf.d/{name}.toml")), text, 0o644);
 }
 
+/// As one step: a reload may be reading it.
 fn rewrite(server: &Server, name: &str, text: &str) {
-    put(&server.path(&format!("conf.d/{name}.toml")), text, 0o644);
+    let unseen = server.path(&format!("conf.d/.{name}"));
+    put(&unseen, text, 0o644);
+    fs::rename(unseen, server.path(&format!("conf.d/{name}.toml"))).expect("a tenant's file");
 }
 
 /// Asks for a reload and waits for the line that says what it did.
