@@ -73,6 +73,11 @@ impl Changes {
         self.next = None;
     }
 
+    /// Whether a pool has no place in the configuration any more.
+    pub(super) fn has_left(&self, place: usize) -> bool {
+        self.leaving.iter().any(|leaving| usize::from(leaving.pool.0) == place)
+    }
+
     /// Whether a number is that of a pool that exists.
     fn has(&self, pool: PoolId) -> bool {
         self.numbers.contains(&pool) || self.leaving.iter().any(|leaving| leaving.pool == pool)
@@ -142,9 +147,12 @@ impl Front {
     }
 
     /// Routes by the configuration that was prepared.
-    pub(super) fn change(&mut self, grace: Duration) {
+    ///
+    /// Without one this front would not do what its arbiter thinks it does, so it ends, and another takes its place.
+    pub(super) fn change(&mut self, grace: Duration) -> io::Result<()> {
         let Some(next) = self.changes.next.take() else {
-            return;
+            let text = "a change without a configuration";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         let until = self.now + grace;
         let stays: HashSet<PoolId> = next.numbers.iter().copied().collect();
@@ -155,6 +163,7 @@ impl Front {
         (changes.look, changes.pause) = (Some(self.now), FIRST_LOOK);
         self.sites.replace(next.sites);
         self.config.fastcgi = next.fastcgi;
+        Ok(())
     }
 
     /// Finds out which of what has left nobody refers to any more.

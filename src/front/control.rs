@@ -154,7 +154,7 @@ impl Front {
                 }
             }
             ToFront::Prepare { numbers } => self.prepare(next()?, numbers),
-            ToFront::Change { grace_ms } => self.change(Duration::from_millis(grace_ms)),
+            ToFront::Change { grace_ms } => self.change(Duration::from_millis(grace_ms))?,
             ToFront::Discard => self.changes.discard(),
             ToFront::FreePool { pool } => self.free_pool(usize::from(pool.0)),
             ToFront::Serve => self.serve()?,

@@ -470,7 +470,9 @@ impl Front {
             return;
         };
         if exchange.place == Place::Waiting {
-            let why = if status == 503 {
+            let why = if self.changes.has_left(exchange.pool) {
+                "its pool was replaced or removed by a reload, and no worker came free in time (graceful_timeout)"
+            } else if status == 503 {
                 "no worker came free in time (queue_timeout)"
             } else {
                 "no server can be reached"

@@ -100,8 +100,8 @@ pub(super) struct SitePlace {
     place: usize,
 }
 
-/// The tables of sites in use: the one that new requests are routed by, and those of earlier configurations that
-/// requests on their way still refer to.
+/// The tables of sites in use: the one that requests are routed by, and those of earlier configurations, in which requests
+/// on their way still find their site's root and pages.
 #[derive(Debug)]
 pub(super) struct Tables {
     current: Sites,
@@ -177,11 +177,6 @@ impl Tables {
             return Some(&self.current);
         }
         self.old.iter().find(|sites| sites.table == table)
-    }
-
-    fn table_mut(&mut self, table: u32) -> &mut Sites {
-        let old = self.old.iter_mut().find(|sites| sites.table == table);
-        old.unwrap_or(&mut self.current)
     }
 }
 
@@ -290,11 +285,14 @@ impl Front {
         exchange.own = None;
         exchange.script = None;
         exchange.mount = 0;
-        // A request that was redirected within the server stays with the sites it came to.
-        let sites = self.sites.table_mut(exchange.site.table);
+        let first = self.sites.first();
+        let sites = &mut self.sites.current;
         if sites.plain.is_some() {
             return Ok(());
         }
+        // One that is redirected within the server may have come by an earlier table. Pools of that may have gone, and
+        // their numbers may be others' by now, so nothing is ever routed by it again.
+        exchange.site = first;
         self.path.clear();
         decode_path(exchange.head.path(), &mut self.path)?;
         let host = exchange.head.host.map(|span| exchange.head.text(span));

@@ -194,7 +194,14 @@ fn requests_that_run_in_what_changes_or_goes_are_finished() {
 fn what_has_not_ended_after_the_grace_is_cut_and_what_waits_is_refused() {
     let setup = setup().with_text("graceful_timeout", "1s").allow("");
     write(&setup, "kept", &tenant("kept", "workers = 1"));
-    write(&setup, "gone", &tenant("gone", "workers = 1"));
+    page(&setup, "site/sorry.html", "sorry\n");
+    let pages = format!(
+        "root = {}\npages = {{ 502 = '/sorry.html' }}\n",
+        quoted(&setup.path_text("site"))
+    );
+    // The app gets every path, by a route of its own.
+    let text = tenant("gone", "workers = 1").replace("pool = 'gone'", &(pages + "[[site.route]]\npool = 'gone'"));
+    write(&setup, "gone", &text);
     let server = setup.start();
     let workers = server.wait_for_workers(2);
     let kept = pid(&server, "kept");
@@ -208,11 +215,17 @@ fn what_has_not_ended_after_the_grace_is_cut_and_what_waits_is_refused() {
     assert_eq!(ask(&server.address, "GET", "nobody.example", "/").status, 404);
     fs::remove_file(server.path("conf.d/gone.toml")).expect("a tenant's file");
     reload(&server);
-    let statuses = clients.map(|mut client| client.response("POST").status);
-    assert_eq!(statuses[0], 502);
-    assert!(matches!(statuses[1], 200 | 503), "{statuses:?}");
+    let [cut, waiting] = clients.map(|mut client| client.response("POST"));
+    // With the page of the site that it came to.
+    assert_eq!((cut.status, cut.text().as_str()), (502, "sorry\n"));
+    assert_eq!(waiting.status, 503);
     assert_eq!(server.wait_for_workers(1), [kept]);
     assert!(workers.contains(&kept));
+    // The log was moved away before a reload: lines go to a new file.
+    fs::rename(server.path("access.log"), server.path("access.log.1")).expect("the log is moved");
+    reload(&server);
+    assert_eq!(pid(&server, "kept"), kept);
+    wait_until("a line in the new log", || !server.access_log().is_empty());
     server.stop();
 }
 
