@@ -352,70 +352,72 @@ fn workers_are_renewed_where_that_is_wanted_and_with_what_concerns_all() {
     server.stop();
 }
 
-#[test]
-fn idle_and_demand_started_workers_of_all_kinds_are_left_alone_and_numbers_are_used_again() {
-    let setup = setup();
-    page(
-        &setup,
-        "app/hello.py",
-        "import os\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'%d' % os.getpid()]\n",
-    );
-    script(
-        &setup,
-        "site/pid.sh",
-        "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n",
-    );
-    page(&setup, "site/pid.php", "<?php echo getmypid();\n");
-    let root = quoted(&setup.path_text("site"));
-    let kinds = |more: &str| {
-        BTreeMap::from([
-            (
-                "wsgi",
-                format!(
-                    "[pool.wsgi]\napp = 'hello:application'\nchdir = {}\n{more}\n[[site]]\nhosts = ['wsgi.example']\npool = 'wsgi'\n",
-                    quoted(&setup.path_text("app"))
-                ),
-            ),
-            (
-                "cgi",
-                format!(
-                    "[pool.scripts]\nprotocol = 'cgi'\n{more}\n[[site]]\nhosts = ['cgi.example']\nroot = {root}\n[[site.route]]\nsuffix = '.sh'\npool = 'scripts'\n"
-                ),
-            ),
-            (
-                "php",
-                format!(
-                    "[pool.p]\nexec = ['php-cgi']\n{more}\n[[site]]\nhosts = ['php.example']\nroot = {root}\n[[site.route]]\nsuffix = '.php'\npool = 'p'\n"
-                ),
-            ),
-        ])
+/// Tenants with an app in Python, CGI scripts and PHP, with these lines in their pools.
+fn kinds(setup: &Setup, more: &str) -> BTreeMap<&'static str, String> {
+    const APP: &str = "import os\ndef application(environ, start_response):\n\
+        \x20   start_response('200 OK', [])\n    return [b'%d' % os.getpid()]\n";
+    page(setup, "app/hello.py", APP);
+    let text = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n";
+    script(setup, "site/pid.sh", text);
+    page(setup, "site/pid.php", "<?php echo getmypid();\n");
+    let (root, app) = (quoted(&setup.path_text("site")), quoted(&setup.path_text("app")));
+    let site = |name: &str, suffix: &str| {
+        format!(
+            "[[site]]\nhosts = ['{name}.example']\nroot = {root}\n\
+             [[site.route]]\nsuffix = '{suffix}'\npool = 'p_{name}'\n"
+        )
     };
-    let target = |name: &str| match name {
+    BTreeMap::from([
+        (
+            "wsgi",
+            format!(
+                "[pool.p_wsgi]\napp = 'hello:application'\nchdir = {app}\n{more}\n\
+                 [[site]]\nhosts = ['wsgi.example']\npool = 'p_wsgi'\n"
+            ),
+        ),
+        (
+            "cgi",
+            format!("[pool.p_cgi]\nprotocol = 'cgi'\n{more}\n") + &site("cgi", ".sh"),
+        ),
+        (
+            "php",
+            format!("[pool.p_php]\nexec = ['php-cgi']\n{more}\n") + &site("php", ".php"),
+        ),
+    ])
+}
+
+fn target(kind: &str) -> &'static str {
+    match kind {
         "cgi" => "/pid.sh",
         "php" => "/pid.php",
         _ => "/",
-    };
-    let elastic = "workers = { min = 0, max = 2, idle = '60s' }";
-    let texts = kinds(elastic);
-    let other = kinds("workers = { min = 1, max = 2 }\nenv = { A = 'b' }");
+    }
+}
+
+#[test]
+fn idle_and_demand_started_workers_of_all_kinds_are_left_alone() {
+    let setup = setup();
+    let texts = kinds(&setup, "workers = { min = 0, max = 2, idle = '60s' }");
+    let others = kinds(&setup, "workers = { min = 1, max = 2 }\nenv = { A = 'b' }");
     for (name, text) in &texts {
         write(&setup, name, text);
     }
     let server = setup.start();
-    let pids = || {
-        texts.keys().map(|name| {
+    let pids = || -> Vec<String> {
+        let pid = |name: &&str| {
             let response = ask(&server.address, "GET", &host(name), target(name));
             assert_eq!(response.status, 200, "{name}");
             response.text().trim().to_owned()
-        })
+        };
+        texts.keys().map(pid).collect()
     };
-    let mut before: Vec<String> = pids().collect();
+    let mut before = pids();
     for (place, name) in texts.keys().enumerate() {
-        for text in [&other[name], &texts[name], &other[name]] {
+        for text in [&others[name], &texts[name], &others[name]] {
             rewrite(&server, name, text);
             let line = reload(&server);
             assert!(line.contains("2 pools go on untouched, replaced: "), "{line}");
-            let now: Vec<String> = pids().collect();
+            let now = pids();
             for (one, (now, before)) in now.iter().zip(&before).enumerate() {
                 assert_eq!(one != place, now == before, "{name}: {one}");
             }
@@ -423,6 +425,42 @@ fn idle_and_demand_started_workers_of_all_kinds_are_left_alone_and_numbers_are_u
             wait_until("the old worker to be gone", || live_workers(&server) == 3);
         }
     }
+    server.stop();
+}
+
+#[test]
+fn apps_scripts_and_php_are_replaced_under_load() {
+    let setup = setup();
+    let texts = kinds(&setup, "workers = 2");
+    for (name, text) in &texts {
+        write(&setup, name, text);
+    }
+    let server = setup.start();
+    let loads = ["wsgi", "cgi", "php"].map(|name| {
+        let plan = Plan {
+            clients: 3,
+            method: "POST",
+            target: format!("http://{name}.example{}", target(name)),
+            per_connection: 7,
+        };
+        (name, Hammer::start(&server.address, &plan))
+    });
+    for round in 0..4 {
+        let more = format!("workers = 2\nenv = {{ ROUND = '{round}' }}");
+        for (name, text) in &texts {
+            rewrite(&server, name, &text.replace("workers = 2", &more));
+        }
+        let line = reload(&server);
+        assert!(
+            line.contains("0 pools go on untouched, replaced: p_cgi, p_php, p_wsgi"),
+            "{line}"
+        );
+        loads.iter().for_each(|(_, load)| load.wait_for_more(10));
+    }
+    for (name, load) in loads {
+        load.stop_unharmed(name);
+    }
+    wait_until("the old workers to be gone", || live_workers(&server) == 5);
     server.stop();
 }
 
