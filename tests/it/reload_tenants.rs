@@ -1,20 +1,18 @@
 //! HUP where pools have names: what has not changed goes on in the same processes and on the same connections, and what
 //! has is replaced without a failed request.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::apps::{app, c_app};
 use crate::harness::hammer::{Hammer, Plan};
-use crate::harness::peers::fastcgi_server;
 use crate::harness::server::{list, quoted};
-use crate::harness::tree::{ask, page, put, script};
+use crate::harness::tree::{ask, page, put};
 use crate::harness::{Client, Server, Setup, procs, wait_for, wait_until};
 
 /// A tenant with the libfcgi app: a pool and a site of one name.
-fn tenant(name: &str, more: &str) -> String {
+pub(crate) fn tenant(name: &str, more: &str) -> String {
     format!(
         "[pool.{name}]\nexec = {}\nprotocol = 'fastcgi'\n{more}\n\
          [[site]]\nhosts = ['{name}.example']\npool = '{name}'\n",
@@ -22,35 +20,35 @@ fn tenant(name: &str, more: &str) -> String {
     )
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     let setup = Setup::new();
     fs::create_dir(setup.path("conf.d")).expect("a directory");
     setup.with("include", quoted("conf.d/*.toml"))
 }
 
-fn write(setup: &Setup, name: &str, text: &str) {
+pub(crate) fn write(setup: &Setup, name: &str, text: &str) {
     put(&setup.path(&format!("conf.d/{name}.toml")), text, 0o644);
 }
 
 /// As one step: a reload may be reading it.
-fn rewrite(server: &Server, name: &str, text: &str) {
+pub(crate) fn rewrite(server: &Server, name: &str, text: &str) {
     let unseen = server.path(&format!("conf.d/.{name}"));
     put(&unseen, text, 0o644);
     fs::rename(unseen, server.path(&format!("conf.d/{name}.toml"))).expect("a tenant's file");
 }
 
 /// Asks for a reload and waits for the line that says what it did.
-fn reload(server: &Server) -> String {
+pub(crate) fn reload(server: &Server) -> String {
     let mark = server.log().len();
     server.signal(Signal::SIGHUP);
     server.wait_for_log_after(mark, "Reloaded: ")
 }
 
-fn host(name: &str) -> String {
+pub(crate) fn host(name: &str) -> String {
     format!("{name}.example")
 }
 
-fn pid(server: &Server, name: &str) -> i32 {
+pub(crate) fn pid(server: &Server, name: &str) -> i32 {
     let response = ask(&server.address, "GET", &host(name), "/pid");
     response
         .text()
@@ -59,18 +57,18 @@ fn pid(server: &Server, name: &str) -> i32 {
         .unwrap_or_else(|_| panic!("{name}: {} {}", response.status, response.text()))
 }
 
-fn status(server: &Server, name: &str) -> u16 {
+pub(crate) fn status(server: &Server, name: &str) -> u16 {
     ask(&server.address, "GET", &host(name), "/pid").status
 }
 
-fn get(client: &mut Client, name: &str, target: &str) -> String {
+pub(crate) fn get(client: &mut Client, name: &str, target: &str) -> String {
     client.send(format!("GET {target} HTTP/1.1\r\nHost: {name}.example\r\n\r\n"));
     let response = client.response("GET");
     assert_eq!(response.status, 200, "{name} {target}");
     response.text()
 }
 
-fn hammer(server: &Server, name: &str, per_connection: usize) -> Hammer {
+pub(crate) fn hammer(server: &Server, name: &str, per_connection: usize) -> Hammer {
     Hammer::start(
         &server.address,
         &Plan {
@@ -352,125 +350,6 @@ fn workers_are_renewed_where_that_is_wanted_and_with_what_concerns_all() {
     server.stop();
 }
 
-/// Tenants with an app in Python, CGI scripts and PHP, with these lines in their pools.
-fn kinds(setup: &Setup, more: &str) -> BTreeMap<&'static str, String> {
-    const APP: &str = "import os\ndef application(environ, start_response):\n\
-        \x20   start_response('200 OK', [])\n    return [b'%d' % os.getpid()]\n";
-    page(setup, "app/hello.py", APP);
-    let text = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n";
-    script(setup, "site/pid.sh", text);
-    page(setup, "site/pid.php", "<?php echo getmypid();\n");
-    let (root, app) = (quoted(&setup.path_text("site")), quoted(&setup.path_text("app")));
-    let site = |name: &str, suffix: &str| {
-        format!(
-            "[[site]]\nhosts = ['{name}.example']\nroot = {root}\n\
-             [[site.route]]\nsuffix = '{suffix}'\npool = 'p_{name}'\n"
-        )
-    };
-    BTreeMap::from([
-        (
-            "wsgi",
-            format!(
-                "[pool.p_wsgi]\napp = 'hello:application'\nchdir = {app}\n{more}\n\
-                 [[site]]\nhosts = ['wsgi.example']\npool = 'p_wsgi'\n"
-            ),
-        ),
-        (
-            "cgi",
-            format!("[pool.p_cgi]\nprotocol = 'cgi'\n{more}\n") + &site("cgi", ".sh"),
-        ),
-        (
-            "php",
-            format!("[pool.p_php]\nexec = ['php-cgi']\n{more}\n") + &site("php", ".php"),
-        ),
-    ])
-}
-
-fn target(kind: &str) -> &'static str {
-    match kind {
-        "cgi" => "/pid.sh",
-        "php" => "/pid.php",
-        _ => "/",
-    }
-}
-
-#[test]
-fn idle_and_demand_started_workers_of_all_kinds_are_left_alone() {
-    let setup = setup();
-    let texts = kinds(&setup, "workers = { min = 0, max = 2, idle = '60s' }");
-    let others = kinds(&setup, "workers = { min = 1, max = 2 }\nenv = { A = 'b' }");
-    for (name, text) in &texts {
-        write(&setup, name, text);
-    }
-    let server = setup.start();
-    let pids = || -> Vec<String> {
-        let pid = |name: &&str| {
-            let response = ask(&server.address, "GET", &host(name), target(name));
-            assert_eq!(response.status, 200, "{name}");
-            response.text().trim().to_owned()
-        };
-        texts.keys().map(pid).collect()
-    };
-    let mut before = pids();
-    for (place, name) in texts.keys().enumerate() {
-        for text in [&others[name], &texts[name], &others[name]] {
-            rewrite(&server, name, text);
-            let line = reload(&server);
-            assert!(line.contains("2 pools go on untouched, replaced: "), "{line}");
-            let now = pids();
-            for (one, (now, before)) in now.iter().zip(&before).enumerate() {
-                assert_eq!(one != place, now == before, "{name}: {one}");
-            }
-            before = now;
-            wait_until("the old worker to be gone", || live_workers(&server) == 3);
-        }
-    }
-    server.stop();
-}
-
-#[test]
-fn apps_scripts_and_php_are_replaced_under_load() {
-    let setup = setup();
-    let texts = kinds(&setup, "workers = 2");
-    for (name, text) in &texts {
-        write(&setup, name, text);
-    }
-    let server = setup.start();
-    let loads = ["wsgi", "cgi", "php"].map(|name| {
-        let plan = Plan {
-            clients: 3,
-            method: "POST",
-            target: format!("http://{name}.example{}", target(name)),
-            per_connection: 7,
-        };
-        (name, Hammer::start(&server.address, &plan))
-    });
-    for round in 0..4 {
-        let more = format!("workers = 2\nenv = {{ ROUND = '{round}' }}");
-        for (name, text) in &texts {
-            rewrite(&server, name, &text.replace("workers = 2", &more));
-        }
-        let line = reload(&server);
-        assert!(
-            line.contains("0 pools go on untouched, replaced: p_cgi, p_php, p_wsgi"),
-            "{line}"
-        );
-        loads.iter().for_each(|(_, load)| load.wait_for_more(10));
-    }
-    for (name, load) in loads {
-        load.stop_unharmed(name);
-    }
-    wait_until("the old workers to be gone", || live_workers(&server) == 5);
-    server.stop();
-}
-
-/// Workers and runners.
-fn live_workers(server: &Server) -> usize {
-    let front = server.front();
-    let children = procs::children(server.pid).into_iter();
-    children.filter(|child| child.is_alive() && child.pid != front).count()
-}
-
 #[test]
 fn a_front_that_dies_after_a_change_is_followed_by_one_that_knows_it() {
     let setup = setup().allow("");
@@ -499,64 +378,6 @@ fn a_front_that_dies_after_a_change_is_followed_by_one_that_knows_it() {
     fs::remove_file(server.path("conf.d/b.toml")).expect("a tenant's file");
     assert!(reload(&server).contains("3 pools go on untouched, removed: b"));
     assert_eq!((pid(&server, "c"), status(&server, "b")), (before[1], 404));
-    server.stop();
-}
-
-#[test]
-fn servers_that_others_run_are_exchanged_in_place() {
-    let peers = [fastcgi_server(&[&c_app()]), fastcgi_server(&[&c_app()])];
-    let connected = |place: usize| {
-        format!(
-            "[pool.far]\nconnect = {}\nworkers = 1\n[[site]]\nhosts = ['far.example']\npool = 'far'\n",
-            list(&[&peers[place].upstream()])
-        )
-    };
-    let setup = setup();
-    write(&setup, "far", &connected(0));
-    write(&setup, "near", &tenant("near", "workers = 1"));
-    let server = setup.start();
-    let near = pid(&server, "near");
-    for place in [1, 0, 1] {
-        let load = hammer(&server, "far", 10);
-        load.wait_for_more(10);
-        rewrite(&server, "far", &connected(place));
-        assert!(reload(&server).contains("1 pool goes on untouched, replaced: far"));
-        load.wait_for_more(10);
-        load.stop_unharmed("far");
-        assert_eq!(pid(&server, "far"), peers[place].pid());
-    }
-    fs::remove_file(server.path("conf.d/far.toml")).expect("a tenant's file");
-    reload(&server);
-    assert_eq!((status(&server, "far"), pid(&server, "near")), (404, near));
-    server.stop();
-}
-
-#[test]
-fn one_pool_without_sites_becomes_many_and_one_again() {
-    let alone = tenant("a", "workers = 1").replace("hosts = ['a.example']\n", "");
-    let mut server = Setup::new().tables(&alone).start();
-    let (front, first) = (server.front(), pid(&server, "any"));
-    let mut kept = server.connect();
-    assert_eq!(get(&mut kept, "any", "/pid").trim(), first.to_string());
-    let load = hammer(&server, "any", usize::MAX);
-    for _ in 0..3 {
-        let mut reload_with = |text: &str| {
-            let mark = server.log().len();
-            server.reload_with_tables(text);
-            server.wait_for_log_after(mark, "Reloaded: ");
-        };
-        reload_with(&(tenant("b", "workers = 1") + &alone));
-        assert_ne!(pid(&server, "b"), first);
-        assert_eq!(get(&mut kept, "any", "/pid").trim(), first.to_string());
-        let mark = server.log().len();
-        server.reload_with_tables(&alone);
-        server.wait_for_log_after(mark, "Reloaded: ");
-        assert_eq!(pid(&server, "b"), first);
-        assert_eq!(get(&mut kept, "any", "/pid").trim(), first.to_string());
-    }
-    load.wait_for_more(10);
-    load.stop_unharmed("the pool that stays");
-    assert_eq!(server.front(), front);
     server.stop();
 }
 
