@@ -187,7 +187,10 @@ impl<'a> Hosting<'a> {
         if let Some(earlier) = earlier {
             let mut old_wrong = Problems::default();
             let tables = include::tables(&earlier, &file, &mut old_wrong);
-            if self.attempt(number, tables, old_wrong).is_ok() {
+            self.around.forgives = true;
+            let taken = self.attempt(number, tables, old_wrong);
+            self.around.forgives = false;
+            if taken.is_ok() {
                 self.files.insert(path, earlier);
                 let complain = |problem: &Problem| {
                     format!(

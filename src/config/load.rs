@@ -165,6 +165,7 @@ impl Reloader {
             env: &env,
             start: &self.start,
             look: true,
+            forgives: false,
             beside: &self.beside,
         };
         let Resolved {
@@ -314,6 +315,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         env,
         start: Path::new("/"),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let resolved = resolve(&mut values, vec![unit], around, &mut problems, &mut Vec::new());

@@ -29,6 +29,8 @@ pub(super) struct Surroundings<'a> {
     pub start: &'a Path,
     /// Look at files, programs and privileges. The front does not: it has other rights than the arbiter, which did.
     pub look: bool,
+    /// Directories of sites and workers that are missing are no mistake: they were there when their file was read first.
+    pub forgives: bool,
     /// Directories in which this program lies, where an interpreter may lie too.
     pub beside: &'a [PathBuf],
 }
@@ -187,7 +189,7 @@ impl Resolver<'_> {
             self.values.replace(name, Value::Text(fallback.display().to_string()));
         }
         let path = self.path(name).unwrap_or_else(|| fallback.to_owned());
-        if self.around.look {
+        if self.around.look && !self.around.forgives {
             let shown = path.display();
             match path.metadata() {
                 Err(error) => {

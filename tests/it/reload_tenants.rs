@@ -298,6 +298,22 @@ fn a_file_that_is_broken_by_now_keeps_its_tenant_and_the_others_change() {
         assert!(told.contains("[ERROR]") && told.contains("conf.d/b.toml:"), "{told}");
         assert!(workers.contains(&pid(&server, "b")), "{text}");
     }
+    // It is as good as ever, but the root that it names is not there any more.
+    let rooted = |text: &str| {
+        let root = quoted(&server.path("root").display().to_string());
+        text.replace("pool = 'b'", &format!("root = {root}\npool = 'b'"))
+    };
+    fs::create_dir(server.path("root")).expect("a root");
+    rewrite(&server, "b", &rooted(&tenant("b", "workers = 1")));
+    assert!(reload(&server).contains("3 pools go on untouched"));
+    fs::remove_dir(server.path("root")).expect("an empty root");
+    rewrite(&server, "a", &tenant("a", "workers = 1\nenv = { A = 'b' }"));
+    let mark = server.log().len();
+    assert!(reload(&server).contains("2 pools go on untouched, replaced: a"));
+    server.wait_for_log_after(mark, "conf.d/b.toml is broken, and what it said before stays: root is ");
+    wait_until("the tenant's worker", || {
+        server.workers().iter().any(|pid| workers.contains(pid))
+    });
     // When it is good again, it is what it says that counts; when it is gone, so is the tenant.
     rewrite(&server, "b", &tenant("b", "workers = 1\nenv = { A = 'b' }"));
     assert!(reload(&server).contains("2 pools go on untouched, replaced: b"));

@@ -44,6 +44,7 @@ fn load(texts: &[&str]) -> Result<(Config, String, Vec<String>), Problems> {
         env: &env(),
         start: Path::new("/srv"),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let mut warnings = Vec::new();
