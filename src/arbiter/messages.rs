@@ -87,6 +87,7 @@ impl Arbiter {
                 Input::ChangeRefused(id)
             }
             ToArbiter::PoolDrained { pool } => Input::PoolDrained { front: id, pool },
+            ToArbiter::PoolUnused { pool } => Input::PoolUnused { front: id, pool },
             ToArbiter::WorkerReady { worker, ready } => {
                 self.worker_is_ready(worker, ready);
                 Input::WorkerReady(worker)

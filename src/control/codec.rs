@@ -271,6 +271,10 @@ impl Message for ToArbiter {
                 out.push(13);
                 out.extend_from_slice(&pool.0.to_be_bytes());
             }
+            Self::PoolUnused { pool } => {
+                out.push(14);
+                out.extend_from_slice(&pool.0.to_be_bytes());
+            }
         }
     }
 
@@ -304,6 +308,9 @@ impl Message for ToArbiter {
             11 => Self::Prepared,
             12 => Self::Unprepared { reason: fields.text()? },
             13 => Self::PoolDrained {
+                pool: PoolId(fields.u16()?),
+            },
+            14 => Self::PoolUnused {
                 pool: PoolId(fields.u16()?),
             },
             other => return Err(Error::Kind(other)),

@@ -181,8 +181,13 @@ pub enum ToArbiter {
         /// Why, for the log.
         reason: String,
     },
-    /// A pool that leaves has no request any more.
+    /// A pool that leaves has no request any more that needs a worker.
     PoolDrained {
+        /// The pool.
+        pool: PoolId,
+    },
+    /// Nor one that a client still reads the response of.
+    PoolUnused {
         /// The pool.
         pool: PoolId,
     },

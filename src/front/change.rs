@@ -47,6 +47,8 @@ struct Leaving {
     pool: PoolId,
     /// When requests that wait in it are refused.
     until: Instant,
+    /// No request needs a worker of it any more; clients may still read responses.
+    is_drained: bool,
 }
 
 impl Changes {
@@ -159,7 +161,11 @@ impl Front {
         let changes = &mut self.changes;
         let before = std::mem::replace(&mut changes.numbers, next.numbers);
         let leaving = before.into_iter().filter(|pool| !stays.contains(pool));
-        changes.leaving.extend(leaving.map(|pool| Leaving { pool, until }));
+        changes.leaving.extend(leaving.map(|pool| Leaving {
+            pool,
+            until,
+            is_drained: false,
+        }));
         (changes.look, changes.pause) = (Some(self.now), FIRST_LOOK);
         self.sites.replace(next.sites);
         self.config.fastcgi = next.fastcgi;
@@ -171,7 +177,7 @@ impl Front {
         if self.changes.look.is_none_or(|look| look > self.now) {
             return;
         }
-        let mut pools = HashSet::new();
+        let (mut pools, mut working) = (HashSet::new(), HashSet::new());
         let mut tables = HashSet::new();
         let late = self.changes.leaving.iter().filter(|leaving| leaving.until <= self.now);
         let late: HashSet<usize> = late.map(|leaving| usize::from(leaving.pool.0)).collect();
@@ -181,6 +187,9 @@ impl Front {
                 continue;
             };
             pools.insert(exchange.pool);
+            if exchange.place != Place::Finished {
+                working.insert(exchange.pool);
+            }
             tables.insert(exchange.site.table);
             if exchange.place == Place::Waiting && late.contains(&exchange.pool) {
                 refused.push((key, exchange.pool));
@@ -198,12 +207,22 @@ impl Front {
             .into_iter()
             .partition(|leaving| pools.contains(&usize::from(leaving.pool.0)));
         changes.leaving = busy;
+        let mut drained = Vec::new();
+        for leaving in &mut changes.leaving {
+            if !leaving.is_drained && !working.contains(&usize::from(leaving.pool.0)) {
+                leaving.is_drained = true;
+                drained.push(leaving.pool);
+            }
+        }
         let has_tables = self.sites.keep(|table| tables.contains(&table));
         let is_over = changes.leaving.is_empty() && !has_tables;
         changes.look = (!is_over).then(|| self.now + changes.pause);
         changes.pause = (changes.pause * 2).min(LONGEST_LOOK);
-        for Leaving { pool, .. } in done {
+        for pool in drained {
             self.send_control(&ToArbiter::PoolDrained { pool });
+        }
+        for Leaving { pool, .. } in done {
+            self.send_control(&ToArbiter::PoolUnused { pool });
         }
     }
 

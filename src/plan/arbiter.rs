@@ -74,8 +74,15 @@ pub enum Input {
     ChangePrepared(FrontId),
     /// A front cannot read it.
     ChangeRefused(FrontId),
-    /// A front has no request any more of a pool that leaves.
+    /// A front has no request any more for which a pool that leaves needs a worker.
     PoolDrained {
+        /// Who says so.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+    },
+    /// Nor one that refers to it otherwise.
+    PoolUnused {
         /// Who says so.
         front: FrontId,
         /// The pool.
@@ -373,7 +380,8 @@ impl Plan {
             Input::Changed(change) => self.changed(change, out),
             Input::ChangePrepared(front) => self.change_prepared(front),
             Input::ChangeRefused(front) => self.change_refused(now, front, out),
-            Input::PoolDrained { front, pool } => self.pool_drained(now, front, pool, out),
+            Input::PoolDrained { front, pool } => self.pool_drained(now, front, pool, false, out),
+            Input::PoolUnused { front, pool } => self.pool_drained(now, front, pool, true, out),
             Input::LoadRefused => self.is_loading = false,
             Input::FrontConfigured(front) => self.front_configured(now, front, out),
             Input::FrontHeard(front) => {

@@ -137,9 +137,10 @@ impl World {
                 self.fronts.contains_key(front)
             }
             Input::WorkerDismissed(_) | Input::Tick => true,
-            Input::ChangePrepared(front) | Input::ChangeRefused(front) | Input::PoolDrained { front, .. } => {
-                self.fronts.contains_key(front)
-            }
+            Input::ChangePrepared(front)
+            | Input::ChangeRefused(front)
+            | Input::PoolDrained { front, .. }
+            | Input::PoolUnused { front, .. } => self.fronts.contains_key(front),
             Input::Asked(_) | Input::Loaded(_) | Input::Changed(_) | Input::LoadRefused => true,
         }
     }
@@ -201,6 +202,8 @@ impl World {
                     let wait = self.random.within(8000);
                     let pool = PoolId(u16::try_from(place).unwrap());
                     self.soon(wait, Input::PoolDrained { front, pool });
+                    let wait = wait + self.random.within(2000);
+                    self.soon(wait, Input::PoolUnused { front, pool });
                 }
             }
             Action::FreePool { generation, pool } => {

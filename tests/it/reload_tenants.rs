@@ -189,6 +189,30 @@ fn requests_that_run_in_what_changes_or_goes_are_finished() {
 }
 
 #[test]
+fn a_client_that_reads_slowly_keeps_no_worker_of_a_tenant_that_has_gone() {
+    // More than sockets hold.
+    const SIZE: usize = 32 * 1024 * 1024;
+    let setup = setup();
+    write(&setup, "kept", &tenant("kept", "workers = 1"));
+    write(&setup, "gone", &tenant("gone", "workers = 1"));
+    let server = setup.start();
+    let (kept, gone) = (pid(&server, "kept"), pid(&server, "gone"));
+    let mut slow = server.connect();
+    slow.send(format!("GET /big?n={SIZE} HTTP/1.1\r\nHost: gone.example\r\n\r\n"));
+    assert_eq!(ask(&server.address, "GET", "nobody.example", "/").status, 404);
+    fs::remove_file(server.path("conf.d/gone.toml")).expect("a tenant's file");
+    reload(&server);
+    wait_until("its worker to be gone", || server.workers() == [kept]);
+    assert!(!procs::is_alive(gone));
+    // Others come and go meanwhile, and its number is not theirs.
+    rewrite(&server, "new", &tenant("new", "workers = 1"));
+    reload(&server);
+    pid(&server, "new");
+    assert_eq!(slow.response("GET").body.len(), SIZE);
+    server.stop();
+}
+
+#[test]
 fn what_has_not_ended_after_the_grace_is_cut_and_what_waits_is_refused() {
     let setup = setup().with_text("graceful_timeout", "1s").allow("");
     write(&setup, "kept", &tenant("kept", "workers = 1"));

@@ -89,6 +89,7 @@ fn to_arbiter() -> impl Strategy<Value = ToArbiter> {
         Just(ToArbiter::Prepared),
         any::<String>().prop_map(|reason| ToArbiter::Unprepared { reason }),
         pool().prop_map(|pool| ToArbiter::PoolDrained { pool }),
+        pool().prop_map(|pool| ToArbiter::PoolUnused { pool }),
     ]
 }
 

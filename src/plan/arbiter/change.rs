@@ -61,8 +61,15 @@ impl Plan {
         }
     }
 
-    /// The front is done with a pool that leaves.
-    pub(super) fn pool_drained(&mut self, now: Instant, front: FrontId, pool: PoolId, out: &mut Vec<Action>) {
+    /// The front needs no worker of a pool that leaves any more; `is_unused`: nothing of it at all.
+    pub(super) fn pool_drained(
+        &mut self,
+        now: Instant,
+        front: FrontId,
+        pool: PoolId,
+        is_unused: bool,
+        out: &mut Vec<Action>,
+    ) {
         let found = self.find_front(front).map(|(generation, _)| generation);
         let generation = found.and_then(|id| self.find_generation(id));
         let Some(pool) = generation.and_then(|one| one.pools.get_mut(usize::from(pool.0))) else {
@@ -70,12 +77,12 @@ impl Plan {
         };
         match pool.standing {
             Standing::Leaving { .. } => {
-                pool.is_unused = true;
+                pool.is_unused = is_unused;
                 for worker in pool.close() {
                     self.retire(now, worker, Why::Replaced, out);
                 }
             }
-            Standing::Left => pool.is_unused = true,
+            Standing::Left => pool.is_unused |= is_unused,
             Standing::Serving | Standing::Joining | Standing::Free => {}
         }
     }

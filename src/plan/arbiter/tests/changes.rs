@@ -60,6 +60,13 @@ fn drained(pool: u16) -> Input {
     }
 }
 
+fn unused(pool: u16) -> Input {
+    Input::PoolUnused {
+        front: FrontId(1),
+        pool: PoolId(pool),
+    }
+}
+
 fn free(pool: u16) -> Action {
     Action::FreePool {
         generation: FIRST,
@@ -87,7 +94,8 @@ fn a_pool_that_has_changed_is_replaced_and_the_other_is_left_alone() {
     assert_eq!(stage.give(drained(1)), [step(4, Step::TellRetire, Why::Replaced)]);
     let stopped = stage.give(Input::WorkerDrained(WorkerId(4)));
     assert_eq!(stopped, [step(4, Step::SendStop, Why::Replaced)]);
-    assert_eq!(stage.gone(4, Death::Code(0)), [free(1)]);
+    assert_eq!(stage.gone(4, Death::Code(0)), []);
+    assert_eq!(stage.give(unused(1)), [free(1)]);
     assert_eq!(stage.plan.counts().wanted, 2);
     assert_eq!(stage.plan.counts().reloads, 1);
     // Its number can be another's.
@@ -141,7 +149,8 @@ fn a_pool_whose_requests_do_not_end_is_cut_after_its_time() {
     assert_eq!(stage.after(SECOND), [step(2, Step::SendStop, Why::Replaced)]);
     assert_eq!(stage.gone(2, Death::Code(0)), []);
     // A client may still read what it got from there.
-    assert_eq!(stage.give(drained(1)), [free(1)]);
+    assert_eq!(stage.give(drained(1)), []);
+    assert_eq!(stage.give(unused(1)), [free(1)]);
 }
 
 #[test]
