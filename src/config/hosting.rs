@@ -104,6 +104,8 @@ pub(super) struct Hosting<'a> {
     pub(super) served: HashSet<usize>,
     /// The root directory of the unnamed site, and whether there is an unnamed pool; until its site is made.
     unnamed: Option<(Option<PathBuf>, bool)>,
+    /// There is a site of the flat settings.
+    pub(super) has_unnamed_site: bool,
     /// The configuration may have no site: what it includes may be still to come.
     may_be_empty: bool,
 }
@@ -127,6 +129,7 @@ impl<'a> Hosting<'a> {
             files: Files::new(),
             served: HashSet::new(),
             unnamed: None,
+            has_unnamed_site: false,
             may_be_empty: base.origin("include", usize::MAX) != Origin::Default,
         }
     }
@@ -255,6 +258,7 @@ impl<'a> Hosting<'a> {
                 }
             }
         }
+        self.check_top(problems);
         self.warn_of_unused_pools();
         let texts = self.pool_texts.into_iter().chain(self.site_texts);
         Made {

@@ -9,6 +9,7 @@ mod address;
 mod cfg;
 mod conf;
 pub mod file;
+mod files;
 pub mod gunicorn;
 mod hosting;
 mod identity;

@@ -86,6 +86,7 @@ pub(super) fn resolve(
     let logs = resolver.logs(&proc_name);
     http.script_name = resolver.script_name(pool.as_ref());
     let root = resolver.root();
+    resolver.make_roots_absolute();
     resolver.forget_includes();
     let backlog = i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX);
     let reuse_port = resolver.values.flag("reuse_port");
@@ -258,6 +259,19 @@ impl Resolver<'_> {
     fn root(&mut self) -> Option<PathBuf> {
         let is_set = !self.values.text("root").is_empty();
         is_set.then(|| self.directory("root", Path::new("/"), false))
+    }
+
+    /// Directories that apps may name files in. They are looked at with the sites.
+    fn make_roots_absolute(&mut self) {
+        let absolute = |text: &String| match text.as_str() {
+            "" => String::new(),
+            text => join(&self.base, text).display().to_string(),
+        };
+        let lists = self.values.list("sendfile_roots").iter().map(absolute).collect();
+        let pairs = self.values.map("accel_roots").iter();
+        let pairs = pairs.map(|(path, text)| (path.clone(), absolute(text))).collect();
+        self.values.replace("sendfile_roots", Value::List(lists));
+        self.values.replace("accel_roots", Value::Map(pairs));
     }
 
     /// The included files were read; what is printed holds them.

@@ -5,6 +5,7 @@
 //! Never here: what any of the bytes mean.
 
 use super::accept::Listener;
+use super::by_app::Directories;
 use super::change;
 use super::change::Changes;
 use super::client::Client;
@@ -83,7 +84,8 @@ pub(super) struct Front {
     pub(super) changes: Changes,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
-    pub(super) types: files::Types,
+    /// Directories that apps name files in, and those of error pages.
+    pub(super) directories: Directories,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,
     /// Requests that are whole and that we answer ourselves.
@@ -168,7 +170,7 @@ impl Front {
             changes,
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
-            types: files::Types::default(),
+            directories: Directories::default(),
             file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),

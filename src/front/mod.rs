@@ -5,6 +5,7 @@
 mod accept;
 mod answers;
 mod assign;
+mod by_app;
 mod change;
 mod client;
 mod control;
@@ -26,6 +27,7 @@ mod request;
 mod routing;
 mod scripts;
 mod send;
+mod shared;
 mod spool;
 mod tokens;
 mod workers;

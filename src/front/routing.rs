@@ -168,7 +168,7 @@ impl Tables {
         let scripts = sites.and_then(|sites| sites.scripts.get(site.place));
         Hiding {
             scripts: scripts.map(Vec::as_slice).unwrap_or_default(),
-            served: &[],
+            served: self.get(site).map_or(&[], |site| &site.files.served),
         }
     }
 
@@ -285,6 +285,7 @@ impl Front {
         exchange.own = None;
         exchange.script = None;
         exchange.mount = 0;
+        exchange.wants_stream = None;
         let first = self.sites.first();
         let sites = &mut self.sites.current;
         if sites.plain.is_some() {
@@ -297,6 +298,8 @@ impl Front {
         decode_path(exchange.head.path(), &mut self.path)?;
         let host = exchange.head.host.map(|span| exchange.head.text(span));
         let Some(place) = sites.hosts.find(host.unwrap_or_default()) else {
+            // Nor does any site's page.
+            exchange.site.place = usize::MAX;
             exchange.own = Some(Own::Refuse { status: 404 });
             return Ok(());
         };
@@ -317,6 +320,7 @@ impl Front {
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
+        exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
         let mut why = Cow::Borrowed("");
         match decision {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::Unit;
 
+mod files;
+
 fn env() -> Vec<(String, String)> {
     [("HOME", "/root"), ("PATH", "/bin")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -547,6 +549,10 @@ fn any_site(number: usize, pools: usize) -> BoxedStrategy<String> {
         maybe("symlinks", "'(inside|owner|follow)'"),
         maybe("pages", "[{] 404 = '/[a-z é\"]{1,5}', 503 = 'file:/[a-z\\\\]{0,4}' [}]"),
         maybe("fallback", "'/[a-z]{1,5}'"),
+        maybe("types", "[{] [a-z] = 'a/[a-z]{1,4}', '[*]' = 'a/b; c=\"d e\"' [}]"),
+        maybe("precompressed", "(true|false)"),
+        maybe("sendfile_roots", "\\['[a-z]{1,3}', '/[a-z é]{1,3}/'\\]"),
+        maybe("accel_roots", "[{] '/[a-z]/' = '[a-z]', '/' = '/x' [}]"),
     );
     let rest = prop_oneof![
         prop::collection::vec(any_route(pools), 1..4).prop_map(|routes| routes.concat()),
@@ -556,10 +562,8 @@ fn any_site(number: usize, pools: usize) -> BoxedStrategy<String> {
     (keys, rest)
         .prop_map(move |(keys, rest)| {
             let host = if number == 0 { "" } else { &host };
-            format!(
-                "[[site]]\n{host}root = 'w{number}'\n{}{}{}{}{rest}",
-                keys.0, keys.1, keys.2, keys.3
-            )
+            let keys = [keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7].concat();
+            format!("[[site]]\n{host}root = 'w{number}'\n{keys}{rest}")
         })
         .boxed()
 }
