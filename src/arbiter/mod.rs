@@ -4,6 +4,7 @@
 //! Never here: a decision about who lives (`plan`), bytes of clients.
 
 mod cgroups;
+mod changing;
 mod commands;
 mod control;
 mod control_socket;
@@ -79,6 +80,8 @@ struct Arbiter {
     loading: Option<loading::Loading>,
     /// What the next generation will be made of.
     pending: Option<Generation>,
+    /// What the generation that serves is to change to.
+    changing: Option<changing::Next>,
     fronts: BTreeMap<FrontId, spawn::FrontProcess>,
     workers: BTreeMap<WorkerId, spawn::WorkerProcess>,
     /// The listeners of the generation that serves, for the next one to take over.
@@ -271,7 +274,7 @@ impl Arbiter {
                 Asked::Park
             }
             signals::WINCH => return self.log.debug(&NONE, format_args!("SIGWINCH ignored. Not daemonized")),
-            signals::USR1 => return self.reopen_logs(),
+            signals::USR1 => return self.reopen_logs(true),
             signals::USR2 => return self.upgrade(),
             _ => return,
         };

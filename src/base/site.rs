@@ -2,6 +2,7 @@
 //!
 //! Never here: which route a path takes (`plan::route`), texts of a configuration (`config`).
 
+use super::ids::PoolId;
 use std::path::PathBuf;
 
 /// What is served to requests for some hosts.
@@ -39,6 +40,22 @@ pub struct Files {
     /// What the paths stand for that apps may name by X-Accel-Redirect: the start of a path without a slash at its end,
     /// and a directory. Empty = it passes through.
     pub accel_roots: Vec<(String, PathBuf)>,
+}
+
+impl Site {
+    /// Names its pools by numbers instead of their places in the configuration. One without a number is no pool.
+    pub fn number_pools(&mut self, numbers: &[PoolId]) {
+        let number = |pool: &mut usize| *pool = numbers.get(*pool).map_or(usize::MAX, |id| usize::from(id.0));
+        for route in &mut self.routes {
+            match &mut route.act {
+                Act::App { pool, .. } | Act::Script { pool } => number(pool),
+                Act::Files {
+                    fallback: Some(Fallback::Pool(pool)),
+                } => number(pool),
+                Act::Files { .. } | Act::NoScript { .. } | Act::Redirect { .. } | Act::Refuse { .. } => {}
+            }
+        }
+    }
 }
 
 /// Which hosts a site serves. Texts are in lower case, without a port.

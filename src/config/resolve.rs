@@ -2,6 +2,7 @@
 
 use super::hosting::{Hosting, Limit, Unit};
 use super::identity::{self, Identity};
+use super::include::Files;
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
 use super::listeners;
@@ -28,6 +29,8 @@ pub(super) struct Surroundings<'a> {
     pub start: &'a Path,
     /// Look at files, programs and privileges. The front does not: it has other rights than the arbiter, which did.
     pub look: bool,
+    /// Directories of sites and workers that are missing are no mistake: they were there when their file was read first.
+    pub forgives: bool,
     /// Directories in which this program lies, where an interpreter may lie too.
     pub beside: &'a [PathBuf],
 }
@@ -42,8 +45,12 @@ pub(super) struct Resolved {
     pub wsgi: Vec<(usize, Values)>,
     /// Where limits by control group were set.
     pub limits: Vec<Limit>,
-    /// True if an included file was left out.
+    /// True if an included file was not taken as it is.
     pub skipped: bool,
+    /// Complaints about included files of which what they said earlier goes on.
+    pub errors: Vec<String>,
+    /// Included files with what was taken of them.
+    pub files: Files,
 }
 
 /// Gives values and tables their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
@@ -109,6 +116,8 @@ pub(super) fn resolve(
         wsgi: made.wsgi,
         limits: made.limits,
         skipped: made.skipped,
+        errors: made.errors,
+        files: made.files,
     }
 }
 
@@ -184,7 +193,7 @@ impl Resolver<'_> {
             self.values.replace(name, Value::Text(fallback.display().to_string()));
         }
         let path = self.path(name).unwrap_or_else(|| fallback.to_owned());
-        if self.around.look {
+        if self.around.look && !self.around.forgives {
             let shown = path.display();
             match path.metadata() {
                 Err(error) => {

@@ -269,7 +269,7 @@ impl Hosting<'_> {
             return None;
         }
         let path = join(self.around.start, text);
-        if self.around.look {
+        if self.around.look && !self.around.forgives {
             let why = match path.metadata() {
                 Ok(meta) if meta.is_dir() => None,
                 Ok(_) => Some("that is no directory".to_owned()),

@@ -211,7 +211,7 @@ impl Front {
                     shared,
                 } => match link.fds.pop_front() {
                     Some(Some(file)) if shared => {
-                        break link.begin_stretch(id, file, offset, length).map(|()| used);
+                        break link.begin_stretch(id, &file, offset, length).map(|()| used);
                     }
                     Some(Some(file)) => {
                         if !copy::is_readable_file(&file).unwrap_or(false) {

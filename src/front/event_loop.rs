@@ -6,6 +6,8 @@
 
 use super::accept::Listener;
 use super::by_app::Directories;
+use super::change;
+use super::change::Changes;
 use super::client::Client;
 use super::control::Control;
 use super::demand::OUTAGE;
@@ -13,11 +15,11 @@ use super::exchange::{Exchange, Place};
 use super::link::Link;
 use super::output::Output;
 use super::report::Pressure;
-use super::routing::Sites;
+use super::routing::{Sites, Tables};
 use super::scripts::{self, AllowedRoots};
 use super::tokens::{Key, Kind, Slots};
 use super::workers::{Pool, Worker};
-use crate::base::ids::WorkerId;
+use crate::base::ids::{PoolId, WorkerId};
 use crate::base::level::Level;
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::config::{self, Config};
@@ -79,7 +81,9 @@ pub(super) struct Front {
     pub(super) worker_keys: HashMap<WorkerId, Key>,
     pub(super) outputs: Slots<Output>,
     pub(super) pools: Vec<Pool>,
-    pub(super) sites: Sites,
+    pub(super) sites: Tables,
+    /// The configuration that is to follow, and what is left of earlier ones.
+    pub(super) changes: Changes,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
     /// Directories that apps name files in, and those of error pages.
@@ -135,6 +139,7 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(
         mut config: Config,
+        numbers: Vec<PoolId>,
         control: Control,
         log: Logger,
         access: Option<access::AccessWriter>,
@@ -142,10 +147,10 @@ impl Front {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
-        // There may be hundreds, and one copy is enough.
-        let pools = std::mem::take(&mut config.pools).into_iter();
-        let pools = pools.map(|pool| Pool::new(pool, now)).collect();
-        let sites = std::mem::take(&mut config.sites);
+        let changes = Changes::new(&mut config, numbers);
+        let sites = Sites::new(std::mem::take(&mut config.sites), changes.numbers());
+        let mut pools = Vec::new();
+        change::add_pools(&mut pools, &mut config, changes.numbers(), now);
         let mut front = Self {
             poll,
             now,
@@ -165,7 +170,8 @@ impl Front {
             worker_keys: HashMap::new(),
             outputs: Slots::new(),
             pools,
-            sites: Sites::new(sites),
+            sites: Tables::new(sites),
+            changes,
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
             directories: Directories::default(),
@@ -203,7 +209,9 @@ impl Front {
             random: fastrand::Rng::new(),
             next_heartbeat: now,
         };
-        front.add_upstreams();
+        for pool in 0..front.pools.len() {
+            front.add_upstreams(pool);
+        }
         Ok(front)
     }
 
@@ -344,6 +352,7 @@ impl Front {
             .chain(queues)
             .chain(logs)
             .chain(self.accept_pause)
+            .chain(self.changes.next_look())
             .chain(drain)
             .fold(self.next_heartbeat, Instant::min);
         let now = clock::now();
@@ -384,6 +393,7 @@ impl Front {
         if !self.take_back.is_empty() {
             self.rescue();
         }
+        self.look_at_changes();
         // After the rescue, so that what has waited too long in a socket is not pushed again.
         self.expire_queues();
         if let Some(drain) = self.drain
@@ -471,10 +481,14 @@ impl Front {
             let pool = self.pools.get_mut(exchange.pool);
             // What has waited too long was taken out already.
             pool.map(|pool| pool.dispatch.cancel(key.index));
-            let why = match status {
-                503 if self.refuses_all(exchange.pool) => OUTAGE,
-                503 => "no worker came free in time (queue_timeout)",
-                _ => "no server can be reached",
+            let why = if self.refuses_all(exchange.pool) && status == 503 {
+                OUTAGE
+            } else if self.changes.has_left(exchange.pool) {
+                "its pool was replaced or removed by a reload, and no worker came free in time (graceful_timeout)"
+            } else if status == 503 {
+                "no worker came free in time (queue_timeout)"
+            } else {
+                "no server can be reached"
             };
             self.blame(&mut exchange, status, why);
         }

@@ -4,7 +4,7 @@
 //! client drains the buffers after the worker has ended).
 
 use super::event_loop::Front;
-use super::routing::{Own, Script};
+use super::routing::{Own, Script, SitePlace};
 use super::spool::{Body, Spool};
 use super::tokens::Key;
 use crate::base::ids::RequestId;
@@ -52,8 +52,8 @@ pub(super) struct Exchange {
     /// Its own place, under which its timer runs.
     pub(super) slot: usize,
     pub(super) client: Option<Key>,
-    /// Its site, by its place in the configuration.
-    pub(super) site: usize,
+    /// Its site.
+    pub(super) site: SitePlace,
     /// What serves it, unless `own` does.
     pub(super) pool: usize,
     /// Bytes of its decoded path that are the app's SCRIPT_NAME.
@@ -149,7 +149,7 @@ impl Exchange {
         Self {
             slot: 0,
             client: None,
-            site: 0,
+            site: SitePlace::default(),
             pool: 0,
             mount: 0,
             script: None,

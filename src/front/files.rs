@@ -4,7 +4,7 @@
 
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
-use super::routing::Own;
+use super::routing::{Own, SitePlace};
 use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
@@ -59,7 +59,7 @@ impl Front {
     ///
     /// One below the site's root may have been put there by a tenant: what holds for links elsewhere in the root holds
     /// for it too, and it may be a FIFO, which nobody may wait for.
-    fn page(&mut self, site: usize, status: u16) -> Option<(File, u64, String)> {
+    fn page(&mut self, site: SitePlace, status: u16) -> Option<(File, u64, String)> {
         let site = self.sites.get(site)?;
         let (_, path) = site.pages.iter().find(|(known, _)| *known == status)?;
         let inside = site

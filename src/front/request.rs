@@ -373,6 +373,7 @@ impl Front {
         let spare = self.spare_exchanges.pop();
         let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.now)));
         exchange.renew(self.now);
+        exchange.site = self.sites.first();
         exchange
     }
 

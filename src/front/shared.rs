@@ -26,8 +26,8 @@ pub(super) struct Stretch {
 
 impl Link {
     /// A frame has named a stretch of shared memory, whose descriptor came beside it.
-    pub(super) fn begin_stretch(&mut self, id: u16, file: OwnedFd, offset: u64, length: u64) -> Result<(), String> {
-        let memory = self.memory_of(&file).map_err(|error| {
+    pub(super) fn begin_stretch(&mut self, id: u16, file: &OwnedFd, offset: u64, length: u64) -> Result<(), String> {
+        let memory = self.memory_of(file).map_err(|error| {
             format!("expected the descriptor of memory that can be shared beside a frame about request {id}: {error}")
         })?;
         let (at, left) = (usize::try_from(offset), usize::try_from(length));

@@ -55,6 +55,8 @@ mod queue;
 mod real_apps;
 mod real_sites;
 mod reload;
+mod reload_pools;
+mod reload_tenants;
 mod settings_table;
 mod shared_memory;
 mod signals;

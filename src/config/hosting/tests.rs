@@ -46,6 +46,7 @@ fn load(texts: &[&str]) -> Result<(Config, String, Vec<String>), Problems> {
         env: &env(),
         start: Path::new("/srv"),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let mut warnings = Vec::new();
@@ -506,6 +507,7 @@ fn any_pool(number: usize) -> BoxedStrategy<String> {
     );
     let more = (
         maybe("timeout", "('[0-9]{1,3}(s|ms|m)'|[0-9])"),
+        maybe("renew", "'(changed|all)'"),
         maybe("max_lifetime", "'[0-9]h'"),
         maybe("max_memory", "'[0-9]m'"),
         maybe("check_owner", "(true|false)"),
@@ -517,7 +519,7 @@ fn any_pool(number: usize) -> BoxedStrategy<String> {
     (runs, keys, more)
         .prop_map(move |(runs, a, b)| {
             let keys = [a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7, a.8, a.9];
-            let more = [b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7];
+            let more = [b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7, b.8];
             format!("[pool.p{number}]\n{runs}{}{}", keys.concat(), more.concat())
         })
         .boxed()

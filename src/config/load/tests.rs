@@ -26,6 +26,7 @@ fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
         env: &env(),
         start: Path::new(START),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let resolved = resolve(

@@ -310,6 +310,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("only its author knows what an app needs")
         .doc("Resident memory at which a worker is replaced",
              "It finishes what it does first; `memory_max` is the limit that ends it at once."),
+    row(Section::Workers, "renew", Kind::Choice(&["changed", "all"]), r#""changed""#)
+        .flags(&["--renew"])
+        .because("one tenant's edit must not restart another's app, and PHP files and scripts are read anew at each request")
+        .doc("Which workers a reload replaces, where pools have names",
+             "`changed`: those of pools whose settings have changed; the others go on with what they have in hand.\n\
+              `all`: those of every pool, or of the pool in whose table it stands, so that an app's new code is loaded.\n\
+              The one app of the command line or of gunicorn.conf.py is always reloaded with all its workers."),
     row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
         .flags(&["--max-queue"])
         .because("as many as Gunicorn lets wait in the kernel (`backlog`), and few enough to be served before clients leave")

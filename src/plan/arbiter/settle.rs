@@ -4,7 +4,7 @@ use super::events::{drain, pool_id};
 use super::{Action, COMPLAINT_PAUSE, DRAINING_LIMIT, LEAVE_BEHIND, Note, Plan, Worker};
 use crate::base::ids::WorkerId;
 use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, SILENCE};
-use crate::plan::pool::{Outage, Pool};
+use crate::plan::pool::{Outage, Pool, Standing};
 use crate::plan::worker::{Event, KILL_AFTER, State, Why};
 use std::time::{Duration, Instant};
 
@@ -31,9 +31,12 @@ impl Plan {
     pub(super) fn can_load(&self) -> bool {
         let is_starting = |generation: &Generation| generation.phase == Phase::Starting;
         let leaving = self.generations.iter().filter(|generation| !generation.is_staying());
+        let changes =
+            |generation: &Generation| generation.change.is_some() || generation.unfinished_changes() >= DRAINING_LIMIT;
         self.stop.is_none()
             && !self.is_loading
             && !self.generations.iter().any(is_starting)
+            && !self.generations.iter().any(changes)
             && leaving.count() < DRAINING_LIMIT
     }
 
@@ -102,7 +105,8 @@ impl Plan {
                 continue;
             };
             let id = generation.id;
-            for (index, place) in generation.pools.iter_mut().enumerate() {
+            let serving = |pool: &(usize, &mut Pool)| pool.1.standing == Standing::Serving;
+            for (index, place) in generation.pools.iter_mut().enumerate().filter(serving) {
                 let pool = pool_id(index);
                 match place.outage(now, is_ready) {
                     None => {}
@@ -172,7 +176,10 @@ impl Plan {
                 self.fill(now, id, out);
                 self.promote_if_ready(now, id, out);
             }
-            Phase::Serving => self.fill(now, id, out),
+            Phase::Serving => {
+                self.fill(now, id, out);
+                self.settle_change(now, id, out);
+            }
             Phase::Draining { until } if until <= now => {
                 let until = now + KILL_AFTER;
                 generation.phase = Phase::Cut { until };

@@ -1,5 +1,6 @@
 //! What the plan orders, event by event.
 
+mod changes;
 mod elastic;
 
 use super::{Action, Asked, Death, Input, Note, Plan, Verdict};
