@@ -67,6 +67,9 @@ pub(super) struct Link {
     pub(super) out: OutBuffer,
     readable: bool,
     writable: bool,
+    /// The poll tells when it takes more. Not before it has refused to: the socket says so whenever the worker has read
+    /// anything, which is with each request.
+    watches_room: bool,
     /// FastCGI: the request on it. Pipe: see the pool's table.
     pub(super) exchange: Option<Key>,
     /// Exchanges with body bytes that did not fit yet.
@@ -98,6 +101,7 @@ impl Link {
             out: OutBuffer::default(),
             readable: false,
             writable: true,
+            watches_room: false,
             exchange: None,
             feeding: VecDeque::new(),
             paused: false,
@@ -139,6 +143,14 @@ impl Link {
         Ok(bytes)
     }
 
+    /// Nothing more can be written. What the worker has sent before it went may still be there to read.
+    fn fail(&mut self, error: io::Error) {
+        self.error = Some(error);
+        self.out.clear();
+        self.feeding.clear();
+        self.readable = true;
+    }
+
     /// What is wrong with the descriptors that came, if anything, once the bytes beside them were looked at.
     fn stray_descriptors(&self) -> Option<&'static str> {
         if self.fds.is_empty() {
@@ -162,7 +174,6 @@ impl Front {
         // Registered under its key, so it must have one first.
         let placeholder = self.links.len();
         debug_assert!(placeholder < u32::MAX as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         let key = self.links.insert(link);
         link = match self.links.take(key) {
             Some(link) => link,
@@ -171,7 +182,7 @@ impl Front {
         let result = self
             .poll
             .registry()
-            .register(link.stream.source(), key.token(Kind::Link), interest);
+            .register(link.stream.source(), key.token(Kind::Link), Interest::READABLE);
         match result {
             Ok(()) => {
                 self.links.put(key, link);
@@ -267,11 +278,7 @@ impl Front {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => link.writable = false,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => {
-                        // What the worker has sent before it went may still be there to read.
-                        link.error = Some(error);
-                        link.out.clear();
-                        link.feeding.clear();
-                        link.readable = true;
+                        link.fail(error);
                         break;
                     }
                 }
@@ -280,10 +287,29 @@ impl Front {
                 break;
             }
         }
+        if link.watches_room == link.writable {
+            self.watch_room(key, &mut link);
+        }
         let broken = link.readable;
         self.links.put(key, link);
         if broken {
             self.read_link(key);
+        }
+    }
+
+    /// Has the poll tell when a link takes more, as long as it does not.
+    fn watch_room(&mut self, key: Key, link: &mut Link) {
+        link.watches_room = !link.writable;
+        let interest = if link.watches_room {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        let registry = self.poll.registry();
+        if let Err(error) = registry.reregister(link.stream.source(), key.token(Kind::Link), interest) {
+            // Its requests would wait for ever.
+            link.fail(error);
+            link.finished = true;
         }
     }
 
