@@ -13,7 +13,6 @@ use crate::fastcgi;
 use crate::logging::escape;
 use crate::pipe::FrontConn;
 use crate::sys::socket;
-use mio::Interest;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -67,8 +66,6 @@ pub(super) struct Link {
     pub(super) out: OutBuffer,
     readable: bool,
     writable: bool,
-    /// The poll tells when it takes more. Not before it has refused to: the socket says so whenever the worker has read
-    /// anything, which is with each request.
     watches_room: bool,
     /// FastCGI: the request on it. Pipe: see the pool's table.
     pub(super) exchange: Option<Key>,
@@ -174,6 +171,7 @@ impl Front {
         // Registered under its key, so it must have one first.
         let placeholder = self.links.len();
         debug_assert!(placeholder < u32::MAX as usize);
+        let interest = link.stream.interest(false);
         let key = self.links.insert(link);
         link = match self.links.take(key) {
             Some(link) => link,
@@ -182,7 +180,7 @@ impl Front {
         let result = self
             .poll
             .registry()
-            .register(link.stream.source(), key.token(Kind::Link), Interest::READABLE);
+            .register(link.stream.source(), key.token(Kind::Link), interest);
         match result {
             Ok(()) => {
                 self.links.put(key, link);
@@ -287,29 +285,19 @@ impl Front {
                 break;
             }
         }
-        if link.watches_room == link.writable {
-            self.watch_room(key, &mut link);
+        let (registry, token) = (self.poll.registry(), key.token(Kind::Link));
+        let watched = link
+            .stream
+            .watch_room(&mut link.watches_room, !link.writable, registry, token);
+        if let Err(error) = watched {
+            // Its requests would wait for ever.
+            link.fail(error);
+            link.finished = true;
         }
         let broken = link.readable;
         self.links.put(key, link);
         if broken {
             self.read_link(key);
-        }
-    }
-
-    /// Has the poll tell when a link takes more, as long as it does not.
-    fn watch_room(&mut self, key: Key, link: &mut Link) {
-        link.watches_room = !link.writable;
-        let interest = if link.watches_room {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
-        let registry = self.poll.registry();
-        if let Err(error) = registry.reregister(link.stream.source(), key.token(Kind::Link), interest) {
-            // Its requests would wait for ever.
-            link.fail(error);
-            link.finished = true;
         }
     }
 
