@@ -76,6 +76,7 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
             .collect(),
         beside: beside(),
         warnings,
+        good: crate::config::Files::new(),
         check_format: |format| {
             AccessFormat::compile(format)
                 .map(drop)

@@ -251,7 +251,7 @@ fn show_settings(generation: &Generation, passed: &[Bind]) -> Value {
         "control_socket": process.control_socket,
         "control_socket_disable": process.control_socket.is_none(),
     });
-    if let Some(pool) = config.pools.first() {
+    if let Some((_, pool)) = generation.numbered().next() {
         let theirs = match &pool.program {
             Program::Wsgi(wsgi) => serde_json::from_str(&wsgi.cfg).unwrap_or_default(),
             Program::Exec(_) | Program::Connect(_) | Program::Scripts => json!({

@@ -1,9 +1,11 @@
 //! One configuration in use, with what was opened for it.
 
+use super::changing::Next;
 use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
-use crate::config::{AccessLog, Config, Loaded, Pool, Program, Reloader};
+use crate::base::ids::PoolId;
+use crate::config::{AccessLog, Config, Files, Loaded, Origins, Pool, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -22,6 +24,15 @@ pub(super) struct Generation {
     pub(super) config: Config,
     /// What its fronts read.
     pub(super) text: String,
+    /// Where its settings were set.
+    pub(super) origins: Origins,
+    /// What the files that it includes say.
+    pub(super) files: Files,
+    /// The numbers of the pools of `text`, in their order: their places in `pools` and `config.pools`, which also have
+    /// pools that leave or are gone.
+    pub(super) numbers: Vec<PoolId>,
+    /// The configuration that is to follow.
+    pub(super) next: Option<Next>,
     /// Who its fronts and workers are; `None` = who we are.
     pub(super) identity: Option<Identity>,
     /// Empty once it drains.
@@ -50,6 +61,8 @@ pub(super) struct PoolState {
     pub(super) is_advised: bool,
     /// What its Python workers read that no host forks, once one was started.
     pub(super) bundle: Option<OwnedFd>,
+    /// There is no pool of this number.
+    pub(super) is_free: bool,
 }
 
 impl Generation {
@@ -60,6 +73,8 @@ impl Generation {
             config,
             text,
             wants_host,
+            origins,
+            files,
             ..
         } = loaded;
         let process = &config.process;
@@ -67,9 +82,15 @@ impl Generation {
             Identity::resolve(process.user, process.group, process.initgroups).map_err(|error| chain(&error))?;
         let owner = owner_of(identity.as_ref());
         let access_log = open_access_log(&config.logs.accesslog, owner)?;
-        let pools = config.pools.iter().map(PoolState::new).collect::<Result<_, _>>()?;
+        let state = |pool| PoolState::new(pool, identity_of(pool)?);
+        let pools = config.pools.iter().map(state).collect::<Result<Vec<_>, _>>()?;
+        let count = u16::try_from(pools.len()).map_err(|_| "there are too many pools".to_owned())?;
         Ok(Self {
             text,
+            origins,
+            files,
+            numbers: (0..count).map(PoolId).collect(),
+            next: None,
             identity,
             listeners: Vec::new(),
             access_log,
@@ -83,26 +104,49 @@ impl Generation {
 
     /// What a plan needs to know of it.
     pub(super) fn terms(&self) -> Terms {
-        let size = |pool: &Pool, state: &PoolState, workers: u32| match &pool.program {
-            // One process runs all scripts; `workers` of them at once.
-            _ if state.is_cgi => usize::from(workers > 0),
-            Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => usize::try_from(workers).unwrap_or(usize::MAX),
-            Program::Connect(_) => 0,
-        };
-        let policies = self.config.pools.iter().zip(&self.pools).map(|(pool, state)| Policy {
-            workers: size(pool, state, pool.workers_min),
-            most: size(pool, state, pool.workers),
-            boot_timeout: pool.boot_timeout,
-            is_probing: state.protocol == Protocol::Auto,
-            // `reload`, and hooks that set `worker.alive`.
-            may_leave: matches!(pool.program, Program::Wsgi(_)),
-            is_vital: self.config.pools.len() == 1,
-        });
+        let is_only = self.config.pools.len() == 1;
+        let pools = self.config.pools.iter().zip(&self.pools);
+        let policies = pools.map(|(pool, state)| policy(pool, state, is_only));
         Terms {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
             most_workers: usize::MAX,
         }
+    }
+
+    /// The pools of its configuration, in their order.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
+        let pool = |number: &PoolId| Some((*number, self.config.pools.get(usize::from(number.0))?));
+        self.numbers.iter().filter_map(pool)
+    }
+
+    /// The numbers of its pools, unless they are numbered in their order.
+    pub(super) fn numbers_to_send(&self) -> Vec<PoolId> {
+        let is_in_order = (0..).zip(&self.numbers).all(|(place, number)| number.0 == place);
+        if is_in_order { Vec::new() } else { self.numbers.clone() }
+    }
+
+    /// Numbers that a pool can have, lowest first.
+    pub(super) fn free_numbers(&self) -> impl Iterator<Item = PoolId> {
+        let is_free = |number: &u16| self.pools.get(usize::from(*number)).is_none_or(|state| state.is_free);
+        (0..u16::MAX).filter(is_free).map(PoolId)
+    }
+
+    /// Gives a free number to a pool.
+    pub(super) fn put_pool(&mut self, number: PoolId, pool: Pool, state: PoolState) {
+        let place = usize::from(number.0);
+        while self.pools.len() <= place {
+            self.pools.push(PoolState::free());
+            self.config.pools.push(Pool::nothing(""));
+        }
+        if let (Some(old), Some(old_state)) = (self.config.pools.get_mut(place), self.pools.get_mut(place)) {
+            (*old, *old_state) = (pool, state);
+        }
+    }
+
+    /// Nothing is left of a pool.
+    pub(super) fn free_pool(&mut self, number: PoolId) {
+        self.put_pool(number, Pool::nothing(""), PoolState::free());
     }
 
     /// Makes what the workers of a pool read that are started without a host.
@@ -150,11 +194,48 @@ impl Generation {
     }
 }
 
+/// What a plan needs to know of a pool. Without `is_vital` one of several may fail.
+pub(super) fn policy(pool: &Pool, state: &PoolState, is_vital: bool) -> Policy {
+    let size = |workers: u32| match &pool.program {
+        // One process runs all scripts; `workers` of them at once.
+        _ if state.is_cgi => usize::from(workers > 0),
+        Program::Exec(_) | Program::Wsgi(_) | Program::Scripts => usize::try_from(workers).unwrap_or(usize::MAX),
+        Program::Connect(_) => 0,
+    };
+    Policy {
+        workers: size(pool.workers_min),
+        most: size(pool.workers),
+        boot_timeout: pool.boot_timeout,
+        is_probing: state.protocol == Protocol::Auto,
+        // `reload`, and hooks that set `worker.alive`.
+        may_leave: matches!(pool.program, Program::Wsgi(_)),
+        is_vital,
+    }
+}
+
+/// Who the workers of a pool become.
+pub(super) fn identity_of(pool: &Pool) -> Result<Option<Identity>, String> {
+    let rights = &pool.rights;
+    let identity = Identity::resolve(rights.user, rights.group, rights.initgroups);
+    let identity = identity.map_err(|error| format!("pool {}: {}", pool.name, chain(&error)))?;
+    Ok(Identity::with_groups(identity, &rights.groups))
+}
+
 impl PoolState {
-    fn new(pool: &Pool) -> Result<Self, String> {
-        let rights = &pool.rights;
-        let identity = Identity::resolve(rights.user, rights.group, rights.initgroups);
-        let identity = identity.map_err(|error| format!("pool {}: {}", pool.name, chain(&error)))?;
+    /// Nobody's.
+    fn free() -> Self {
+        Self {
+            queue: None,
+            identity: None,
+            protocol: Protocol::FastCgi,
+            is_cgi: false,
+            is_advised: true,
+            bundle: None,
+            is_free: true,
+        }
+    }
+
+    pub(super) fn new(pool: &Pool, identity: Option<Identity>) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot make a pool's queue: {error}");
         let protocol = spawn::protocol_of(pool);
         let is_cgi = spawn::is_cgi(pool);
@@ -168,11 +249,12 @@ impl PoolState {
         };
         Ok(Self {
             queue,
-            identity: Identity::with_groups(identity, &rights.groups),
+            identity,
             protocol,
             is_cgi,
             is_advised: false,
             bundle: None,
+            is_free: false,
         })
     }
 }

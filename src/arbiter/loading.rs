@@ -9,7 +9,7 @@ use super::interpreter::{Interpreters, Place};
 use super::start::{complaint, own_pid};
 use super::{Arbiter, listeners, pidfile, python, upgrade};
 use crate::base::level::Level;
-use crate::config::{Evaluated, Program};
+use crate::config::{Evaluated, Loaded, Pool, Program};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::Input;
 use crate::sys::clock;
@@ -141,11 +141,22 @@ impl Arbiter {
 
     /// The values of the configuration file are known, if there is one.
     fn evaluated(&mut self, evaluated: Option<&Evaluated>, host: Option<Host>) {
-        let started = self
-            .prepare(evaluated)
-            .and_then(|generation| self.start_host(generation, host));
+        let prepared = match self.read(evaluated) {
+            Ok(Some(loaded)) => self.prepare(loaded, evaluated).map(Some),
+            Ok(None) => Ok(None),
+            Err(reasons) => Err(reasons),
+        };
+        let started = match prepared {
+            Ok(Some(generation)) => self.start_host(generation, host).map(Some),
+            Ok(None) => {
+                host.into_iter().for_each(|host| self.dismiss(host));
+                Ok(None)
+            }
+            Err(reasons) => Err(reasons),
+        };
         match started {
-            Ok(generation) => {
+            Ok(None) => {}
+            Ok(Some(generation)) => {
                 let boot = generation.config.pools.first().and_then(|pool| pool.boot_timeout);
                 self.loading = Some(Loading {
                     stage: Stage::Preparing(Box::new(generation)),
@@ -157,22 +168,30 @@ impl Arbiter {
         }
     }
 
-    /// Checks everything a generation needs.
-    fn prepare(&mut self, evaluated: Option<&Evaluated>) -> Result<Generation, Vec<String>> {
+    /// Reads the configuration again. Gives it for a new generation; `None` if the one that serves changes to it.
+    fn read(&mut self, evaluated: Option<&Evaluated>) -> Result<Option<Loaded>, Vec<String>> {
         let loaded = self.reloader.load(evaluated).map_err(|problems| {
             let texts = problems.iter().map(ToString::to_string);
             texts.collect::<Vec<_>>()
         })?;
-        let (origins, warnings) = (loaded.origins.clone(), loaded.warnings.clone());
+        for error in &loaded.errors {
+            self.log.error(&NONE, format_args!("{error}"));
+        }
+        for warning in &loaded.warnings {
+            self.log.warning(&NONE, format_args!("{warning}"));
+        }
+        self.begin_change_to(loaded)
+    }
+
+    /// Checks everything a generation needs.
+    fn prepare(&mut self, loaded: Loaded, evaluated: Option<&Evaluated>) -> Result<Generation, Vec<String>> {
+        let origins = loaded.origins.clone();
         let mut generation = Generation::prepare(loaded).map_err(|reason| vec![reason])?;
         if evaluated.is_none() {
             let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
             checked.map_err(|reason| vec![reason])?;
         }
         generation.list_settings(&self.log);
-        for warning in warnings {
-            self.log.warning(&NONE, format_args!("{warning}"));
-        }
         if let Some(path) = &generation.config.process.pidfile {
             let path = upgrade::numbered(path, self.predecessor);
             pidfile::check(&path, own_pid()).map_err(|error| vec![generation::chain(&error)])?;
@@ -270,7 +289,7 @@ impl Generation {
 
     /// Whether it runs a WSGI app.
     pub(super) fn is_wsgi(&self) -> bool {
-        let mut programs = self.config.pools.iter().map(|pool| &pool.program);
+        let mut programs = self.numbered().map(|(_, pool)| &pool.program);
         programs.any(|program| matches!(program, Program::Wsgi(_)))
     }
 
@@ -301,7 +320,17 @@ impl Generation {
         reloader: &crate::config::Reloader,
         interpreters: &mut Interpreters,
     ) -> Result<(), String> {
-        for pool in &self.config.pools {
+        self.check_interpreters(self.config.pools.iter(), reloader, interpreters)
+    }
+
+    /// The same for some pools.
+    pub(super) fn check_interpreters<'p>(
+        &self,
+        pools: impl Iterator<Item = &'p Pool>,
+        reloader: &crate::config::Reloader,
+        interpreters: &mut Interpreters,
+    ) -> Result<(), String> {
+        for pool in pools {
             let Program::Wsgi(wsgi) = &pool.program else { continue };
             let place = Place {
                 python: &wsgi.python,

@@ -80,6 +80,14 @@ impl Arbiter {
                 self.log.error(&NONE, format_args!("The front cannot start: {reason}"));
                 Input::FrontHeard(id)
             }
+            ToArbiter::Prepared => Input::ChangePrepared(id),
+            ToArbiter::Unprepared { reason } => {
+                let line = format_args!("The front cannot use the new configuration: {reason}");
+                self.log.error(&NONE, line);
+                Input::ChangeRefused(id)
+            }
+            ToArbiter::PoolDrained { pool } => Input::PoolDrained { front: id, pool },
+            ToArbiter::PoolUnused { pool } => Input::PoolUnused { front: id, pool },
             ToArbiter::WorkerReady { worker, ready } => {
                 self.worker_is_ready(worker, ready);
                 Input::WorkerReady(worker)

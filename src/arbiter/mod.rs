@@ -3,6 +3,7 @@
 //! `start` makes one, `run` gathers what happened, asks the plan, and does what it says (`perform`).
 //! Never here: a decision about who lives (`plan`), bytes of clients.
 
+mod changing;
 mod commands;
 mod control;
 mod control_socket;
@@ -78,6 +79,8 @@ struct Arbiter {
     loading: Option<loading::Loading>,
     /// What the next generation will be made of.
     pending: Option<Generation>,
+    /// What the generation that serves is to change to.
+    changing: Option<changing::Next>,
     fronts: BTreeMap<FrontId, spawn::FrontProcess>,
     workers: BTreeMap<WorkerId, spawn::WorkerProcess>,
     /// The listeners of the generation that serves, for the next one to take over.
@@ -268,7 +271,7 @@ impl Arbiter {
                 Asked::Park
             }
             signals::WINCH => return self.log.debug(&NONE, format_args!("SIGWINCH ignored. Not daemonized")),
-            signals::USR1 => return self.reopen_logs(),
+            signals::USR1 => return self.reopen_logs(true),
             signals::USR2 => return self.upgrade(),
             _ => return,
         };

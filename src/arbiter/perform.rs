@@ -37,10 +37,19 @@ impl Arbiter {
             Action::Worker { worker, step, why } => self.step_worker(worker, step, why),
             Action::Forget(id) => self.forget(id),
             Action::Load => self.load(),
+            Action::BeginChange(id) => self.begin_change(id),
+            Action::Change {
+                front,
+                generation,
+                grace,
+            } => self.change(front, generation, grace),
+            Action::DropChange(id) => self.drop_change(id),
+            Action::FreePool { generation, pool } => self.free_pool(generation, pool),
             Action::ReloadFailed(verdict) => self.reload_failed(verdict.reason()),
             Action::CloseListeners => {
                 self.announce_stop();
                 self.pending = None;
+                self.changing = None;
                 self.listeners.clear();
                 for generation in self.generations.values_mut() {
                     generation.listeners.clear();
@@ -170,12 +179,11 @@ impl Arbiter {
         let (Some(front), Some(generation)) = (self.fronts.get_mut(&id), self.generations.get(&generation)) else {
             return Ok(());
         };
-        let mut text = File::from(fd::memory_file("rgunicorn-configuration")?);
-        text.write_all(generation.text.as_bytes())?;
-        text.rewind()?;
+        let text = memory_file(&generation.text)?;
         let access_log = generation.access_log();
         let message = ToFront::Configure {
             access_log: access_log.is_some(),
+            numbers: generation.numbers_to_send(),
         };
         let descriptors: Vec<_> = std::iter::once(text.as_fd()).chain(access_log).collect();
         front.channel.send(&message, &descriptors)?;
@@ -188,14 +196,14 @@ impl Arbiter {
             let message = ToFront::Listener { fastcgi };
             front.channel.send(&message, &[listener.as_fd()])?;
         }
-        for (index, pool) in (0..).zip(&generation.pools) {
-            if let Some(queue) = &pool.queue {
-                let pool = PoolId(index);
+        for pool in generation.numbers.iter().copied() {
+            let state = generation.pools.get(usize::from(pool.0));
+            if let Some(queue) = state.and_then(|state| state.queue.as_ref()) {
                 let ends = [queue.send.as_fd(), queue.receive.as_fd()];
                 front.channel.send(&ToFront::Queue { pool }, &ends)?;
             }
         }
-        Ok(())
+        self.introduce_next(id)
     }
 
     fn spawn_worker(&mut self, id: WorkerId, generation_id: GenerationId, pool_id: PoolId) {
@@ -297,7 +305,7 @@ impl Arbiter {
     }
 
     /// Sends a message without descriptors to a front.
-    fn tell_front(&mut self, id: FrontId, message: &ToFront) {
+    pub(super) fn tell_front(&mut self, id: FrontId, message: &ToFront) {
         if let Some(front) = self.fronts.get_mut(&id) {
             // Nothing is copied without descriptors, so nothing can fail.
             let _ = front.channel.send(message, &[]);
@@ -398,6 +406,7 @@ impl Arbiter {
             return;
         };
         self.is_wsgi = generation.is_wsgi();
+        self.reloader.good.clone_from(&generation.files);
         let before = listeners::names(&self.listeners);
         self.listeners.clone_from(&generation.listeners);
         if id != crate::plan::arbiter::Plan::FIRST {
@@ -436,8 +445,9 @@ impl Arbiter {
         }
     }
 
-    /// Opens log files anew after they were renamed, and hands them to every front.
-    pub(super) fn reopen_logs(&mut self) {
+    /// Opens log files anew after they were renamed, and hands them to every front. `for_workers`: those may have log
+    /// files of their own.
+    pub(super) fn reopen_logs(&mut self, for_workers: bool) {
         for (id, generation) in &mut self.generations {
             let mut error_log: Option<OwnedFd> = None;
             if let Some(path) = &generation.config.logs.errorlog {
@@ -469,7 +479,7 @@ impl Arbiter {
             let descriptors: Vec<_> = error_log.iter().map(AsFd::as_fd).chain(access_log).collect();
             // Loggers of their own may write to files, too.
             let theirs = self.workers.values().filter(|worker| worker.generation == *id);
-            for worker in theirs.filter(|worker| worker.is_raw && worker.ready.is_some()) {
+            for worker in theirs.filter(|worker| for_workers && worker.is_raw && worker.ready.is_some()) {
                 if let Err(error) = process::signal(worker.pid, signals::USR1) {
                     let line = format_args!("cannot send USR1: {error}");
                     self.log.error(&worker.context(), line);
@@ -483,4 +493,12 @@ impl Arbiter {
             }
         }
     }
+}
+
+/// A text in a file that is nowhere.
+pub(super) fn memory_file(text: &str) -> io::Result<File> {
+    let mut file = File::from(fd::memory_file("rgunicorn-configuration")?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }

@@ -169,6 +169,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         generations: BTreeMap::from([(Plan::FIRST, generation)]),
         loading: None,
         pending: None,
+        changing: None,
         fronts: BTreeMap::new(),
         workers: BTreeMap::new(),
         listeners,

@@ -2,6 +2,7 @@
 //!
 //! Never here: which route a path takes (`plan::route`), texts of a configuration (`config`).
 
+use super::ids::PoolId;
 use std::path::PathBuf;
 
 /// What is served to requests for some hosts.
@@ -21,6 +22,40 @@ pub struct Site {
     pub routes: Vec<Route>,
     /// What is sent instead of our own pages: a status, and the path of a file.
     pub pages: Vec<(u16, PathBuf)>,
+    /// How its files are sent.
+    pub files: Files,
+}
+
+/// How a site's files are sent, and which of them its apps may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Content types besides the usual ones: an ending in lower case without its dot, or `*` for all that have none.
+    pub types: Vec<(String, String)>,
+    /// Endings, with their dots and in lower case, that are sent although they are scripts'.
+    pub served: Vec<String>,
+    /// Compressed siblings are looked for.
+    pub precompressed: bool,
+    /// Where the files lie that apps may name by X-Sendfile; empty = it passes through.
+    pub sendfile_roots: Vec<PathBuf>,
+    /// What the paths stand for that apps may name by X-Accel-Redirect: the start of a path without a slash at its end,
+    /// and a directory. Empty = it passes through.
+    pub accel_roots: Vec<(String, PathBuf)>,
+}
+
+impl Site {
+    /// Names its pools by numbers instead of their places in the configuration. One without a number is no pool.
+    pub fn number_pools(&mut self, numbers: &[PoolId]) {
+        let number = |pool: &mut usize| *pool = numbers.get(*pool).map_or(usize::MAX, |id| usize::from(id.0));
+        for route in &mut self.routes {
+            match &mut route.act {
+                Act::App { pool, .. } | Act::Script { pool } => number(pool),
+                Act::Files {
+                    fallback: Some(Fallback::Pool(pool)),
+                } => number(pool),
+                Act::Files { .. } | Act::NoScript { .. } | Act::Redirect { .. } | Act::Refuse { .. } => {}
+            }
+        }
+    }
 }
 
 /// Which hosts a site serves. Texts are in lower case, without a port.
@@ -54,6 +89,8 @@ pub struct Route {
     pub suffixes: Vec<String>,
     /// What serves them.
     pub act: Act,
+    /// Whether its pool gets bodies as they arrive; `None` = as the pool says.
+    pub streams: Option<bool>,
 }
 
 /// Which paths a route is for.

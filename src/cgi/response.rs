@@ -55,6 +55,8 @@ struct Seen {
     status: Option<u16>,
     /// Any field besides Location and Status.
     other: bool,
+    /// A field that names a file to be sent instead of a body.
+    file: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +192,8 @@ impl Parser {
 
     fn field(&mut self, line: &Line<'_>, head: &mut ResponseHead) -> Result<(), Error> {
         let seen = &mut self.seen;
-        match Role::of(line.name) {
+        let role = Role::of(line.name);
+        match role {
             Role::Status => {
                 if seen.status.is_some() {
                     return Err(Error::Repeated { name: "Status" });
@@ -223,8 +226,9 @@ impl Parser {
                 head.content_length = Some(length);
             }
             Role::Dropped => seen.other = true,
-            Role::Other => {
+            Role::File | Role::Other => {
                 seen.other = true;
+                seen.file |= role == Role::File;
                 line.keep(head);
             }
         }
@@ -239,7 +243,7 @@ impl Parser {
         }
         let (status, kind) = match (seen.location, seen.status) {
             (None, Some(status)) => (status, Kind::Document),
-            (None, None) if seen.content_type => (200, Kind::Document),
+            (None, None) if seen.content_type || seen.file => (200, Kind::Document),
             (None, None) => {
                 return Err(Error::Missing {
                     found: self.start(input),
@@ -311,6 +315,9 @@ enum Role {
     ContentLength,
     /// The connection to the client is ours, not the script's; X-CGI- fields are for the gateway alone (§6.3.5).
     Dropped,
+    /// Names a file whose bytes are the body (X-Sendfile): a response needs no more than that, though RFC 3875 does not
+    /// know it.
+    File,
     Other,
 }
 
@@ -326,10 +333,13 @@ impl Role {
             7 if is("trailer") || is("upgrade") => Self::Dropped,
             8 if is("trailers") => Self::Dropped,
             10 if is("connection") || is("keep-alive") => Self::Dropped,
+            10 if is("x-sendfile") => Self::File,
             16 if is("proxy-connection") => Self::Dropped,
+            16 if is("x-accel-redirect") => Self::File,
             17 if is("transfer-encoding") => Self::Dropped,
             18 if is("proxy-authenticate") => Self::Dropped,
             19 if is("proxy-authorization") => Self::Dropped,
+            20 if is("x-lighttpd-send-file") => Self::File,
             _ if is_gateway_field(name) => Self::Dropped,
             _ => Self::Other,
         }

@@ -83,6 +83,7 @@ mod tests {
             env: &[("HOME".to_owned(), "$HOME".to_owned())],
             start: Path::new("/start"),
             look: false,
+            forgives: false,
             beside: &[],
         };
         resolve(&mut values, Vec::new(), around, &mut problems, &mut warnings);

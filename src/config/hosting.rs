@@ -2,6 +2,7 @@
 //!
 //! A file is taken as a whole or left out as a whole. Never here: sites (`sites.rs`) and their routes (`routes.rs`).
 
+use super::include::{self, Files};
 use super::kind::{Raw, Value, shown_text};
 use super::layers::{Entry, Layer, Origin, Values};
 use super::pool::{PROGRAMS, is_php_cgi};
@@ -24,6 +25,12 @@ pub(super) struct Unit {
     pub tables: Tables,
     /// What is wrong.
     pub problems: Problems,
+    /// Where it is, and what it says, if it is an included one.
+    pub path: PathBuf,
+    /// See `path`.
+    pub text: String,
+    /// What it said when all was well with it, if it ever was.
+    pub earlier: Option<String>,
 }
 
 impl Unit {
@@ -66,8 +73,12 @@ pub(super) struct Made {
     pub text: String,
     /// The values of named pools with WSGI apps, by place.
     pub wsgi: Vec<(usize, Values)>,
-    /// True if a file was left out.
+    /// True if a file was left out, or what it said earlier goes on.
     pub skipped: bool,
+    /// Complaints about files of which what they said earlier goes on.
+    pub errors: Vec<String>,
+    /// Included files with what was taken of them.
+    pub files: Files,
 }
 
 /// Makes pools and sites, file by file.
@@ -87,10 +98,14 @@ pub(super) struct Hosting<'a> {
     /// php-cgi, once it was looked for.
     php: Option<Option<PathBuf>>,
     skipped: bool,
+    errors: Vec<String>,
+    files: Files,
     /// Pools that listeners lead to.
     pub(super) served: HashSet<usize>,
     /// The root directory of the unnamed site, and whether there is an unnamed pool; until its site is made.
     unnamed: Option<(Option<PathBuf>, bool)>,
+    /// There is a site of the flat settings.
+    pub(super) has_unnamed_site: bool,
     /// The configuration may have no site: what it includes may be still to come.
     may_be_empty: bool,
 }
@@ -110,8 +125,11 @@ impl<'a> Hosting<'a> {
             wsgi: Vec::new(),
             php: None,
             skipped: false,
+            errors: Vec::new(),
+            files: Files::new(),
             served: HashSet::new(),
             unnamed: None,
+            has_unnamed_site: false,
             may_be_empty: base.origin("include", usize::MAX) != Origin::Default,
         }
     }
@@ -149,32 +167,57 @@ impl<'a> Hosting<'a> {
     }
 
     /// Takes the tables of a file: the configuration's own (number 0), whose problems are those of the configuration, or
-    /// an included one, which is left out if anything is wrong with it.
+    /// an included one. If anything is wrong with that, what it said when nothing was goes on, and if that is wrong too
+    /// by now, it is left out.
     pub(super) fn unit(&mut self, number: usize, unit: Unit, problems: &mut Problems) {
         let Unit {
             file,
             tables,
             problems: mut wrong,
+            path,
+            text,
+            earlier,
         } = unit;
-        let before = (self.pools.len(), self.sites.len(), self.wsgi.len());
-        for table in tables.pools {
-            self.pool_table(table, number, &mut wrong);
-        }
-        // Its routes may lead to pools of tables.
-        if let Some((root, has_pool)) = self.unnamed.take() {
-            let site = self.unnamed_site(root, has_pool, &mut wrong);
-            self.sites.push(site);
-            self.site_texts.push(String::new());
-        }
-        for table in tables.sites {
-            self.site_table(table, number, &mut wrong);
-        }
         if number == 0 {
-            problems.append(wrong);
-            return;
+            self.tables(0, tables, &mut wrong);
+            return problems.append(wrong);
         }
-        let Err(wrong) = wrong.into_result() else { return };
+        let Err(wrong) = self.attempt(number, tables, wrong) else {
+            self.files.insert(path, text);
+            return;
+        };
         self.skipped = true;
+        if let Some(earlier) = earlier {
+            let mut old_wrong = Problems::default();
+            let tables = include::tables(&earlier, &file, &mut old_wrong);
+            self.around.forgives = true;
+            let taken = self.attempt(number, tables, old_wrong);
+            self.around.forgives = false;
+            if taken.is_ok() {
+                self.files.insert(path, earlier);
+                let complain = |problem: &Problem| {
+                    format!(
+                        "{file} is broken, and what it said before stays: {}",
+                        problem.on_one_line()
+                    )
+                };
+                self.errors.extend(wrong.iter().map(complain));
+                return;
+            }
+        }
+        for problem in wrong.iter() {
+            self.warnings
+                .push(format!("{file} is left out: {}", problem.on_one_line()));
+        }
+    }
+
+    /// Takes the tables of an included file, or nothing of them.
+    fn attempt(&mut self, number: usize, tables: Tables, mut wrong: Problems) -> Result<(), Problems> {
+        let before = (self.pools.len(), self.sites.len(), self.wsgi.len());
+        self.tables(number, tables, &mut wrong);
+        let Err(wrong) = wrong.into_result() else {
+            return Ok(());
+        };
         self.pools.truncate(before.0);
         self.pool_texts.truncate(before.0);
         self.sites.truncate(before.1);
@@ -182,9 +225,21 @@ impl<'a> Hosting<'a> {
         self.wsgi.truncate(before.2);
         self.names.retain(|_, named| named.place < before.0);
         self.hosts.retain(|_, (site, _)| *site < before.1);
-        for problem in wrong.iter() {
-            self.warnings
-                .push(format!("{file} is left out: {}", problem.on_one_line()));
+        Err(wrong)
+    }
+
+    fn tables(&mut self, number: usize, tables: Tables, wrong: &mut Problems) {
+        for table in tables.pools {
+            self.pool_table(table, number, wrong);
+        }
+        // Its routes may lead to pools of tables.
+        if let Some((root, has_pool)) = self.unnamed.take() {
+            let site = self.unnamed_site(root, has_pool, wrong);
+            self.sites.push(site);
+            self.site_texts.push(String::new());
+        }
+        for table in tables.sites {
+            self.site_table(table, number, wrong);
         }
     }
 
@@ -203,6 +258,7 @@ impl<'a> Hosting<'a> {
                 }
             }
         }
+        self.check_top(problems);
         self.warn_of_unused_pools();
         let texts = self.pool_texts.into_iter().chain(self.site_texts);
         Made {
@@ -211,6 +267,8 @@ impl<'a> Hosting<'a> {
             text: texts.collect(),
             wsgi: self.wsgi,
             skipped: self.skipped,
+            errors: self.errors,
+            files: self.files,
         }
     }
 
@@ -330,7 +388,7 @@ impl<'a> Hosting<'a> {
             let problem = Problem::new(format!("the pool {name} has nothing to run")).at(origin.clone(), "");
             let advice = "set `app`, `exec` or `connect` in it, or `protocol = \"cgi\"` for a pool of scripts";
             resolver.problems.push(problem.advice(advice));
-            super::pool::nothing(&name)
+            Pool::nothing(&name)
         });
         if layer.contains_key("umask") {
             pool.rights.umask = u32::try_from(values.number("umask")).ok();

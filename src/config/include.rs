@@ -8,12 +8,19 @@ use super::kind::Raw;
 use super::layers::{Entry, Origin};
 use super::problem::{Problem, Problems};
 use super::resolve::reason;
+use super::tables::Tables;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+/// Texts of included files, by their paths.
+pub type Files = BTreeMap<PathBuf, String>;
+
 /// The files that `entry`, the value of `include`, names, in the order of its items and of their names. `directory` is
 /// that of the file in which it stands, and names of files are shown as from `start`.
-pub(super) fn read(entry: &Entry, directory: &Path, start: &Path, problems: &mut Problems) -> Vec<Unit> {
+///
+/// `good` has what each file said when all was well with it.
+pub(super) fn read(entry: &Entry, directory: &Path, start: &Path, good: &Files, problems: &mut Problems) -> Vec<Unit> {
     let patterns = match &entry.raw {
         Raw::Text(pattern) => std::slice::from_ref(pattern),
         Raw::List(patterns) => patterns.as_slice(),
@@ -35,7 +42,7 @@ pub(super) fn read(entry: &Entry, directory: &Path, start: &Path, problems: &mut
         };
         for path in found {
             if seen.insert(path.clone()) {
-                units.push(unit(&path, start, origin));
+                units.push(unit(path, start, good, origin));
             }
         }
     }
@@ -43,12 +50,15 @@ pub(super) fn read(entry: &Entry, directory: &Path, start: &Path, problems: &mut
 }
 
 /// One file. What is wrong with it is its own affair.
-fn unit(path: &Path, start: &Path, origin: &Origin) -> Unit {
+fn unit(path: PathBuf, start: &Path, good: &Files, origin: &Origin) -> Unit {
     let mut unit = Unit {
-        file: path.strip_prefix(start).unwrap_or(path).display().to_string(),
+        file: path.strip_prefix(start).unwrap_or(&path).display().to_string(),
+        earlier: good.get(&path).cloned(),
         ..Unit::default()
     };
-    let text = match std::fs::read_to_string(path) {
+    let read = std::fs::read_to_string(&path);
+    unit.path = path;
+    let text = match read {
         Ok(text) => text,
         Err(error) => {
             let what = format!("cannot read {}: {}", unit.file, reason(&error));
@@ -56,16 +66,25 @@ fn unit(path: &Path, start: &Path, origin: &Origin) -> Unit {
             return unit;
         }
     };
-    match file::document(&text, &unit.file, Keys::Tables, &mut unit.problems) {
-        Ok(document) => unit.tables = document.tables,
-        Err(broken) => unit.problems.append(broken),
-    }
-    if !unit.tables.listeners.is_empty() {
-        let at = unit.tables.listeners.first().map(|listener| listener.origin.clone());
-        let problem = Problem::new("listeners cannot stand in an included file").at(at.unwrap_or(Origin::Default), "");
-        unit.problems.push(problem.advice("write them in the main file"));
-    }
+    unit.tables = tables(&text, &unit.file, &mut unit.problems);
+    unit.text = text;
     unit
+}
+
+/// The tables of an included file.
+pub(super) fn tables(text: &str, file: &str, problems: &mut Problems) -> Tables {
+    let tables = match file::document(text, file, Keys::Tables, problems) {
+        Ok(document) => document.tables,
+        Err(broken) => {
+            problems.append(broken);
+            Tables::default()
+        }
+    };
+    if let Some(listener) = tables.listeners.first() {
+        let problem = Problem::new("listeners cannot stand in an included file").at(listener.origin.clone(), "");
+        problems.push(problem.advice("write them in the main file"));
+    }
+    tables
 }
 
 /// The paths that a pattern names, sorted. A path without `*`, `?` or `[` must exist; a pattern may match nothing.

@@ -3,10 +3,12 @@
 use super::conf::{Conf, ConfRequest, Evaluated};
 use super::file::Document;
 use super::hosting::Unit;
+use super::include::Files;
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
 use super::resolve::{Resolved, Surroundings, resolve};
+use super::settings::{Section, Setting};
 use super::wsgi::Interpreters;
 use super::{AccessFormat, Config, Pool, Program, UNNAMED, cfg, file, gunicorn, identity, include};
 use std::path::{Path, PathBuf};
@@ -25,8 +27,12 @@ pub struct Loaded {
     pub text: String,
     /// What is allowed but hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
-    /// An included file was left out; the warnings say why.
+    /// An included file was left out, or what it said earlier goes on; `warnings` or `errors` say why.
     pub skipped: bool,
+    /// Included files that are broken, and of which what they said earlier goes on; one line each, for the log.
+    pub errors: Vec<String>,
+    /// Included files with what was taken of them: the next [`Reloader::good`].
+    pub files: Files,
     /// Workers are to be forked from one process in Python, which has the app, hooks or loggers.
     pub wants_host: bool,
 }
@@ -50,6 +56,21 @@ impl Origins {
     pub fn is_default(&self, name: &str) -> bool {
         matches!(self.values.origin(name, 0), Origin::Default)
     }
+
+    /// Settings whose values differ, those of pools and sites aside: the front's and the arbiter's own.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        // Each pool has them, and the front has them too.
+        const OF_BOTH: [&str; 4] = ["user", "group", "initgroups", "umask"];
+        let is_theirs = |setting: &&Setting| match setting.section {
+            Section::Config | Section::Sites => false,
+            _ => !setting.is_per_pool() || OF_BOTH.contains(&setting.name),
+        };
+        let names = Setting::all().filter(is_theirs).map(|setting| setting.name);
+        names
+            .filter(|name| self.values.value(name) != other.values.value(name))
+            .collect()
+    }
 }
 
 /// Everything a configuration is made from, kept so that a reload starts from the same: the typed flags, the
@@ -72,6 +93,8 @@ pub struct Reloader {
     pub beside: Vec<PathBuf>,
     /// Warnings of the start that every load repeats.
     pub warnings: Vec<String>,
+    /// What the included files said in the configuration that is used.
+    pub good: Files,
 }
 
 /// The one file of a configuration.
@@ -142,6 +165,7 @@ impl Reloader {
             env: &env,
             start: &self.start,
             look: true,
+            forgives: false,
             beside: &self.beside,
         };
         let Resolved {
@@ -149,6 +173,8 @@ impl Reloader {
             tables,
             wsgi,
             skipped,
+            errors,
+            files,
         } = resolve(&mut values, units, around, &mut problems, &mut warnings);
         self.check_access_format(&config, &values, &mut problems);
         problems.into_result()?;
@@ -169,6 +195,8 @@ impl Reloader {
             text: values.render() + &tables,
             warnings,
             skipped,
+            errors,
+            files,
             origins: Origins { values },
             config,
             wants_host,
@@ -251,11 +279,11 @@ impl Reloader {
         let mut units = vec![Unit {
             file: name,
             tables,
-            problems: Problems::default(),
+            ..Unit::default()
         }];
         if let Some(entry) = layer.get("include") {
             let directory = path.parent().unwrap_or(&self.start);
-            units.extend(include::read(entry, directory, &self.start, problems));
+            units.extend(include::read(entry, directory, &self.start, &self.good, problems));
         }
         Ok((layer, units))
     }
@@ -287,6 +315,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         env,
         start: Path::new("/"),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let resolved = resolve(&mut values, vec![unit], around, &mut problems, &mut Vec::new());

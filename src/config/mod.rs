@@ -9,6 +9,7 @@ mod address;
 mod cfg;
 mod conf;
 pub mod file;
+mod files;
 pub mod gunicorn;
 mod hosting;
 mod identity;
@@ -35,6 +36,7 @@ mod wsgi;
 pub use crate::base::level::Level;
 pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
 pub use conf::{ConfRequest, Evaluated};
+pub use include::Files;
 pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
@@ -208,6 +210,16 @@ pub enum AccessFormat {
     Json,
 }
 
+/// Which workers a reload replaces, where named pools are reloaded one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renew {
+    /// Those of pools whose settings have changed.
+    #[default]
+    Changed,
+    /// All.
+    All,
+}
+
 /// What the workers of a pool may do and take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
@@ -307,6 +319,8 @@ pub struct Pool {
     pub scripts: Scripts,
     /// What its workers may do and take.
     pub rights: Rights,
+    /// When a reload replaces its workers.
+    pub renew: Renew,
 }
 
 /// Rules and limits of the HTTP front. 0 in the file or on the command line = unlimited, where it says so.

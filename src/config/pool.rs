@@ -3,7 +3,7 @@
 use super::kind::Value;
 use super::program::Search;
 use super::resolve::Resolver;
-use super::{Pool, Program, Rights, UNNAMED, Upstream, WorkerProtocol};
+use super::{Pool, Program, Renew, Rights, UNNAMED, Upstream, WorkerProtocol};
 use std::path::{Path, PathBuf};
 
 /// The settings that name what is run.
@@ -43,6 +43,11 @@ impl Resolver<'_> {
             "WINCH" => libc::SIGWINCH,
             _ => libc::SIGTERM,
         };
+        let renew = if values.text("renew") == "all" {
+            Renew::All
+        } else {
+            Renew::Changed
+        };
         let slots = self.slots(&program);
         let count = |name: &str| u32::try_from(values.number(name)).unwrap_or(u32::MAX);
         let workers = count("workers");
@@ -72,6 +77,7 @@ impl Resolver<'_> {
             stop_signal,
             scripts: self.scripts(),
             rights,
+            renew,
         })
     }
 
@@ -223,34 +229,38 @@ impl Resolver<'_> {
     }
 }
 
-/// A pool that stands for one with mistakes, so that its name is known to routes and one run tells all mistakes.
-pub(super) fn nothing(name: &str) -> Pool {
-    Pool {
-        name: name.to_owned(),
-        program: Program::Exec(Vec::new()),
-        protocol: WorkerProtocol::Auto,
-        pipe_stdio: false,
-        workers: 0,
-        workers_min: 0,
-        idle: None,
-        threads: 1,
-        timeout: None,
-        boot_timeout: None,
-        queue_timeout: None,
-        max_queue: 0,
-        max_requests: 0,
-        max_requests_jitter: 0,
-        max_lifetime: None,
-        max_memory: None,
-        pull: false,
-        lookahead: 0,
-        params: Vec::new(),
-        chdir: PathBuf::new(),
-        env: Vec::new(),
-        stream_request: false,
-        stop_signal: libc::SIGTERM,
-        scripts: super::Scripts::default(),
-        rights: Rights::default(),
+impl Pool {
+    /// A pool that runs nothing. It stands for one with mistakes, so that its name is known to routes and one run tells all
+    /// mistakes, and for one that is gone.
+    pub(crate) fn nothing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: Program::Exec(Vec::new()),
+            protocol: WorkerProtocol::Auto,
+            pipe_stdio: false,
+            workers: 0,
+            workers_min: 0,
+            idle: None,
+            threads: 1,
+            timeout: None,
+            boot_timeout: None,
+            queue_timeout: None,
+            max_queue: 0,
+            max_requests: 0,
+            max_requests_jitter: 0,
+            max_lifetime: None,
+            max_memory: None,
+            pull: false,
+            lookahead: 0,
+            params: Vec::new(),
+            chdir: PathBuf::new(),
+            env: Vec::new(),
+            stream_request: false,
+            stop_signal: libc::SIGTERM,
+            scripts: super::Scripts::default(),
+            rights: Rights::default(),
+            renew: Renew::default(),
+        }
     }
 }
 

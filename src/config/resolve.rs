@@ -2,6 +2,7 @@
 
 use super::hosting::{Hosting, Unit};
 use super::identity::{self, Identity};
+use super::include::Files;
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
 use super::listeners;
@@ -28,6 +29,8 @@ pub(super) struct Surroundings<'a> {
     pub start: &'a Path,
     /// Look at files, programs and privileges. The front does not: it has other rights than the arbiter, which did.
     pub look: bool,
+    /// Directories of sites and workers that are missing are no mistake: they were there when their file was read first.
+    pub forgives: bool,
     /// Directories in which this program lies, where an interpreter may lie too.
     pub beside: &'a [PathBuf],
 }
@@ -40,8 +43,12 @@ pub(super) struct Resolved {
     pub tables: String,
     /// The values of named pools with WSGI apps, by their place in the configuration.
     pub wsgi: Vec<(usize, Values)>,
-    /// True if an included file was left out.
+    /// True if an included file was not taken as it is.
     pub skipped: bool,
+    /// Complaints about included files of which what they said earlier goes on.
+    pub errors: Vec<String>,
+    /// Included files with what was taken of them.
+    pub files: Files,
 }
 
 /// Gives values and tables their meaning. Values that were resolved (paths, addresses) are replaced by what they mean.
@@ -79,6 +86,7 @@ pub(super) fn resolve(
     let logs = resolver.logs(&proc_name);
     http.script_name = resolver.script_name(pool.as_ref());
     let root = resolver.root();
+    resolver.make_roots_absolute();
     resolver.forget_includes();
     let backlog = i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX);
     let reuse_port = resolver.values.flag("reuse_port");
@@ -105,6 +113,8 @@ pub(super) fn resolve(
         tables: made.text + &listener_texts,
         wsgi: made.wsgi,
         skipped: made.skipped,
+        errors: made.errors,
+        files: made.files,
     }
 }
 
@@ -180,7 +190,7 @@ impl Resolver<'_> {
             self.values.replace(name, Value::Text(fallback.display().to_string()));
         }
         let path = self.path(name).unwrap_or_else(|| fallback.to_owned());
-        if self.around.look {
+        if self.around.look && !self.around.forgives {
             let shown = path.display();
             match path.metadata() {
                 Err(error) => {
@@ -249,6 +259,19 @@ impl Resolver<'_> {
     fn root(&mut self) -> Option<PathBuf> {
         let is_set = !self.values.text("root").is_empty();
         is_set.then(|| self.directory("root", Path::new("/"), false))
+    }
+
+    /// Directories that apps may name files in. They are looked at with the sites.
+    fn make_roots_absolute(&mut self) {
+        let absolute = |text: &String| match text.as_str() {
+            "" => String::new(),
+            text => join(&self.base, text).display().to_string(),
+        };
+        let lists = self.values.list("sendfile_roots").iter().map(absolute).collect();
+        let pairs = self.values.map("accel_roots").iter();
+        let pairs = pairs.map(|(path, text)| (path.clone(), absolute(text))).collect();
+        self.values.replace("sendfile_roots", Value::List(lists));
+        self.values.replace("accel_roots", Value::Map(pairs));
     }
 
     /// The included files were read; what is printed holds them.

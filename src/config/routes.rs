@@ -7,6 +7,7 @@ use super::kind::shown_text;
 use super::layers::Origin;
 use super::problem::{Problem, Problems};
 use super::tables::Table;
+use super::{Program, WorkerProtocol};
 use crate::base::site::{Act, Fallback, PathMatch, Route};
 
 /// Statuses of `redirect`.
@@ -111,7 +112,38 @@ impl Hosting<'_> {
             let problem = table.problem("", "this route needs `root` in its site");
             problems.push(problem.advice("files and scripts are below it"));
         }
-        Some(Route { path, suffixes, act })
+        let streams = self.streams(table, pool, problems);
+        Some(Route {
+            path,
+            suffixes,
+            act,
+            streams,
+        })
+    }
+
+    /// Whether bodies are passed on as they arrive. How workers take requests is settled when they start; those that
+    /// speak FastCGI take both.
+    fn streams(&self, table: &Table, pool: Option<usize>, problems: &mut Problems) -> Option<bool> {
+        let streams = table.flag("stream_request")?;
+        let Some(pool) = pool.and_then(|pool| self.pools.get(pool)) else {
+            let problem = table.problem("stream_request", "stream_request needs `pool`");
+            problems.push(problem.advice("files and redirects need no body"));
+            return None;
+        };
+        let can = pool.stream_request || pool.protocol == WorkerProtocol::FastCgi;
+        if streams && !can {
+            let what = format!(
+                "stream_request is set, but it is not known that the pool {} speaks FastCGI",
+                pool.name
+            );
+            let advice = match pool.program {
+                Program::Wsgi(_) => "WSGI apps get requests that are whole",
+                Program::Scripts => "scripts get requests that are whole",
+                _ => "set it in the pool, or its `protocol`; routes with false there get whole requests",
+            };
+            problems.push(table.problem("stream_request", what).advice(advice));
+        }
+        Some(streams)
     }
 }
 
@@ -121,6 +153,7 @@ pub(super) fn route(act: Act) -> Route {
         path: PathMatch::Prefix("/".to_owned()),
         suffixes: Vec::new(),
         act,
+        streams: None,
     }
 }
 

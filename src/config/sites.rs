@@ -2,6 +2,7 @@
 //!
 //! Never here: one `[[site.route]]` (`routes.rs`), which route a path takes (`plan::route`).
 
+use super::files::settle_served;
 use super::hosting::{Hosting, Runs};
 use super::kind::{Value, shown_text};
 use super::layers::Origin;
@@ -9,7 +10,7 @@ use super::problem::{Problem, Problems};
 use super::resolve::{join, reason};
 use super::routes::{app, fallback_path, path_fault, route, suffixes};
 use super::tables::{ROUTE_KEYS, SITE_KEYS, SiteTable, Table};
-use crate::base::site::{Act, Fallback, Host, PathMatch, Route, Site, Symlinks};
+use crate::base::site::{Act, Fallback, Files, Host, PathMatch, Route, Site, Symlinks};
 use std::path::{Path, PathBuf};
 
 /// What is logged where PHP files cannot be run.
@@ -51,6 +52,8 @@ impl Hosting<'_> {
             },
             problems,
         );
+        let mut files = self.files_of_top(problems);
+        settle_served(&mut files, &routes, Some(&base.origin("served_suffixes", 0)), problems);
         Site {
             name: "default".to_owned(),
             hosts: Vec::new(),
@@ -59,7 +62,7 @@ impl Hosting<'_> {
             } else {
                 Vec::new()
             },
-            symlinks: if root.is_some() {
+            symlinks: if root.is_some() || names_files(&files) {
                 symlinks(base.text("symlinks"))
             } else {
                 Symlinks::default()
@@ -67,6 +70,7 @@ impl Hosting<'_> {
             root,
             routes,
             pages: Vec::new(),
+            files,
         }
     }
 
@@ -88,6 +92,8 @@ impl Hosting<'_> {
         Site {
             name: "default".to_owned(),
             routes,
+            symlinks: symlinks(self.base.text("symlinks")),
+            files: self.files_of_top(problems),
             ..Site::default()
         }
     }
@@ -186,6 +192,10 @@ impl Hosting<'_> {
             routes.collect()
         };
         let index = self.index(Some(&table.keys), problems);
+        let mut files = self.files_of_table(&mut table.keys, problems);
+        let own = table.keys.has("served_suffixes");
+        let own = own.then(|| table.keys.origin("served_suffixes"));
+        settle_served(&mut files, &routes, own.as_ref(), problems);
         let chosen = table
             .keys
             .text("symlinks")
@@ -197,7 +207,7 @@ impl Hosting<'_> {
             },
             hosts,
             index: if root.is_some() { index } else { Vec::new() },
-            symlinks: if root.is_some() {
+            symlinks: if root.is_some() || names_files(&files) {
                 symlinks(chosen)
             } else {
                 Symlinks::default()
@@ -205,6 +215,7 @@ impl Hosting<'_> {
             root,
             routes,
             pages,
+            files,
         };
         self.sites.push(site);
         self.site_texts.push(render(&table));
@@ -258,7 +269,7 @@ impl Hosting<'_> {
             return None;
         }
         let path = join(self.around.start, text);
-        if self.around.look {
+        if self.around.look && !self.around.forgives {
             let why = match path.metadata() {
                 Ok(meta) if meta.is_dir() => None,
                 Ok(_) => Some("that is no directory".to_owned()),
@@ -363,6 +374,11 @@ fn script_routes(pool: usize, suffixes: &[String]) -> Vec<Route> {
     // Without endings it would run every file.
     routes.extend((!suffixes.is_empty()).then_some(ending));
     routes
+}
+
+/// Whether apps may name files.
+fn names_files(files: &Files) -> bool {
+    !files.sendfile_roots.is_empty() || !files.accel_roots.is_empty()
 }
 
 fn symlinks(word: &str) -> Symlinks {

@@ -51,6 +51,11 @@ pub const SITE_KEYS: &[Key] = &[
     key("user", text("name or number"), "User of the scripts of a site with `root` and neither routes nor `pool`. Its pools are named `php.USER` and `cgi.USER`, and sites with the same user share them."),
     key("group", text("name or number"), "Group of these scripts; the default is the user's own."),
     key("pages", Kind::Map { of: "status = path" }, "What is sent instead of our own pages of errors: paths below `root`, or `file:/PATH` for any file."),
+    key("types", Kind::Map { of: "ending = content type" }, "As the setting `types`, whose rows count too unless the site has one for the same ending."),
+    key("served_suffixes", Kind::List { of: "endings of names", commas: true }, "As the setting `served_suffixes`, which is its default."),
+    key("precompressed", Kind::Flag, "As the setting `precompressed`, which is its default."),
+    key("sendfile_roots", Kind::List { of: "directories", commas: false }, "As the setting `sendfile_roots`, for the apps of this site. That of the top level is no default: one tenant's app could then send another's files."),
+    key("accel_roots", Kind::Map { of: "start of a path = directory" }, "As the setting `accel_roots`, for the apps of this site."),
 ];
 
 /// Keys of `[[site.route]]`.
@@ -62,6 +67,7 @@ pub const ROUTE_KEYS: &[Key] = &[
     key("pool", text("a pool's name"), "The pool that gets the request."),
     key("script", Kind::Flag, "Whether the pool runs the file that the path names, or is an app that gets all paths. The default is true for php-cgi, for pools of scripts, and for `connect` with a `suffix`."),
     key("script_name", text("a path"), "The part of the path at which the app is mounted: its SCRIPT_NAME. The default is empty, so the app sees whole paths."),
+    key("stream_request", Kind::Flag, "As the setting `stream_request` of its pool, for these paths: true for pools that speak FastCGI or have it themselves, false for any."),
     key("static", Kind::Flag, "Files are sent. With `pool` too, paths that name no file go to that app."),
     key("fallback", text("a path below `root`"), "With `static`: the front controller for paths that name no file, for example `/index.php`."),
     key("redirect", text("a URI or a path; $uri = path and query as sent"), "The client is sent there."),

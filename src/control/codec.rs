@@ -22,6 +22,9 @@ pub const VERSION: u8 = 1;
 /// The longest text that travels, in bytes; a longer one is cut at a character. Keeps every packet under 64 KiB.
 pub const TEXT_LIMIT: usize = 16 * 1024;
 
+/// The most pools that one message can number, so that it stays under 64 KiB.
+pub const POOLS_LIMIT: usize = 16 * 1024;
+
 /// Why a packet is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -79,8 +82,8 @@ pub fn decode<M: Message>(packet: &[u8]) -> Result<M, Error> {
 #[must_use]
 pub fn fds(message: &ToFront) -> usize {
     match message {
-        ToFront::Configure { access_log } => 1 + usize::from(*access_log),
-        ToFront::Listener { .. } | ToFront::Output { .. } => 1,
+        ToFront::Configure { access_log, .. } => 1 + usize::from(*access_log),
+        ToFront::Listener { .. } | ToFront::Output { .. } | ToFront::Prepare { .. } => 1,
         ToFront::Queue { .. } => 2,
         ToFront::Worker { channel, .. } => 1 + usize::from(*channel),
         ToFront::Reopen { error_log, access_log } => usize::from(*error_log) + usize::from(*access_log),
@@ -88,6 +91,9 @@ pub fn fds(message: &ToFront) -> usize {
         | ToFront::Exited { .. }
         | ToFront::Facts { .. }
         | ToFront::Serve
+        | ToFront::Change { .. }
+        | ToFront::Discard
+        | ToFront::FreePool { .. }
         | ToFront::Drain { .. } => 0,
     }
 }
@@ -95,9 +101,10 @@ pub fn fds(message: &ToFront) -> usize {
 impl Message for ToFront {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Configure { access_log } => {
+            Self::Configure { access_log, numbers } => {
                 out.push(1);
                 flag(out, *access_log);
+                write_pools(out, numbers);
             }
             Self::Listener { fastcgi } => {
                 out.push(2);
@@ -153,6 +160,19 @@ impl Message for ToFront {
                 flag(out, *error_log);
                 flag(out, *access_log);
             }
+            Self::Prepare { numbers } => {
+                out.push(12);
+                write_pools(out, numbers);
+            }
+            Self::Change { grace_ms } => {
+                out.push(13);
+                out.extend(grace_ms.to_be_bytes());
+            }
+            Self::Discard => out.push(14),
+            Self::FreePool { pool } => {
+                out.push(15);
+                out.extend(pool.0.to_be_bytes());
+            }
         }
     }
 
@@ -160,6 +180,7 @@ impl Message for ToFront {
         Ok(match kind {
             1 => Self::Configure {
                 access_log: fields.flag()?,
+                numbers: fields.pools()?,
             },
             2 => {
                 let fastcgi = if fields.flag()? { Some(fields.u16()?) } else { None };
@@ -200,6 +221,16 @@ impl Message for ToFront {
                 error_log: fields.flag()?,
                 access_log: fields.flag()?,
             },
+            12 => Self::Prepare {
+                numbers: fields.pools()?,
+            },
+            13 => Self::Change {
+                grace_ms: u64::from_be_bytes(fields.array()?),
+            },
+            14 => Self::Discard,
+            15 => Self::FreePool {
+                pool: PoolId(fields.u16()?),
+            },
             other => return Err(Error::Kind(other)),
         })
     }
@@ -231,6 +262,19 @@ impl Message for ToArbiter {
                 out.extend_from_slice(&pool.0.to_be_bytes());
                 out.extend_from_slice(&workers.to_be_bytes());
             }
+            Self::Prepared => out.push(11),
+            Self::Unprepared { reason } => {
+                out.push(12);
+                text(out, reason);
+            }
+            Self::PoolDrained { pool } => {
+                out.push(13);
+                out.extend_from_slice(&pool.0.to_be_bytes());
+            }
+            Self::PoolUnused { pool } => {
+                out.push(14);
+                out.extend_from_slice(&pool.0.to_be_bytes());
+            }
         }
     }
 
@@ -261,6 +305,14 @@ impl Message for ToArbiter {
                 pool: PoolId(fields.u16()?),
                 workers: fields.u32()?,
             },
+            11 => Self::Prepared,
+            12 => Self::Unprepared { reason: fields.text()? },
+            13 => Self::PoolDrained {
+                pool: PoolId(fields.u16()?),
+            },
+            14 => Self::PoolUnused {
+                pool: PoolId(fields.u16()?),
+            },
             other => return Err(Error::Kind(other)),
         })
     }
@@ -274,6 +326,15 @@ fn text(out: &mut Vec<u8>, text: &str) {
     let cut = text.get(..text.floor_char_boundary(TEXT_LIMIT)).unwrap_or_default();
     out.extend(u32::try_from(cut.len()).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(cut.as_bytes());
+}
+
+/// A number of pools that fits the count before them; `POOLS_LIMIT` is for those who send them.
+fn write_pools(out: &mut Vec<u8>, pools: &[PoolId]) {
+    let pools = pools.get(..POOLS_LIMIT).unwrap_or(pools);
+    out.extend(u16::try_from(pools.len()).unwrap_or(0).to_be_bytes());
+    for pool in pools {
+        out.extend(pool.0.to_be_bytes());
+    }
 }
 
 fn worker_only(out: &mut Vec<u8>, kind: u8, worker: WorkerId) {
@@ -344,6 +405,15 @@ impl<'p> Fields<'p> {
         Ok(text.to_owned())
     }
 
+    fn pools(&mut self) -> Result<Vec<PoolId>, Error> {
+        let count = usize::from(self.u16()?);
+        if count > POOLS_LIMIT {
+            return Err(Error::Value("number of pools"));
+        }
+        let (pairs, _) = self.take(count * 2)?.as_chunks::<2>();
+        Ok(pairs.iter().map(|pair| PoolId(u16::from_be_bytes(*pair))).collect())
+    }
+
     fn worker(&mut self) -> Result<WorkerId, Error> {
         Ok(WorkerId(self.u32()?))
     }
@@ -374,181 +444,4 @@ impl<'p> Fields<'p> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::fmt::Debug;
-
-    fn protocol() -> impl Strategy<Value = Protocol> {
-        prop_oneof![Just(Protocol::Auto), Just(Protocol::FastCgi), Just(Protocol::Pipe)]
-    }
-
-    fn ready() -> impl Strategy<Value = Ready> {
-        (
-            prop_oneof![Just(Protocol::FastCgi), Just(Protocol::Pipe)],
-            1..=u16::MAX,
-            any::<u8>(),
-        )
-            .prop_map(|(protocol, slots, flags)| Ready { protocol, slots, flags })
-    }
-
-    fn worker() -> impl Strategy<Value = WorkerId> {
-        any::<u32>().prop_map(WorkerId)
-    }
-
-    fn pool() -> impl Strategy<Value = PoolId> {
-        any::<u16>().prop_map(PoolId)
-    }
-
-    fn spawned() -> impl Strategy<Value = ToFront> {
-        (
-            pool(),
-            worker(),
-            any::<u32>(),
-            any::<i32>(),
-            protocol(),
-            any::<String>(),
-            any::<bool>(),
-            proptest::option::of(ready()),
-        )
-            .prop_map(
-                |(pool, worker, age, pid, protocol, path, channel, ready)| ToFront::Worker {
-                    pool,
-                    worker,
-                    age,
-                    pid,
-                    protocol,
-                    path,
-                    channel,
-                    ready,
-                },
-            )
-    }
-
-    fn to_front() -> impl Strategy<Value = ToFront> {
-        prop_oneof![
-            any::<bool>().prop_map(|access_log| ToFront::Configure { access_log }),
-            any::<Option<u16>>().prop_map(|fastcgi| ToFront::Listener { fastcgi }),
-            pool().prop_map(|pool| ToFront::Queue { pool }),
-            spawned(),
-            worker().prop_map(|worker| ToFront::Output { worker }),
-            worker().prop_map(|worker| ToFront::Retire { worker }),
-            (worker(), any::<String>()).prop_map(|(worker, cause)| ToFront::Exited { worker, cause }),
-            (worker(), any::<String>()).prop_map(|(worker, text)| ToFront::Facts { worker, text }),
-            Just(ToFront::Serve),
-            any::<u64>().prop_map(|grace_ms| ToFront::Drain { grace_ms }),
-            any::<(bool, bool)>().prop_map(|(error_log, access_log)| ToFront::Reopen { error_log, access_log }),
-        ]
-    }
-
-    fn to_arbiter() -> impl Strategy<Value = ToArbiter> {
-        prop_oneof![
-            Just(ToArbiter::Configured),
-            any::<String>().prop_map(|reason| ToArbiter::Refused { reason }),
-            Just(ToArbiter::Heartbeat),
-            (worker(), ready()).prop_map(|(worker, ready)| ToArbiter::WorkerReady { worker, ready }),
-            worker().prop_map(|worker| ToArbiter::Drained { worker }),
-            worker().prop_map(|worker| ToArbiter::Overdue { worker }),
-            (worker(), any::<String>()).prop_map(|(worker, reason)| ToArbiter::Faulty { worker, reason }),
-            worker().prop_map(|worker| ToArbiter::Spent { worker }),
-            Just(ToArbiter::Finished),
-            (pool(), any::<u32>()).prop_map(|(pool, workers)| ToArbiter::Demand { pool, workers }),
-        ]
-    }
-
-    /// A message survives the trip, and no shorter or longer packet is taken for one.
-    fn check<M: Message + PartialEq + Debug>(message: &M) {
-        let packet = encode(message);
-        assert_eq!(decode::<M>(&packet).as_ref(), Ok(message));
-        for cut in 0..packet.len() {
-            assert_eq!(decode::<M>(&packet[..cut]), Err(Error::Short), "cut at {cut}");
-        }
-        let longer: Vec<u8> = packet.iter().copied().chain([0]).collect();
-        assert_eq!(decode::<M>(&longer), Err(Error::Trailing(1)));
-    }
-
-    /// Whatever one changed byte means, it is a message of the same length or an error.
-    fn corrupt<M: Message + PartialEq + Debug>(message: &M, place: usize, byte: u8) {
-        let mut packet = encode(message);
-        let place = place % packet.len();
-        packet[place] = byte;
-        if let Ok(other) = decode::<M>(&packet) {
-            assert_eq!(encode(&other), packet);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn messages_to_the_front_survive_the_trip(message in to_front()) {
-            check(&message);
-        }
-
-        #[test]
-        fn messages_to_the_arbiter_survive_the_trip(message in to_arbiter()) {
-            check(&message);
-        }
-
-        #[test]
-        fn a_changed_byte_is_refused_or_means_exactly_what_it_says(
-            front in to_front(), arbiter in to_arbiter(), place in any::<usize>(), byte in any::<u8>(),
-        ) {
-            corrupt(&front, place, byte);
-            corrupt(&arbiter, place, byte);
-        }
-
-        #[test]
-        fn descriptor_counts_fit_one_packet(message in to_front()) {
-            prop_assert!(fds(&message) <= 2);
-        }
-    }
-
-    #[test]
-    fn refusals_name_what_is_wrong() {
-        let case = |packet: &[u8], expected: Error| assert_eq!(decode::<ToFront>(packet), Err(expected), "{packet:?}");
-        case(&[], Error::Short);
-        case(&[2, 9], Error::Version(2));
-        case(&[VERSION, 0], Error::Kind(0));
-        case(&[VERSION, 12], Error::Kind(12));
-        case(&[VERSION, 1, 2], Error::Value("flag"));
-        case(&[VERSION, 7, 0, 0, 0, 0, 0, 0, 0, 1, 0xff], Error::Value("text"));
-        case(
-            &[VERSION, 7, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
-            Error::Value("text length"),
-        );
-        case(&[VERSION, 2, 1, 0], Error::Short);
-        let auto = [VERSION, 4, 0, 0, 0, 1, 0, 0, 1, 0];
-        assert_eq!(
-            decode::<ToArbiter>(&auto),
-            Err(Error::Value("protocol of a ready worker"))
-        );
-        let slotless = [VERSION, 4, 0, 0, 0, 1, 1, 0, 0, 0];
-        assert_eq!(decode::<ToArbiter>(&slotless), Err(Error::Value("slot count")));
-    }
-
-    #[test]
-    fn long_texts_are_cut_at_a_character() {
-        let reason = "ä".repeat(TEXT_LIMIT);
-        let packet = encode(&ToArbiter::Refused { reason: reason.clone() });
-        let Ok(ToArbiter::Refused { reason: cut }) = decode(&packet) else {
-            panic!("a long text is still a message");
-        };
-        assert_eq!(cut, reason[..TEXT_LIMIT]);
-        let odd = format!("x{reason}");
-        let packet = encode(&ToArbiter::Refused { reason: odd });
-        assert!(packet.len() <= TEXT_LIMIT + 16);
-        assert!(decode::<ToArbiter>(&packet).is_ok());
-    }
-
-    #[test]
-    fn descriptors_are_counted_as_documented() {
-        assert_eq!(fds(&ToFront::Configure { access_log: false }), 1);
-        assert_eq!(fds(&ToFront::Configure { access_log: true }), 2);
-        assert_eq!(fds(&ToFront::Queue { pool: PoolId(0) }), 2);
-        assert_eq!(fds(&ToFront::Serve), 0);
-        let reopen = ToFront::Reopen {
-            error_log: true,
-            access_log: true,
-        };
-        assert_eq!(fds(&reopen), 2);
-    }
-}
+mod tests;

@@ -37,6 +37,28 @@ pub enum ToFront {
     Configure {
         /// A second descriptor, the access log, follows.
         access_log: bool,
+        /// The numbers of its pools, in their order; empty = they are numbered in that order.
+        numbers: Vec<PoolId>,
+    },
+    /// Read the configuration that is to follow: pools with numbers that are nobody's come into being, and may be sent
+    /// queues and workers; nothing else changes yet. Answered by `Prepared` or `Unprepared`. Descriptor: a memfd with
+    /// the configuration.
+    Prepare {
+        /// The numbers of its pools, in their order. Those that exist already stay as they are.
+        numbers: Vec<PoolId>,
+    },
+    /// Route by the configuration that was prepared. Pools that it does not have finish what they have, and are
+    /// reported by `PoolDrained`.
+    Change {
+        /// Milliseconds after which requests that still wait in one of those are refused.
+        grace_ms: u64,
+    },
+    /// The configuration that was prepared does not come to anything.
+    Discard,
+    /// A pool is gone: its number may be another's from now on.
+    FreePool {
+        /// The pool.
+        pool: PoolId,
     },
     /// A listener to accept from once `Serve` came. Descriptor: the listening socket.
     Listener {
@@ -152,6 +174,23 @@ pub enum ToArbiter {
     },
     /// Draining ended; the front exits 0.
     Finished,
+    /// The configuration of `Prepare` was read.
+    Prepared,
+    /// It could not be.
+    Unprepared {
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A pool that leaves has no request any more that needs a worker.
+    PoolDrained {
+        /// The pool.
+        pool: PoolId,
+    },
+    /// Nor one that a client still reads the response of.
+    PoolUnused {
+        /// The pool.
+        pool: PoolId,
+    },
     /// The requests of a pool whose size follows them need so many workers.
     Demand {
         /// The pool.

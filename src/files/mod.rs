@@ -36,6 +36,7 @@
 )]
 
 pub mod answer;
+pub mod by_app;
 pub mod coding;
 mod condition;
 pub mod hidden;

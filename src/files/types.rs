@@ -4,37 +4,28 @@
 //! declaration, a byte order mark) then counts, and an old page in Latin-1 is not shown as broken UTF-8. Who wants one
 //! adds a row with it: `html = "text/html; charset=utf-8"`.
 
-use std::collections::BTreeMap;
-
 /// Of files that nothing is known about: browsers save them and do not guess.
 pub const DEFAULT: &str = "application/octet-stream";
 
 /// The longest ending that is looked up, in bytes.
 const ENDING_LIMIT: usize = 32;
 
-/// The content types of a site.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Types {
-    extra: BTreeMap<String, String>,
-}
+/// The content types of a site: the usual ones, and these, which win. From an ending in lower case and without its dot to
+/// a type that is fit for a field; the ending `*` is for all files that would have no type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Types<'a>(pub &'a [(String, String)]);
 
-impl Types {
-    /// The usual ones, and these, which win: from an ending, with or without its dot and in any case, to a type that is
-    /// fit for a field. The ending `*` is for all files that would have no type.
-    #[must_use]
-    pub fn new(extra: impl IntoIterator<Item = (String, String)>) -> Self {
-        let plain = |ending: String| ending.trim_start_matches('.').to_ascii_lowercase();
-        Self {
-            extra: extra.into_iter().map(|(ending, kind)| (plain(ending), kind)).collect(),
-        }
-    }
-
+impl<'a> Types<'a> {
     /// The type of a file with this name or path: by what follows its last dot, without regard to case.
     #[must_use]
-    pub fn of(&self, name: &[u8]) -> &str {
+    pub fn of(&self, name: &[u8]) -> &'a str {
         let mut room = [0; ENDING_LIMIT];
         let ending = ending(name, &mut room);
-        let extra = |ending: &str| self.extra.get(ending).map(String::as_str);
+        // Few: nobody has more than a dozen.
+        let extra = |ending: &str| {
+            let mut rows = self.0.iter();
+            rows.find(|(known, _)| known == ending).map(|(_, kind)| kind.as_str())
+        };
         let found = ending.and_then(|ending| extra(ending).or_else(|| usual(ending)));
         found.or_else(|| extra("*")).unwrap_or(DEFAULT)
     }
@@ -278,8 +269,9 @@ mod tests {
 
     #[test]
     fn endings() {
-        let extra = [(".HTML", "text/html; charset=utf-8"), ("foo", "x/foo")];
-        let own = Types::new(extra.map(|(ending, kind)| (ending.to_owned(), kind.to_owned())));
+        let extra = [("html", "text/html; charset=utf-8"), ("foo", "x/foo")];
+        let extra = extra.map(|(ending, kind)| (ending.to_owned(), kind.to_owned()));
+        let own = Types(&extra);
         let usual = Types::default();
         for (name, expected) in [
             (&b"a.css"[..], "text/css"),
@@ -300,10 +292,11 @@ mod tests {
         ] {
             assert_eq!(usual.of(name), expected, "{}", name.escape_ascii());
         }
-        assert_eq!(own.of(b"a.html"), "text/html; charset=utf-8");
+        assert_eq!(own.of(b"a.HTML"), "text/html; charset=utf-8");
         assert_eq!(own.of(b"a.Foo"), "x/foo");
         assert_eq!(own.of(b"a.png"), "image/png");
-        let all = Types::new([("*".to_owned(), "text/plain".to_owned())]);
+        let any = [("*".to_owned(), "text/plain".to_owned())];
+        let all = Types(&any);
         assert_eq!((all.of(b"README"), all.of(b"a.png")), ("text/plain", "image/png"));
         assert_eq!(all.of(b".profile"), "text/plain");
     }

@@ -16,12 +16,24 @@ use std::collections::VecDeque;
 use std::fs::File;
 
 /// What a worker is told when it has sent body bytes.
-enum Reply {
+pub(super) enum Reply {
     Nothing,
     /// It may send so many more.
     Credit(u32),
     /// Nobody wants the response any more.
     Abort,
+}
+
+impl Reply {
+    /// Appends the frame that says it; false if there is nothing to say.
+    pub(super) fn encode(self, id: u16, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Nothing => return false,
+            Self::Credit(bytes) => FrontConn::window(id, bytes, out),
+            Self::Abort => FrontConn::abort(id, false, out),
+        }
+        true
+    }
 }
 
 impl Front {
@@ -185,16 +197,22 @@ impl Front {
                 }
                 pipe::Event::Data { id, data } => {
                     let last = used == bytes.len();
-                    match self.pipe_data(link.worker, id, (data, last), touched) {
-                        Reply::Nothing => continue,
-                        Reply::Credit(bytes) => FrontConn::window(id, bytes, &mut link.out.bytes),
-                        Reply::Abort => FrontConn::abort(id, false, &mut link.out.bytes),
+                    let reply = self.pipe_data(link.worker, id, (data, last), touched);
+                    if reply.encode(id, &mut link.out.bytes) {
+                        link.last_request = None;
+                        self.dirty_links.push(key);
                     }
-                    link.last_request = None;
-                    self.dirty_links.push(key);
                 }
                 pipe::Event::Note { id, pairs } => self.pipe_note(link.worker, id, pairs),
-                pipe::Event::File { id, offset, length } => match link.fds.pop_front() {
+                pipe::Event::File {
+                    id,
+                    offset,
+                    length,
+                    shared,
+                } => match link.fds.pop_front() {
+                    Some(Some(file)) if shared => {
+                        break link.begin_stretch(id, &file, offset, length).map(|()| used);
+                    }
                     Some(Some(file)) => {
                         if !copy::is_readable_file(&file).unwrap_or(false) {
                             break Err("expected the descriptor of a regular file open for reading".to_owned());
@@ -283,7 +301,13 @@ impl Front {
     }
 
     /// Passes body bytes on (`last`: nothing that was read is behind them), and says what the worker is to be told.
-    fn pipe_data(&mut self, worker: Key, id: u16, (data, last): (&[u8], bool), touched: &mut Vec<Key>) -> Reply {
+    pub(super) fn pipe_data(
+        &mut self,
+        worker: Key,
+        id: u16,
+        (data, last): (&[u8], bool),
+        touched: &mut Vec<Key>,
+    ) -> Reply {
         let Some(exchange_key) = self.by_wire(worker, id) else {
             return Reply::Nothing;
         };

@@ -153,6 +153,10 @@ impl Front {
                     self.facts(key, &text);
                 }
             }
+            ToFront::Prepare { numbers } => self.prepare(next()?, numbers),
+            ToFront::Change { grace_ms } => self.change(Duration::from_millis(grace_ms))?,
+            ToFront::Discard => self.changes.discard(),
+            ToFront::FreePool { pool } => self.free_pool(usize::from(pool.0)),
             ToFront::Serve => self.serve()?,
             ToFront::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms)),
             ToFront::Reopen { error_log, access_log } => {
@@ -183,28 +187,26 @@ impl Front {
         Ok(())
     }
 
-    /// Makes workers of the servers that pools connect to.
-    pub(super) fn add_upstreams(&mut self) {
-        for pool in 0..self.pools.len() {
-            let Some(config) = self.pools.get(pool).map(|pool| &pool.config) else {
-                continue;
+    /// Makes workers of the servers that a pool connects to.
+    pub(super) fn add_upstreams(&mut self, pool: usize) {
+        let Some(config) = self.pools.get(pool).map(|pool| &pool.config) else {
+            return;
+        };
+        let Program::Connect(upstreams) = &config.program else {
+            return;
+        };
+        let (upstreams, slots): (Vec<Upstream>, u32) = (upstreams.clone(), config.workers);
+        // The first named is the last added, hence the first given requests.
+        for (place, upstream) in upstreams.into_iter().enumerate().rev() {
+            let id = WorkerId(u32::MAX - u32::try_from(place).unwrap_or(0));
+            let worker = Worker::new(id, pool, Route::Upstream(upstream), self.now);
+            let key = self.workers.insert(Box::new(worker));
+            let ready = Ready {
+                protocol: Protocol::FastCgi,
+                slots: u16::try_from(slots).unwrap_or(u16::MAX),
+                flags: 0,
             };
-            let Program::Connect(upstreams) = &config.program else {
-                continue;
-            };
-            let (upstreams, slots): (Vec<Upstream>, u32) = (upstreams.clone(), config.workers);
-            // The first named is the last added, hence the first given requests.
-            for (place, upstream) in upstreams.into_iter().enumerate().rev() {
-                let id = WorkerId(u32::MAX - u32::try_from(place).unwrap_or(0));
-                let worker = Worker::new(id, pool, Route::Upstream(upstream), self.now);
-                let key = self.workers.insert(Box::new(worker));
-                let ready = Ready {
-                    protocol: Protocol::FastCgi,
-                    slots: u16::try_from(slots).unwrap_or(u16::MAX),
-                    flags: 0,
-                };
-                self.worker_ready(key, ready, false);
-            }
+            self.worker_ready(key, ready, false);
         }
     }
 

@@ -5,17 +5,20 @@
 //! Never here: what any of the bytes mean.
 
 use super::accept::Listener;
+use super::by_app::Directories;
+use super::change;
+use super::change::Changes;
 use super::client::Client;
 use super::control::Control;
 use super::exchange::{Exchange, Place};
 use super::link::Link;
 use super::output::Output;
 use super::report::Pressure;
-use super::routing::Sites;
+use super::routing::{Sites, Tables};
 use super::scripts::{self, AllowedRoots};
 use super::tokens::{Key, Kind, Slots};
 use super::workers::{Pool, Worker};
-use crate::base::ids::WorkerId;
+use crate::base::ids::{PoolId, WorkerId};
 use crate::base::level::Level;
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::config::{self, Config};
@@ -76,10 +79,13 @@ pub(super) struct Front {
     pub(super) worker_keys: HashMap<WorkerId, Key>,
     pub(super) outputs: Slots<Output>,
     pub(super) pools: Vec<Pool>,
-    pub(super) sites: Sites,
+    pub(super) sites: Tables,
+    /// The configuration that is to follow, and what is left of earlier ones.
+    pub(super) changes: Changes,
     /// Where the scripts lie that web servers may name, by listener.
     pub(super) allowed_roots: Vec<AllowedRoots>,
-    pub(super) types: files::Types,
+    /// Directories that apps name files in, and those of error pages.
+    pub(super) directories: Directories,
     /// The memory of an answer with a file.
     pub(super) file_answer: files::Answer,
     /// Requests that are whole and that we answer ourselves.
@@ -128,7 +134,8 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
+        numbers: Vec<PoolId>,
         control: Control,
         log: Logger,
         access: Option<access::AccessWriter>,
@@ -136,7 +143,10 @@ impl Front {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
-        let pools = config.pools.iter().cloned().map(|pool| Pool::new(pool, now)).collect();
+        let changes = Changes::new(&mut config, numbers);
+        let sites = Sites::new(std::mem::take(&mut config.sites), changes.numbers());
+        let mut pools = Vec::new();
+        change::add_pools(&mut pools, &mut config, changes.numbers(), now);
         let mut front = Self {
             poll,
             now,
@@ -156,10 +166,11 @@ impl Front {
             worker_keys: HashMap::new(),
             outputs: Slots::new(),
             pools,
-            sites: Sites::new(&config.sites),
+            sites: Tables::new(sites),
+            changes,
             allowed_roots: scripts::allowed_roots(&config),
             own_answers: Vec::new(),
-            types: files::Types::default(),
+            directories: Directories::default(),
             file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),
@@ -193,7 +204,9 @@ impl Front {
             random: fastrand::Rng::new(),
             next_heartbeat: now,
         };
-        front.add_upstreams();
+        for pool in 0..front.pools.len() {
+            front.add_upstreams(pool);
+        }
         Ok(front)
     }
 
@@ -334,6 +347,7 @@ impl Front {
             .chain(queues)
             .chain(logs)
             .chain(self.accept_pause)
+            .chain(self.changes.next_look())
             .chain(drain)
             .fold(self.next_heartbeat, Instant::min);
         let now = clock::now();
@@ -373,6 +387,7 @@ impl Front {
         if !self.take_back.is_empty() {
             self.rescue();
         }
+        self.look_at_changes();
         // After the rescue, so that what has waited too long in a socket is not pushed again.
         self.expire_queues();
         if let Some(drain) = self.drain
@@ -457,7 +472,9 @@ impl Front {
             return;
         };
         if exchange.place == Place::Waiting {
-            let why = if status == 503 {
+            let why = if self.changes.has_left(exchange.pool) {
+                "its pool was replaced or removed by a reload, and no worker came free in time (graceful_timeout)"
+            } else if status == 503 {
                 "no worker came free in time (queue_timeout)"
             } else {
                 "no server can be reached"

@@ -4,12 +4,13 @@
 //! client drains the buffers after the worker has ended).
 
 use super::event_loop::Front;
-use super::routing::{Own, Script};
+use super::routing::{Own, Script, SitePlace};
 use super::spool::{Body, Spool};
 use super::tokens::Key;
 use crate::base::ids::RequestId;
 use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead, ResponseHead};
+use crate::files::by_app::Naming;
 use crate::http1;
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -51,8 +52,8 @@ pub(super) struct Exchange {
     /// Its own place, under which its timer runs.
     pub(super) slot: usize,
     pub(super) client: Option<Key>,
-    /// Its site, by its place in the configuration.
-    pub(super) site: usize,
+    /// Its site.
+    pub(super) site: SitePlace,
     /// What serves it, unless `own` does.
     pub(super) pool: usize,
     /// Bytes of its decoded path that are the app's SCRIPT_NAME.
@@ -69,6 +70,8 @@ pub(super) struct Exchange {
     /// Request variables, `NAME\0VALUE\0`.
     pub(super) block: Vec<u8>,
     pub(super) body: Body,
+    /// What its route says about that, if anything.
+    pub(super) wants_stream: Option<bool>,
     /// The body is passed on as it arrives.
     pub(super) streams: bool,
     /// No more body bytes will arrive.
@@ -103,6 +106,8 @@ pub(super) struct Exchange {
     /// Workers that died while they may have been running it.
     pub(super) deaths: u8,
     pub(super) response: ResponseHead,
+    /// The response names a file, which is sent in the place of its body.
+    pub(super) naming: Option<Naming>,
     pub(super) stage: Stage,
     /// Bytes of the response's body, where the worker's protocol says so beside the head.
     pub(super) length: Option<u64>,
@@ -156,7 +161,7 @@ impl Exchange {
         Self {
             slot: 0,
             client: None,
-            site: 0,
+            site: SitePlace::default(),
             pool: 0,
             mount: 0,
             script: None,
@@ -167,6 +172,7 @@ impl Exchange {
             mounted: false,
             block: Vec::new(),
             body: Body::default(),
+            wants_stream: None,
             streams: false,
             body_ended: false,
             body_passed: 0,
@@ -186,6 +192,7 @@ impl Exchange {
             refusals: 0,
             deaths: 0,
             response: ResponseHead::default(),
+            naming: None,
             stage: Stage::Awaiting,
             length: None,
             held: Vec::new(),
@@ -237,6 +244,7 @@ impl Exchange {
     /// Forgets a try that no client has seen anything of.
     pub(super) fn reset_response(&mut self) {
         self.response.clear();
+        self.naming = None;
         self.held.clear();
         self.length = None;
         self.notes.clear();
@@ -278,11 +286,12 @@ impl Front {
             return;
         }
         exchange.stage = Stage::Held;
+        exchange.naming = self.naming(exchange);
     }
 
     /// Response body bytes arrived from the worker; `last`: no more of them are at hand.
     pub(super) fn response_data(&mut self, exchange: &mut Exchange, data: &[u8], last: bool) {
-        if exchange.cut {
+        if exchange.cut || exchange.is_replaced() {
             return;
         }
         match exchange.stage {
@@ -303,7 +312,7 @@ impl Front {
     /// A part of the response body is in a file. It waits there until its client takes it; the worker is not needed
     /// for that.
     pub(super) fn response_file(&mut self, exchange: &mut Exchange, file: File, offset: u64, length: u64) {
-        if exchange.cut || exchange.client.is_none() || length == 0 {
+        if exchange.cut || exchange.client.is_none() || length == 0 || exchange.is_replaced() {
             return;
         }
         exchange.spool.push_file(file, offset, length);
@@ -324,6 +333,9 @@ impl Front {
 
     /// The worker's response is complete.
     pub(super) fn response_end(&mut self, exchange: &mut Exchange) {
+        if let Some(naming) = exchange.naming.take() {
+            return self.send_named(exchange, naming);
+        }
         if exchange.stage == Stage::Held && !exchange.cut {
             let length = match exchange.held.len() as u64 + exchange.spool.len() {
                 0 if exchange.head.is_head() => BodyLength::Close,
@@ -399,11 +411,7 @@ impl Front {
         exchange.held = page;
         exchange.spool = Spool::default();
         exchange.length = None;
-        if let Some((file, length, content_type)) = self.page(exchange.site, status) {
-            exchange.held.clear();
-            exchange.response.set(b"Content-Type", content_type.as_bytes());
-            exchange.spool.push_file(file, 0, length);
-        }
+        self.put_page(exchange, status);
         let length = BodyLength::Known(exchange.held.len() as u64 + exchange.spool.len());
         self.commit(exchange, length);
     }

@@ -4,18 +4,21 @@
 
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
-use super::routing::Own;
+use super::routing::{Own, SitePlace};
 use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
-use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation};
+use crate::base::site::{Site, Symlinks};
+use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation, Types};
 use crate::http1;
 use crate::sys::clock;
+use crate::sys::tree::Missing;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 impl Front {
     /// A request that no worker is needed for is whole.
@@ -53,20 +56,46 @@ impl Front {
     }
 
     /// The file that a site has for a status, with its length and type.
-    pub(super) fn page(&self, site: usize, status: u16) -> Option<(File, u64, String)> {
-        let pages = &self.sites.get(site)?.pages;
-        let (_, path) = pages.iter().find(|(known, _)| *known == status)?;
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        match opened {
-            Ok((facts, file)) if facts.is_file() => {
-                let content_type = self.types.of(path.as_os_str().as_bytes()).to_owned();
-                Some((file, facts.len(), content_type))
+    ///
+    /// One below the site's root may have been put there by a tenant: what holds for links elsewhere in the root holds
+    /// for it too, and it may be a FIFO, which nobody may wait for.
+    fn page(&mut self, site: SitePlace, status: u16) -> Option<(File, u64, String)> {
+        let site = self.sites.get(site)?;
+        let (_, path) = site.pages.iter().find(|(known, _)| *known == status)?;
+        let inside = site
+            .root
+            .as_deref()
+            .and_then(|root| Some((root, path.strip_prefix(root).ok()?)));
+        let elsewhere = || Some((path.parent()?, Path::new(path.file_name()?)));
+        let (directory, name, symlinks) = match inside {
+            Some((root, name)) => (root, name, site.symlinks),
+            None => elsewhere().map(|(directory, name)| (directory, name, Symlinks::Follow))?,
+        };
+        let opened = match self.directories.get(directory, self.now) {
+            Ok(tree) => tree.open_file(name.as_os_str().as_bytes(), symlinks),
+            Err(error) => Err(Missing::Other(error)),
+        };
+        let why = match opened {
+            Ok((facts, Some(file))) => {
+                let content_type = types(Some(site)).of(path.as_os_str().as_bytes());
+                return Some((file, facts.size, content_type.to_owned()));
             }
-            found => {
-                let why = found.map_or_else(|error| error.to_string(), |_| "it is no file".to_owned());
-                let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());
-                self.say(Level::Error, None, text);
-                None
+            Ok((_, None)) => "it is no file".to_owned(),
+            Err(Missing::Other(error)) => error.to_string(),
+            Err(missing) => missing.to_string(),
+        };
+        let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());
+        self.say(Level::Error, None, text);
+        None
+    }
+
+    /// Puts the page that the site has for a status, if it has one, in the place of ours.
+    pub(super) fn put_page(&mut self, exchange: &mut Exchange, status: u16) {
+        if let Some((file, length, content_type)) = self.page(exchange.site, status) {
+            exchange.held.clear();
+            exchange.response.set(b"Content-Type", content_type.as_bytes());
+            if length > 0 {
+                exchange.spool.push_file(file, 0, length);
             }
         }
     }
@@ -90,11 +119,13 @@ impl Front {
             return;
         }
         let (mut file, mut facts) = (file, *facts);
-        let content_type = self.types.of(path);
+        let content_type = types(self.sites.get(exchange.site)).of(path);
         let mut coding = Coding::inherent(path);
         let mut varies = false;
         let accepted = Accepted::of(head);
-        if coding.is_none() && accepted.any() && is_compressible(content_type) {
+        let site = self.sites.get(exchange.site);
+        let has_siblings = site.is_some_and(|site| site.files.precompressed);
+        if has_siblings && coding.is_none() && accepted.any() && is_compressible(content_type) {
             let mut siblings = Coding::ALL.map(|coding| {
                 let name = [path, coding.suffix().as_bytes()].concat();
                 self.sites.open(exchange.site, &name)
@@ -122,15 +153,22 @@ impl Front {
     }
 
     /// Sends what a file's answer has come to.
-    fn send_answer(&mut self, exchange: &mut Exchange, head: &RequestHead, file: &File, answer: &mut Answer) {
+    pub(super) fn send_answer(
+        &mut self,
+        exchange: &mut Exchange,
+        head: &RequestHead,
+        file: &File,
+        answer: &mut Answer,
+    ) {
         let status = answer.head.status;
-        if status >= 400 {
+        if status >= 400 && answer.head.content_length.is_none() {
             let mut page = std::mem::take(&mut exchange.held);
             http1::response::error_page(status, detail(status), &mut exchange.response, &mut page);
             exchange.held = page;
             for (name, value) in answer.head.fields() {
                 exchange.response.push(name, value);
             }
+            self.put_page(exchange, status);
             exchange.stage = Stage::Held;
             self.response_end(exchange);
             return;
@@ -180,6 +218,11 @@ impl Front {
 /// Files, and parts of files, up to this many bytes are read, since that costs less than sendfile(2).
 const IN_MEMORY: u64 = 32 * 1024;
 
+/// The content types of a site.
+pub(super) fn types(site: Option<&Site>) -> Types<'_> {
+    Types(site.map_or(&[], |site| &site.files.types))
+}
+
 /// Whether files of a type shrink when they are compressed, so that siblings are looked for.
 fn is_compressible(content_type: &str) -> bool {
     const WORDS: [&str; 9] = [
@@ -216,7 +259,7 @@ fn replace(text: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// For the page that the client sees.
-fn detail(status: u16) -> &'static str {
+pub(super) fn detail(status: u16) -> &'static str {
     match status {
         403 => "you may not see this",
         400 => "the request makes no sense",

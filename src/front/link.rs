@@ -3,6 +3,7 @@
 use super::client;
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
+use super::shared::Stretch;
 use super::spool::OutBuffer;
 use super::tokens::{Key, Kind};
 use super::workers::{Route, State, Worker};
@@ -12,10 +13,12 @@ use crate::cgi::response::Parser;
 use crate::fastcgi;
 use crate::logging::escape;
 use crate::pipe::FrontConn;
+use crate::sys::shared::Shared;
 use crate::sys::socket;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// Bytes read from one link in one turn of the loop: small enough that what a client takes at once never has to be
 /// spooled.
@@ -71,6 +74,9 @@ pub(super) struct Link {
     pub(super) exchange: Option<Key>,
     /// Exchanges with body bytes that did not fit yet.
     pub(super) feeding: VecDeque<Key>,
+    /// Memory that the worker shares, and what a frame has named of it.
+    pub(super) memory: Option<Rc<Shared>>,
+    pub(super) stretch: Option<Stretch>,
     /// Not read, since a client is slower and its spool is full.
     paused: bool,
     /// The exchange whose last byte is the last byte written, if that is so.
@@ -101,6 +107,8 @@ impl Link {
             watches_room: false,
             exchange: None,
             feeding: VecDeque::new(),
+            memory: None,
+            stretch: None,
             paused: false,
             last_request: None,
             newest: None,
@@ -114,6 +122,16 @@ impl Link {
     /// True while it is not read for a slow client's sake.
     pub(super) fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// It is not read until its client has caught up.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// True if something of it can be had now.
+    fn has_more(&self) -> bool {
+        self.readable || self.stretch.is_some()
     }
 
     pub(super) fn fastcgi() -> Wire {
@@ -381,7 +399,14 @@ impl Front {
         let mut received = Vec::new();
         let mut budget = TURN;
         let mut down = None;
-        while link.readable && !link.paused && down.is_none() && budget > 0 {
+        while link.has_more() && !link.paused && down.is_none() && budget > 0 {
+            if link.stretch.is_some() {
+                match self.pass_stretch(key, &mut link, budget, &mut touched) {
+                    Ok(count) => budget = budget.saturating_sub(count.max(1)),
+                    Err(reason) => down = Some(Down::Broken(reason)),
+                }
+                continue;
+            }
             match link.read(&mut scratch, &mut received) {
                 Ok(0) => down = Some(Down::Eof),
                 Ok(count) => {
@@ -419,7 +444,7 @@ impl Front {
         // never come: that can still be answered with an error.
         for exchange_key in touched.drain(..) {
             if let Some(mut exchange) = self.exchanges.take(exchange_key) {
-                if exchange.stage == Stage::Held && !exchange.ended && down.is_none() {
+                if exchange.stage == Stage::Held && exchange.naming.is_none() && !exchange.ended && down.is_none() {
                     self.commit(&mut exchange, BodyLength::Close);
                 }
                 self.exchanges.put(exchange_key, exchange);
@@ -427,7 +452,7 @@ impl Front {
             }
         }
         self.touched = touched;
-        let more = link.readable && down.is_none();
+        let more = link.has_more() && down.is_none();
         if more && !link.paused {
             self.resume_links.push(key);
         }
@@ -486,7 +511,13 @@ impl Front {
         }
     }
 
-    fn link_bytes(&mut self, key: Key, link: &mut Link, bytes: &[u8], touched: &mut Vec<Key>) -> Result<(), String> {
+    pub(super) fn link_bytes(
+        &mut self,
+        key: Key,
+        link: &mut Link,
+        bytes: &[u8],
+        touched: &mut Vec<Key>,
+    ) -> Result<(), String> {
         if link.input.is_empty() {
             let used = self.link_events(key, link, bytes, touched)?;
             link.input.extend_from_slice(bytes.get(used..).unwrap_or_default());

@@ -5,6 +5,8 @@
 mod accept;
 mod answers;
 mod assign;
+mod by_app;
+mod change;
 mod client;
 mod control;
 mod conversation;
@@ -25,11 +27,13 @@ mod request;
 mod routing;
 mod scripts;
 mod send;
+mod shared;
 mod spool;
 mod tokens;
 mod workers;
 
 use crate::base::exit::Exit;
+use crate::base::ids::PoolId;
 use crate::config::{self, Config};
 use crate::control::{ToArbiter, ToFront, codec};
 use crate::logging::relay::Relay;
@@ -72,7 +76,7 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     // The end of the control channel says that the arbiter is gone; then the workers' groups are ended.
     process::outlive_parent()?;
     fd::raise_limit();
-    let (config, access) = match configure(&control, log) {
+    let (config, numbers, access) = match configure(&control, log) {
         Ok(configured) => configured,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
         Err(error) => {
@@ -81,7 +85,7 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
             return Err(error);
         }
     };
-    let mut front = Front::new(config, Control::new(control)?, log.clone(), access)?;
+    let mut front = Front::new(config, numbers, Control::new(control)?, log.clone(), access)?;
     front.send_control(&ToArbiter::Configured);
     let result = front.run();
     if result.is_err() {
@@ -90,8 +94,11 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     result
 }
 
+/// The configuration, the numbers of its pools, and the access log.
+type Configured = (Config, Vec<PoolId>, Option<access::AccessWriter>);
+
 /// Waits for the first message, reads the configuration out of it, and sets up the logs.
-fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<access::AccessWriter>)> {
+fn configure(control: &OwnedFd, log: &Logger) -> io::Result<Configured> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
     let mut buffer = vec![0; socket::PACKET_LIMIT];
     let mut fds = Vec::new();
@@ -101,17 +108,12 @@ fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<acce
     }
     let message = codec::decode(buffer.get(..count).unwrap_or_default());
     let message = message.map_err(|error| invalid(&error.to_string()))?;
-    if !matches!(message, ToFront::Configure { .. }) || fds.len() != codec::fds(&message) {
-        return Err(invalid("the first control message is not a configuration"));
-    }
+    let is_whole = fds.len() == codec::fds(&message);
     let mut fds = fds.into_iter();
-    let mut text = String::new();
-    if let Some(file) = fds.next() {
-        let mut file = File::from(file);
-        file.rewind()?;
-        file.read_to_string(&mut text)?;
-    }
-    let config = config::from_text(&text, &[]).map_err(|problems| invalid(&problems.to_string()))?;
+    let (ToFront::Configure { numbers, .. }, true, Some(text)) = (message, is_whole, fds.next()) else {
+        return Err(invalid("the first control message is not a configuration"));
+    };
+    let config = read_config(text)?;
     check_spool(&config.http.tmp_upload_dir)?;
     let logs = &config.logs;
     log.set_level(logs.loglevel);
@@ -119,7 +121,7 @@ fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<acce
     let file = fds.next();
     let relay = Some(log.clone()).filter(|log| log.relays_access());
     if file.is_none() && relay.is_none() {
-        return Ok((config, None));
+        return Ok((config, numbers, None));
     }
     let format = match &config.logs.access_log_format {
         config::AccessFormat::Json => access::AccessFormat::json(),
@@ -127,7 +129,16 @@ fn configure(control: &OwnedFd, log: &Logger) -> io::Result<(Config, Option<acce
             access::AccessFormat::compile(text).map_err(|error| invalid(&error.to_string()))?
         }
     };
-    Ok((config, Some(access::AccessWriter::new(format, file, relay))))
+    Ok((config, numbers, Some(access::AccessWriter::new(format, file, relay))))
+}
+
+/// Reads a configuration that the arbiter has checked.
+fn read_config(file: OwnedFd) -> io::Result<Config> {
+    let mut file = File::from(file);
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    config::from_text(&text, &[]).map_err(|problems| io::Error::new(io::ErrorKind::InvalidData, problems.to_string()))
 }
 
 /// Whether bodies can be spooled. The arbiter could not tell: it may have other rights than we.

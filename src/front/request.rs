@@ -4,11 +4,13 @@ use super::client::{Client, KEEP, Next, Phase};
 use super::event_loop::Front;
 use super::exchange::{Exchange, Place, Stage};
 use super::peer::{AddressText, Peer};
+use super::spool::Spool;
 use super::tokens::Key;
+use super::workers::Pool;
 use crate::base::SERVER_SOFTWARE;
 use crate::base::ids::RequestId;
 use crate::base::level::Level;
-use crate::base::message::{BodyLength, ResponseHead};
+use crate::base::message::BodyLength;
 use crate::cgi::{environ, vars};
 use crate::http1;
 use crate::plan::dispatch::Verdict;
@@ -39,9 +41,14 @@ impl Front {
             .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));
         exchange.pool = self.sites.usual_pool();
         let routed = self.route(&mut exchange);
+        if routed.is_err() {
+            let host = exchange.head.host.map(|span| exchange.head.text(span));
+            exchange.site = self.sites.find(host);
+        }
         let has_body = client.conn.body_length() != BodyLength::None;
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
-        exchange.streams = has_body && pool.is_some_and(|pool| pool.config.stream_request);
+        let streams = |pool: &Pool| exchange.wants_stream.unwrap_or(pool.config.stream_request);
+        exchange.streams = has_body && pool.is_some_and(streams);
         let full = pool.is_some_and(|pool| pool.dispatch.is_full());
         let is_own = exchange.own.is_some();
         client.phase = Phase::Body;
@@ -281,9 +288,8 @@ impl Front {
         exchange.client = None;
         exchange.place = Place::Finished;
         exchange.ended = true;
-        exchange.end_sent = true;
         exchange.stage = Stage::Committed;
-        self.encode_error(client, status, detail, Some(exchange.id), &mut exchange.response);
+        self.encode_error(client, &mut exchange, status, detail);
         exchange.client = Some(key);
         self.exchanges.put(exchange_key, exchange);
         self.dirty_clients.push(key);
@@ -298,6 +304,7 @@ impl Front {
         let mut apart = Box::new(Exchange::new(exchange.started));
         apart.head = exchange.head.clone();
         apart.id = exchange.id;
+        apart.site = exchange.site;
         apart.pid = exchange.pid;
         apart.client = Some(key);
         exchange.client = None;
@@ -305,29 +312,31 @@ impl Front {
         client.exchange = Some(self.add_exchange(apart));
     }
 
-    fn encode_error(
-        &self,
-        client: &mut Client,
-        status: u16,
-        detail: &str,
-        id: Option<RequestId>,
-        head: &mut ResponseHead,
-    ) {
-        let mut page = Vec::new();
-        http1::response::error_page(status, detail, head, &mut page);
+    /// Our page, which goes out at once, or the head of the site's, which the client takes as it can.
+    fn encode_error(&mut self, client: &mut Client, exchange: &mut Exchange, status: u16, detail: &str) {
+        exchange.spool = Spool::default();
+        let mut page = std::mem::take(&mut exchange.held);
+        http1::response::error_page(status, detail, &mut exchange.response, &mut page);
+        exchange.held = page;
         if status == 503 {
-            head.push(b"Retry-After", b"1");
+            exchange.response.push(b"Retry-After", b"1");
         }
+        self.put_page(exchange, status);
         let common = http1::response::Common {
             server: &self.config.http.server_header,
             date: &self.date,
-            request_id: id.as_ref().map(RequestId::as_bytes),
+            request_id: Some(exchange.id.as_bytes()),
         };
-        let length = BodyLength::Known(page.len() as u64);
-        client.conn.send_head(head, length, &common, &mut client.out.bytes);
-        client.conn.send_data(&page, &mut client.out.bytes);
-        // The page has just the length that was announced.
-        let _ = client.conn.send_end(&mut client.out.bytes);
+        let length = BodyLength::Known(exchange.held.len() as u64 + exchange.spool.len());
+        let out = &mut client.out.bytes;
+        client.conn.send_head(&exchange.response, length, &common, out);
+        client.conn.send_data(&exchange.held, out);
+        exchange.held.clear();
+        exchange.end_sent = exchange.spool.is_empty();
+        if exchange.end_sent {
+            // The page has just the length that was announced.
+            let _ = client.conn.send_end(out);
+        }
     }
 
     /// Answers a malformed request and closes. Nothing of it reaches an app.
@@ -344,6 +353,7 @@ impl Front {
         }
         let mut exchange = self.fresh_exchange();
         exchange.id = RequestId::from_seed(self.random.u64(..));
+        exchange.site = self.sites.find(None);
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         client.exchange = Some(self.add_exchange(exchange));
         self.answer_error(key, client, status, reason)
@@ -354,6 +364,7 @@ impl Front {
         let spare = self.spare_exchanges.pop();
         let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.now)));
         exchange.renew(self.now);
+        exchange.site = self.sites.first();
         exchange
     }
 

@@ -5,6 +5,7 @@
 use super::event_loop::Front;
 use super::exchange::Exchange;
 use crate::base::file::Facts;
+use crate::base::ids::PoolId;
 use crate::base::level::Level;
 use crate::base::site::{Act, Route, Site, Symlinks};
 use crate::cgi::vars::{PathError, decode_path};
@@ -92,57 +93,122 @@ impl Root {
     }
 }
 
-/// The sites, ready to be asked.
+/// Where a site stands: in which of the tables that are in use, and where there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SitePlace {
+    pub(super) table: u32,
+    place: usize,
+}
+
+/// The tables of sites in use: the one that requests are routed by, and those of earlier configurations, in which requests
+/// on their way still find their site's root and pages.
+#[derive(Debug)]
+pub(super) struct Tables {
+    current: Sites,
+    old: Vec<Sites>,
+}
+
+impl Tables {
+    pub(super) fn new(sites: Sites) -> Self {
+        Self {
+            current: sites,
+            old: Vec::new(),
+        }
+    }
+
+    /// New requests are routed by these sites from now on.
+    pub(super) fn replace(&mut self, mut sites: Sites) {
+        sites.table = self.current.table.wrapping_add(1);
+        self.old.push(std::mem::replace(&mut self.current, sites));
+    }
+
+    /// Drops the old tables that nobody refers to. True if there are others.
+    pub(super) fn keep(&mut self, is_used: impl Fn(u32) -> bool) -> bool {
+        self.old.retain(|sites| is_used(sites.table));
+        !self.old.is_empty()
+    }
+
+    /// The pool of a request that nothing was decided about yet: the only one, or none.
+    pub(super) fn usual_pool(&self) -> usize {
+        self.current.plain.unwrap_or(usize::MAX)
+    }
+
+    /// What a new request starts from.
+    pub(super) fn first(&self) -> SitePlace {
+        SitePlace {
+            table: self.current.table,
+            place: 0,
+        }
+    }
+
+    /// The site that serves a host; a place where there is none if nobody does.
+    pub(super) fn find(&mut self, host: Option<&[u8]>) -> SitePlace {
+        let found = self.current.hosts.find(host.unwrap_or_default());
+        SitePlace {
+            table: self.current.table,
+            place: found.unwrap_or(usize::MAX),
+        }
+    }
+
+    pub(super) fn get(&self, site: SitePlace) -> Option<&Site> {
+        self.table(site.table)?.sites.get(site.place)
+    }
+
+    /// A regular file of a site, by its path below the root.
+    pub(super) fn open(&self, site: SitePlace, path: &[u8]) -> Option<(Facts, File)> {
+        let sites = self.table(site.table)?;
+        let tree = sites.roots.get(site.place)?.as_ref()?.tree.as_ref()?;
+        let (facts, file) = tree.open_file(path, sites.sites.get(site.place)?.symlinks).ok()?;
+        Some((facts, file?))
+    }
+
+    /// Which of a site's files are never sent.
+    pub(super) fn hiding(&self, site: SitePlace) -> Hiding<'_> {
+        let sites = self.table(site.table);
+        let scripts = sites.and_then(|sites| sites.scripts.get(site.place));
+        Hiding {
+            scripts: scripts.map(Vec::as_slice).unwrap_or_default(),
+            served: self.get(site).map_or(&[], |site| &site.files.served),
+        }
+    }
+
+    fn table(&self, table: u32) -> Option<&Sites> {
+        if table == self.current.table {
+            return Some(&self.current);
+        }
+        self.old.iter().find(|sites| sites.table == table)
+    }
+}
+
+/// The sites of a configuration, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Sites {
+    /// Its number, never used twice while anybody refers to it.
+    table: u32,
     sites: Vec<Site>,
     hosts: Hosts,
     router: Router,
     roots: Vec<Option<Root>>,
     /// For each, the endings of files that it runs.
     scripts: Vec<Vec<String>>,
-    /// Whatever the request, the first pool serves it.
-    is_plain: bool,
+    /// The pool that serves everything, whatever the request.
+    plain: Option<usize>,
 }
 
 impl Sites {
-    pub(super) fn new(sites: &[Site]) -> Self {
+    /// Sites whose pools have these numbers.
+    pub(super) fn new(mut sites: Vec<Site>, numbers: &[PoolId]) -> Self {
+        let is_plain = route::is_plain(&sites);
+        let first = numbers.first().map_or(0, |id| usize::from(id.0));
+        sites.iter_mut().for_each(|site| site.number_pools(numbers));
         Self {
-            hosts: Hosts::new(sites),
+            table: 0,
+            hosts: Hosts::new(&sites),
             router: Router::default(),
             roots: sites.iter().map(|site| site.root.clone().map(Root::new)).collect(),
             scripts: sites.iter().map(script_suffixes).collect(),
-            is_plain: route::is_plain(sites),
-            sites: sites.to_vec(),
-        }
-    }
-
-    /// The pool of a request that nothing was decided about yet: the only one, or none.
-    pub(super) fn usual_pool(&self) -> usize {
-        if self.is_plain { 0 } else { usize::MAX }
-    }
-
-    pub(super) fn get(&self, site: usize) -> Option<&Site> {
-        self.sites.get(site)
-    }
-
-    /// The site that serves a host; a place where there is none if nobody does.
-    pub(super) fn find(&mut self, host: Option<&[u8]>) -> usize {
-        self.hosts.find(host.unwrap_or_default()).unwrap_or(usize::MAX)
-    }
-
-    /// A regular file of a site, by its path below the root.
-    pub(super) fn open(&self, site: usize, path: &[u8]) -> Option<(Facts, File)> {
-        let tree = self.roots.get(site)?.as_ref()?.tree.as_ref()?;
-        let (facts, file) = tree.open_file(path, self.sites.get(site)?.symlinks).ok()?;
-        Some((facts, file?))
-    }
-
-    /// Which of a site's files are never sent.
-    pub(super) fn hiding(&self, site: usize) -> Hiding<'_> {
-        Hiding {
-            scripts: self.scripts.get(site).map(Vec::as_slice).unwrap_or_default(),
-            served: &[],
+            plain: is_plain.then_some(first),
+            sites,
         }
     }
 }
@@ -219,18 +285,25 @@ impl Front {
         exchange.own = None;
         exchange.script = None;
         exchange.mount = 0;
-        if self.sites.is_plain {
+        exchange.wants_stream = None;
+        let first = self.sites.first();
+        let sites = &mut self.sites.current;
+        if sites.plain.is_some() {
             return Ok(());
         }
+        // One that is redirected within the server may have come by an earlier table. Pools of that may have gone, and
+        // their numbers may be others' by now, so nothing is ever routed by it again.
+        exchange.site = first;
         self.path.clear();
         decode_path(exchange.head.path(), &mut self.path)?;
-        let sites = &mut self.sites;
         let host = exchange.head.host.map(|span| exchange.head.text(span));
         let Some(place) = sites.hosts.find(host.unwrap_or_default()) else {
+            // Nor does any site's page.
+            exchange.site.place = usize::MAX;
             exchange.own = Some(Own::Refuse { status: 404 });
             return Ok(());
         };
-        exchange.site = place;
+        exchange.site.place = place;
         let (Some(site), Some(root)) = (sites.sites.get(place), sites.roots.get_mut(place)) else {
             return Ok(());
         };
@@ -247,6 +320,7 @@ impl Front {
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
+        exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
         let mut why = Cow::Borrowed("");
         match decision {

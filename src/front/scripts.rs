@@ -5,7 +5,7 @@
 
 use super::event_loop::Front;
 use super::exchange::Exchange;
-use super::routing::{Own, Root};
+use super::routing::{Own, Root, SitePlace};
 use crate::base::level::Level;
 use crate::base::site::Symlinks;
 use crate::cgi::given::Given;
@@ -168,7 +168,7 @@ impl Front {
     }
 
     /// The pool with which a site runs a file.
-    fn pool_for(&self, site: usize, script_name: &[u8], file: &[u8]) -> Result<usize, Refusal> {
+    fn pool_for(&self, site: SitePlace, script_name: &[u8], file: &[u8]) -> Result<usize, Refusal> {
         let shown = escape::cut(file, 256);
         let Some(site) = self.sites.get(site) else {
             return Err(refuse(404, "no site serves its host"));

@@ -218,22 +218,20 @@ impl Front {
             return;
         };
         self.dirty_clients.extend(exchange.client);
-        let http = &self.config.http;
         if exchange.spool.is_empty() {
-            if client.out.is_empty() || client.out.len() + data.len() <= http.response_buffer {
+            let room = self.config.http.response_buffer;
+            if client.out.is_empty() || client.out.len() + data.len() <= room {
                 client.send_data(data, last);
                 return;
             }
-            if let Some(rest) = self.hold(exchange) {
-                exchange.blocked = true;
-                exchange.held_since.get_or_insert(self.now);
-                self.exchange_timers.set(exchange.slot, Some(self.now + rest));
+            if self.hold_back(exchange) {
                 if let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
                     client.conn.send_data(data, &mut client.out.bytes);
                 }
                 return;
             }
         }
+        let http = &self.config.http;
         match exchange.spool.push(data, &http.tmp_upload_dir) {
             Ok(()) => exchange.blocked |= exchange.spool.is_full(http.response_spool),
             Err(error) => {
@@ -241,6 +239,17 @@ impl Front {
                 self.break_off(exchange, &text);
             }
         }
+    }
+
+    /// Lets a response wait for its client, and its worker with it, if that is still allowed.
+    pub(super) fn hold_back(&mut self, exchange: &mut Exchange) -> bool {
+        let Some(rest) = self.hold(exchange) else {
+            return false;
+        };
+        exchange.blocked = true;
+        exchange.held_since.get_or_insert(self.now);
+        self.exchange_timers.set(exchange.slot, Some(self.now + rest));
+        true
     }
 
     /// How much longer a response may wait for its client instead of being spooled; `None` if no longer, or if others

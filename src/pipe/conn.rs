@@ -73,6 +73,8 @@ pub enum Event<'b> {
         offset: u64,
         /// Its bytes; may be 0. `offset + length` is a possible size of a file.
         length: u64,
+        /// The worker waits for [`FrontConn::give_back`] before it writes to this place again, and sends more meanwhile.
+        shared: bool,
     },
     /// The response is complete.
     End {
@@ -128,7 +130,7 @@ enum State {
     /// At the counted head block of a RESPONSE, `payload` bytes before the frame's end.
     Head { id: u16, flags: u8, payload: usize },
     /// At the place in a file that a frame with the flag FD ends with.
-    Place { id: u16, kind: Kind, end: bool },
+    Place { id: u16, kind: Kind, flags: u8 },
     /// In body bytes, this many before the frame's end. At 0 the frame is over and only its END is to be told.
     Data { id: u16, end: bool, left: usize },
     /// In the text of a LOG frame.
@@ -235,6 +237,11 @@ impl FrontConn {
         frame::put_window(id, n, out);
     }
 
+    /// Appends a RETURN frame: the shared memory from `offset` on has been read.
+    pub fn give_back(offset: u64, out: &mut Vec<u8>) {
+        frame::put_return(offset, out);
+    }
+
     /// Requests whose response has begun in an earlier frame and not ended.
     #[must_use]
     pub fn open_responses(&self) -> &[u16] {
@@ -258,7 +265,7 @@ impl FrontConn {
             let (count, event) = match self.state {
                 State::Header => self.step_header(rest)?,
                 State::Head { id, flags, payload } => self.step_head(rest, head, (id, flags), payload)?,
-                State::Place { id, kind, end } => self.step_place(rest, id, kind, end)?,
+                State::Place { id, kind, flags } => self.step_place(rest, id, kind, flags)?,
                 State::Data { id, end, left } => self.step_data(rest, id, end, left),
                 State::Log { id, level, left } => self.step_log(rest, id, level, left),
                 State::Note { id, left } => self.step_note(rest, id, left),
@@ -298,7 +305,7 @@ impl FrontConn {
                 if length != PLACE {
                     return Err(Error::place(kind, format!("{length} bytes")));
                 }
-                self.state = State::Place { id, kind, end };
+                self.state = State::Place { id, kind, flags };
                 return Ok((HEADER, None));
             }
             Kind::Body => {
@@ -355,7 +362,7 @@ impl FrontConn {
             }
             Kind::Refused => Some(Event::Refused { id }),
             Kind::Heartbeat => Some(Event::Heartbeat),
-            Kind::Ignorable | Kind::Request | Kind::Drain => None,
+            Kind::Ignorable | Kind::Request | Kind::Drain | Kind::Return => None,
         };
         self.skip(length);
         Ok((HEADER, event))
@@ -365,7 +372,9 @@ impl FrontConn {
     fn check(&self, header: Header) -> Result<(), Error> {
         let Header { kind, id, length, .. } = header;
         let (about_request, needed) = match kind {
-            Kind::Request | Kind::Drain => return Err(Error::unexpected("a frame that workers send", kind, id)),
+            Kind::Request | Kind::Drain | Kind::Return => {
+                return Err(Error::unexpected("a frame that workers send", kind, id));
+            }
             Kind::Response | Kind::Window => (true, 4),
             Kind::Body | Kind::Note | Kind::Abort | Kind::Refused => (true, 0),
             Kind::Log => (false, 1),
@@ -467,7 +476,7 @@ impl FrontConn {
                 State::Data { id, end, left }
             } else if left == PLACE {
                 let kind = Kind::Response;
-                State::Place { id, kind, end }
+                State::Place { id, kind, flags }
             } else {
                 return Err(Error::place(Kind::Response, format!("{left} bytes")));
             };
@@ -484,7 +493,7 @@ impl FrontConn {
         input: &'b [u8],
         id: u16,
         kind: Kind,
-        end: bool,
+        flags: u8,
     ) -> Result<(usize, Option<Event<'b>>), Error> {
         let Some(bytes) = input.get(..PLACE) else {
             return Ok((0, Some(Event::NeedData)));
@@ -493,8 +502,16 @@ impl FrontConn {
             return Err(Error::place(kind, format!("\"{}\"", bytes.escape_ascii())));
         };
         // Only the END, if any, is left to be told.
+        let end = flags & flag::END != 0;
         self.state = State::Data { id, end, left: 0 };
-        Ok((PLACE, Some(Event::File { id, offset, length })))
+        let shared = flags & flag::SHARED != 0;
+        let event = Event::File {
+            id,
+            offset,
+            length,
+            shared,
+        };
+        Ok((PLACE, Some(event)))
     }
 
     fn step_data<'b>(&mut self, input: &'b [u8], id: u16, end: bool, left: usize) -> (usize, Option<Event<'b>>) {

@@ -31,6 +31,9 @@ pub const REASON_LIMIT: usize = 4096;
 /// Bytes of a place in a file: offset u64, length u64, big-endian.
 pub const PLACE: usize = 16;
 
+/// Bytes of the payload of a RETURN frame: an offset, u64, big-endian.
+pub const OFFSET: usize = 8;
+
 /// Header flags of REQUEST, RESPONSE and BODY.
 pub mod flag {
     /// The body ends with this frame.
@@ -40,6 +43,8 @@ pub mod flag {
     pub const FD: u8 = 0x02;
     /// RESPONSE only: the front serves what Location names instead.
     pub const REDIRECT: u8 = 0x04;
+    /// RESPONSE and BODY, with [`FD`]: the file is memory that the worker will write to again, after a RETURN.
+    pub const SHARED: u8 = 0x08;
 }
 
 /// Header flags of ABORT.
@@ -101,6 +106,8 @@ pub enum Kind {
     Heartbeat,
     /// Front to worker: finish, then exit.
     Drain,
+    /// Front to worker: a stretch of shared memory may be written to again.
+    Return,
     /// A type from 0x80 on that this version does not know: to be skipped.
     Ignorable,
 }
@@ -121,6 +128,7 @@ impl Kind {
             Self::Ready => 0x10,
             Self::Heartbeat => 0x11,
             Self::Drain => 0x12,
+            Self::Return => 0x13,
             Self::Ignorable => 0x80,
         }
     }
@@ -140,6 +148,7 @@ impl Kind {
             0x10 => Self::Ready,
             0x11 => Self::Heartbeat,
             0x12 => Self::Drain,
+            0x13 => Self::Return,
             0x80.. => Self::Ignorable,
             _ => return None,
         })
@@ -160,6 +169,7 @@ impl Kind {
             Self::Ready => "READY",
             Self::Heartbeat => "HEARTBEAT",
             Self::Drain => "DRAIN",
+            Self::Return => "RETURN",
             Self::Ignorable => "ignorable",
         }
     }
@@ -318,6 +328,18 @@ pub(super) fn put_window(id: u16, bytes: u32, out: &mut Vec<u8>) {
     };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(&bytes.to_be_bytes());
+}
+
+/// Appends a RETURN frame.
+pub(super) fn put_return(offset: u64, out: &mut Vec<u8>) {
+    let header = Header {
+        kind: Kind::Return,
+        flags: 0,
+        id: 0,
+        length: OFFSET,
+    };
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&offset.to_be_bytes());
 }
 
 /// Appends a place in a file.

@@ -17,6 +17,7 @@ enum Seen {
     Head(u16, u16, Vec<(Vec<u8>, Vec<u8>)>, Option<u64>),
     Data(u16, Vec<u8>),
     File(u16, u64, u64),
+    Shared(u16, u64, u64),
     End(u16),
     Aborted(u16, Option<u16>, Vec<u8>),
     Redirect(u16, Vec<(Vec<u8>, Vec<u8>)>),
@@ -40,7 +41,13 @@ fn see(event: Event<'_>, head: &ResponseHead) -> Option<Seen> {
         Event::Head { id, redirect: true, .. } => Seen::Redirect(id, fields(head)),
         Event::Head { id, .. } => Seen::Head(id, head.status, fields(head), head.content_length),
         Event::Data { id, data } => Seen::Data(id, data.to_vec()),
-        Event::File { id, offset, length } => Seen::File(id, offset, length),
+        Event::File {
+            id,
+            offset,
+            length,
+            shared: false,
+        } => Seen::File(id, offset, length),
+        Event::File { id, offset, length, .. } => Seen::Shared(id, offset, length),
         Event::End { id } => Seen::End(id),
         Event::Aborted { id, status, reason } => Seen::Aborted(id, status, reason.to_vec()),
         Event::Window { id, bytes } => Seen::Window(id, bytes),
@@ -425,8 +432,9 @@ fn conversation(answers: &[Answer]) -> (Vec<u8>, Vec<Seen>) {
             }
         }
         if let Some((offset, length)) = answer.file {
+            WorkerConn::body_shared(id, (length, offset), false, &mut out);
             WorkerConn::body_file(id, (offset, length), answer.ending == 1, &mut out);
-            seen.push(Seen::File(id, offset, length));
+            seen.extend([Seen::Shared(id, length, offset), Seen::File(id, offset, length)]);
             if answer.ending == 1 {
                 seen.push(Seen::End(id));
                 continue;
@@ -490,6 +498,9 @@ fn worker_sees(input: &[u8], cuts: &[usize]) -> Result<Vec<Received>, Error> {
                 }
                 WorkerEvent::Window { id, bytes } => requests.push((id, bytes.to_be_bytes().into(), Vec::new(), b'W')),
                 WorkerEvent::Drain => requests.push((0, Vec::new(), Vec::new(), b'D')),
+                WorkerEvent::Return { offset } => {
+                    requests.push((0, offset.to_be_bytes().into(), Vec::new(), b'R'));
+                }
             }
         }
         kept.drain(..at);
@@ -546,6 +557,7 @@ proptest! {
         FrontConn::window(2, 65_536, &mut out);
         FrontConn::abort(3, true, &mut out);
         FrontConn::abort(77, false, &mut out);
+        FrontConn::give_back(1 << 20, &mut out);
         // Numbers are used again.
         FrontConn::request(2, &block, first, true, &mut out);
         FrontConn::request(3, &block, second, true, &mut out);
@@ -556,6 +568,7 @@ proptest! {
             request(2, &body, b'E'),
             request(3, b"", b'O'),
             (2, 65_536_u32.to_be_bytes().into(), Vec::new(), b'W'),
+            (0, (1_u64 << 20).to_be_bytes().into(), Vec::new(), b'R'),
             request(2, first, b'E'),
             request(3, second, b'E'),
             (0, Vec::new(), Vec::new(), b'D'),

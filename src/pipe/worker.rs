@@ -53,6 +53,11 @@ pub enum WorkerEvent<'b> {
     },
     /// Finish what runs, answer it, exit 0.
     Drain,
+    /// Shared memory that was named by [`WorkerConn::body_shared`] may be written to again.
+    Return {
+        /// The offset that was named.
+        offset: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,20 @@ impl WorkerConn {
         let header = Header {
             kind: Kind::Body,
             flags: if end { flag::END | flag::FD } else { flag::FD },
+            id,
+            length: frame::PLACE,
+        };
+        out.extend_from_slice(&header.encode());
+        frame::put_place(offset, length, out);
+    }
+
+    /// Appends a BODY frame for a part of the body that is in shared memory: as [`Self::body_file`], but the memory may be
+    /// written to again after the RETURN for `offset`.
+    pub fn body_shared(id: u16, (offset, length): (u64, u64), end: bool, out: &mut Vec<u8>) {
+        let end = if end { flag::END } else { 0 };
+        let header = Header {
+            kind: Kind::Body,
+            flags: flag::FD | flag::SHARED | end,
             id,
             length: frame::PLACE,
         };
@@ -285,6 +304,14 @@ impl WorkerConn {
                 Some(WorkerEvent::Abort { id, overdue })
             }
             Kind::Drain => Some(WorkerEvent::Drain),
+            Kind::Return => {
+                let Some(offset) = input.get(HEADER..).and_then(|payload| payload.first_chunk()) else {
+                    return Ok((0, Some(WorkerEvent::NeedData)));
+                };
+                let offset = u64::from_be_bytes(*offset);
+                self.skip(length - frame::OFFSET);
+                return Ok((HEADER + frame::OFFSET, Some(WorkerEvent::Return { offset })));
+            }
             Kind::Ignorable
             | Kind::Response
             | Kind::Refused
@@ -308,6 +335,7 @@ impl WorkerConn {
             Kind::Request if flags & flag::FD != 0 => (true, 0),
             Kind::Request | Kind::Window => (true, 4),
             Kind::Body | Kind::Abort => (true, 0),
+            Kind::Return => (false, frame::OFFSET),
             Kind::Drain | Kind::Ignorable => (false, 0),
             Kind::Response | Kind::Refused | Kind::Log | Kind::Note | Kind::Ready | Kind::Heartbeat => {
                 return Err(Error::unexpected("a frame that fronts send", kind, id));

@@ -2,12 +2,13 @@
 //!
 //! Never here: pids, descriptors, configuration texts, the clock.
 
+mod change;
 mod events;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-use super::generation::{FrontId, Generation, GenerationId, Terms};
+use super::generation::{Change, FrontId, Generation, GenerationId, Phase, Terms};
 use super::pool::Pool;
 use super::worker::{Event, KILL_AFTER, State, Step, Why};
 use crate::base::ids::{PoolId, WorkerId};
@@ -65,8 +66,28 @@ pub enum Input {
     Asked(Asked),
     /// The configuration asked for by `Action::Load` is good and its listeners are bound.
     Loaded(Terms),
+    /// The same, where it can take the place of the one that serves without a new generation.
+    Changed(Change),
     /// It is not; the reasons were logged.
     LoadRefused,
+    /// A front has read the configuration of a change.
+    ChangePrepared(FrontId),
+    /// A front cannot read it.
+    ChangeRefused(FrontId),
+    /// A front has no request any more for which a pool that leaves needs a worker.
+    PoolDrained {
+        /// Who says so.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+    },
+    /// Nor one that refers to it otherwise.
+    PoolUnused {
+        /// Who says so.
+        front: FrontId,
+        /// The pool.
+        pool: PoolId,
+    },
     /// A front applied its configuration.
     FrontConfigured(FrontId),
     /// A front gave a sign of life.
@@ -190,8 +211,29 @@ pub enum Action {
     },
     /// Everything of a generation is gone.
     Forget(GenerationId),
-    /// Read the configuration again; answered by `Loaded` or `LoadRefused`.
+    /// Read the configuration again; answered by `Loaded`, `Changed` or `LoadRefused`.
     Load,
+    /// The change last loaded is that of this generation: its pools join, and its front is to read the configuration.
+    BeginChange(GenerationId),
+    /// The front routes by the new configuration from now on, and it is that of the generation. Pools that leave have
+    /// some time.
+    Change {
+        /// The front.
+        front: FrontId,
+        /// The generation.
+        generation: GenerationId,
+        /// Time for pools that leave.
+        grace: Duration,
+    },
+    /// The change is given up.
+    DropChange(GenerationId),
+    /// Nothing of a pool is left: its number can be another's.
+    FreePool {
+        /// Its generation.
+        generation: GenerationId,
+        /// The pool.
+        pool: PoolId,
+    },
     /// The new configuration does not come up; the old one goes on.
     ReloadFailed(Verdict),
     /// Stop listening: the stop has begun.
@@ -287,6 +329,8 @@ pub struct Plan {
     last_worker: u32,
     /// Workers that were made to leave so far.
     dismissed: u64,
+    /// Changes that were begun.
+    changes: u32,
     seed: u64,
     has_served: bool,
     is_loading: bool,
@@ -311,6 +355,7 @@ impl Plan {
             last_front: 0,
             last_worker: 0,
             dismissed: 0,
+            changes: 0,
             seed,
             has_served: false,
             is_loading: false,
@@ -332,6 +377,11 @@ impl Plan {
             Input::Tick => {}
             Input::Asked(asked) => self.asked(now, asked, out),
             Input::Loaded(terms) => self.loaded(terms, out),
+            Input::Changed(change) => self.changed(change, out),
+            Input::ChangePrepared(front) => self.change_prepared(front),
+            Input::ChangeRefused(front) => self.change_refused(now, front, out),
+            Input::PoolDrained { front, pool } => self.pool_drained(now, front, pool, false, out),
+            Input::PoolUnused { front, pool } => self.pool_drained(now, front, pool, true, out),
             Input::LoadRefused => self.is_loading = false,
             Input::FrontConfigured(front) => self.front_configured(now, front, out),
             Input::FrontHeard(front) => {
@@ -375,13 +425,23 @@ impl Plan {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let newest = self.generations.iter().rev().find(|generation| generation.is_staying());
-        let wanted = |generation: &Generation| generation.pools.iter().map(Pool::wanted).sum();
+        let wanted = |generation: &Generation| {
+            let pools = generation.pools.iter().filter(|pool| pool.is_staying());
+            pools.map(Pool::wanted).sum()
+        };
         Counts {
             wanted: newest.map_or(0, wanted),
             spawned: self.last_worker,
             dismissed: self.dismissed,
-            reloads: self.last_generation.saturating_sub(1),
+            reloads: self.last_generation.saturating_sub(1) + self.changes,
         }
+    }
+
+    /// The generation that serves, if one does: the one that a change can be made in.
+    #[must_use]
+    pub fn serving(&self) -> Option<GenerationId> {
+        let serves = |generation: &&Generation| generation.phase == Phase::Serving;
+        self.generations.iter().find(serves).map(|generation| generation.id)
     }
 
     /// When `handle` must be called with `Input::Tick` at the latest.

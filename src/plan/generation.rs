@@ -3,8 +3,9 @@
 //! Never here: more than one generation (`arbiter`), processes, the clock.
 
 use super::pacing::Pacing;
-use super::pool::{Policy, Pool};
-use crate::base::ids::WorkerId;
+use super::pool::{Policy, Pool, Standing};
+use crate::base::ids::{PoolId, WorkerId};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A front that has not been heard of for this long is killed.
@@ -27,6 +28,27 @@ pub struct Terms {
     pub grace: Duration,
     /// Workers in all, beyond which no elastic pool grows; `usize::MAX` = no limit.
     pub most_workers: usize,
+}
+
+/// What a plan needs to know of a configuration that takes the place of a generation's own while it serves. Pools that it
+/// does not name stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The generation.
+    pub generation: GenerationId,
+    /// Pools that come, by numbers that are nobody's: new ones, and those that take over from one that has changed.
+    pub joining: Vec<(PoolId, Policy)>,
+    /// Pools that no request leads to afterwards.
+    pub leaving: Vec<PoolId>,
+}
+
+/// A change until it has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Pools that leave then.
+    pub leaving: Vec<PoolId>,
+    /// The front that has read the new configuration.
+    pub prepared: Option<FrontId>,
 }
 
 /// How far a generation is.
@@ -78,6 +100,8 @@ pub struct Generation {
     pub resume: Option<Instant>,
     /// Its pools.
     pub pools: Vec<Pool>,
+    /// The change that is being made.
+    pub change: Option<Pending>,
     /// Time to finish.
     pub grace: Duration,
     /// Workers in all, beyond which no elastic pool grows.
@@ -96,6 +120,7 @@ impl Generation {
             pacing: Pacing::new(seed),
             resume: None,
             pools,
+            change: None,
             grace: terms.grace,
             most_workers: terms.most_workers,
         }
@@ -119,6 +144,26 @@ impl Generation {
                 .all(|pool| pool.has_begun() && (is_first || pool.is_complete(&is_ready)))
     }
 
+    /// The front that can make the change that is pending: it has read the configuration, and every pool that joins has
+    /// all its workers ready.
+    #[must_use]
+    pub fn can_change(&self, is_ready: impl Fn(WorkerId) -> bool) -> Option<FrontId> {
+        let prepared = self.change.as_ref()?.prepared?;
+        let front = self.front.filter(|front| front.id == prepared && !front.is_killed)?;
+        let mut joining = self.pools.iter().filter(|pool| pool.standing == Standing::Joining);
+        joining.all(|pool| pool.is_complete(&is_ready)).then_some(front.id)
+    }
+
+    /// How many changes have pools that still finish their requests.
+    #[must_use]
+    pub fn unfinished_changes(&self) -> usize {
+        let times = self.pools.iter().filter_map(|pool| match pool.standing {
+            Standing::Leaving { until } => Some(until),
+            Standing::Serving | Standing::Joining | Standing::Left | Standing::Free => None,
+        });
+        times.collect::<BTreeSet<_>>().len()
+    }
+
     /// When it must be looked at, workers aside.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -126,7 +171,15 @@ impl Generation {
             .front
             .filter(|front| !front.is_killed)
             .map(|front| front.heard + SILENCE);
-        let places = self.pools.iter().filter_map(Pool::next_deadline).min();
+        let leaving = |pool: &Pool| match pool.standing {
+            Standing::Leaving { until } => Some(until),
+            Standing::Serving | Standing::Joining | Standing::Left | Standing::Free => None,
+        };
+        let places = self
+            .pools
+            .iter()
+            .flat_map(|pool| pool.next_deadline().into_iter().chain(leaving(pool)))
+            .min();
         let phase = match self.phase {
             Phase::Starting | Phase::Serving => match self.front {
                 None => self.resume.into_iter().chain(places).min(),

@@ -33,9 +33,31 @@ impl Policy {
     }
 }
 
+/// What a pool is to its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Requests lead to it.
+    Serving,
+    /// It comes up beside the others and serves with the next configuration.
+    Joining,
+    /// No new request leads to it; those that it has may end.
+    Leaving {
+        /// When its time is over.
+        until: Instant,
+    },
+    /// Its workers are on their way out.
+    Left,
+    /// Nothing is left of it: its number can be another pool's.
+    Free,
+}
+
 /// One pool of one generation.
 #[derive(Debug)]
 pub struct Pool {
+    /// What it is to its generation.
+    pub standing: Standing,
+    /// The front has no request of its any more, and will not have one.
+    pub is_unused: bool,
     policy: Policy,
     places: Vec<Place>,
     seed: u64,
@@ -63,6 +85,8 @@ impl Pool {
     #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
         let mut pool = Self {
+            standing: Standing::Serving,
+            is_unused: false,
             policy,
             places: Vec::new(),
             seed,
@@ -72,6 +96,39 @@ impl Pool {
         };
         pool.grow_to(policy.workers);
         pool
+    }
+
+    /// A number that is nobody's.
+    #[must_use]
+    pub fn free() -> Self {
+        let policy = Policy {
+            workers: 0,
+            most: 0,
+            boot_timeout: None,
+            is_probing: false,
+            may_leave: false,
+            is_vital: false,
+        };
+        let mut pool = Self::new(policy, 0);
+        pool.standing = Standing::Free;
+        pool
+    }
+
+    /// Whether requests lead to it, or soon will.
+    #[must_use]
+    pub fn is_staying(&self) -> bool {
+        matches!(self.standing, Standing::Serving | Standing::Joining)
+    }
+
+    /// It wants no workers from now on. Returns those that have places.
+    pub fn close(&mut self) -> Vec<WorkerId> {
+        self.standing = Standing::Left;
+        (self.policy.workers, self.policy.most, self.asked) = (0, 0, 0);
+        let before = std::mem::take(&mut self.places);
+        let held = before
+            .iter()
+            .flat_map(|place| place.current.into_iter().chain(place.successor));
+        held.collect()
     }
 
     /// Its settings.

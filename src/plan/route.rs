@@ -70,7 +70,11 @@ pub fn is_plain(sites: &[Site]) -> bool {
     let [site] = sites else { return false };
     let [route] = site.routes.as_slice() else { return false };
     let is_app = matches!(&route.act, Act::App { pool: 0, script_name } if script_name.is_empty());
-    is_app && site.hosts.is_empty() && route.suffixes.is_empty() && route.path == PathMatch::Prefix("/".to_owned())
+    is_app
+        && route.streams.is_none()
+        && site.hosts.is_empty()
+        && route.suffixes.is_empty()
+        && route.path == PathMatch::Prefix("/".to_owned())
 }
 
 /// What a name stands for below a root.
@@ -144,6 +148,7 @@ const NOT_FOUND: Decision<'static> = Decision::Refuse { status: 404, why: "" };
 #[derive(Debug, Default)]
 pub struct Router {
     path: Vec<u8>,
+    streams: Option<bool>,
 }
 
 /// What a path names below the root, found out once and only when a route needs it.
@@ -168,6 +173,12 @@ impl Router {
         &self.path
     }
 
+    /// Whether the route that was decided for has its pool get bodies as they arrive; `None` = as the pool says.
+    #[must_use]
+    pub fn streams(&self) -> Option<bool> {
+        self.streams
+    }
+
     /// Decides for a decoded path. `*`, which OPTIONS may name, is like `/`, but names no file.
     ///
     /// `is_plain` = it has no encoded slash. A path with one names no file, since it could name another than it shows.
@@ -184,11 +195,13 @@ impl Router {
 
     fn pass<'a>(&mut self, site: &'a Site, path: &[u8], is_plain: bool, tree: &mut dyn Tree) -> Step<'a> {
         let mut named = None;
+        self.streams = None;
         for route in site.routes.iter().filter(|route| is_for(&route.path, path)) {
             match &route.act {
                 Act::Script { .. } | Act::NoScript { .. } | Act::Files { .. } => {
                     let found = *named.get_or_insert_with(|| self.name(site, path, is_plain, tree));
                     if let Some(step) = self.by_file(route, found) {
+                        self.streams = route.streams;
                         return step;
                     }
                 }
@@ -199,6 +212,7 @@ impl Router {
                     } else {
                         0
                     };
+                    self.streams = route.streams;
                     return Step::Done(Decision::App { pool: *pool, mount });
                 }
                 Act::Redirect { status, to } => return Step::Done(Decision::Redirect { status: *status, to }),

@@ -3,9 +3,9 @@
 //! A failure prints its seed; `run(seed)` repeats it exactly.
 
 use super::arbiter::{Action, Asked, Death, Input, Plan};
-use super::generation::{FrontId, GenerationId, Phase, Terms};
+use super::generation::{Change, FrontId, GenerationId, Phase, Terms};
 use super::pacing::mix;
-use super::pool::Policy;
+use super::pool::{Policy, Standing};
 use super::worker::{State, Step};
 use crate::base::ids::{PoolId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,7 @@ struct World {
     serving: Option<GenerationId>,
     exit: Option<u8>,
     loads: usize,
+    changes: usize,
 }
 
 impl World {
@@ -86,6 +87,7 @@ impl World {
             serving: None,
             exit: None,
             loads: 0,
+            changes: 0,
         }
     }
 
@@ -108,7 +110,8 @@ impl World {
             self.obey(action);
         }
         self.check(&shown);
-        if is_planned && self.exit.is_none() {
+        let is_changed = actions.iter().any(|action| matches!(action, Action::Change { .. }));
+        if is_planned && !is_changed && self.exit.is_none() {
             self.check_capacity(ready_before);
         }
     }
@@ -134,7 +137,11 @@ impl World {
                 self.fronts.contains_key(front)
             }
             Input::WorkerDismissed(_) | Input::Tick => true,
-            Input::Asked(_) | Input::Loaded(_) | Input::LoadRefused => true,
+            Input::ChangePrepared(front)
+            | Input::ChangeRefused(front)
+            | Input::PoolDrained { front, .. }
+            | Input::PoolUnused { front, .. } => self.fronts.contains_key(front),
+            Input::Asked(_) | Input::Loaded(_) | Input::Changed(_) | Input::LoadRefused => true,
         }
     }
 
@@ -172,12 +179,38 @@ impl World {
             Action::Worker { worker, step, .. } => self.tell(worker, step),
             Action::Load => {
                 self.loads += 1;
-                let input = if self.random.chance(20) {
-                    Input::LoadRefused
-                } else {
-                    Input::Loaded(terms(&mut self.random))
+                let serving = self.plan.serving().filter(|_| self.random.chance(60));
+                let input = match serving {
+                    _ if self.random.chance(20) => Input::LoadRefused,
+                    Some(generation) => Input::Changed(self.change(generation)),
+                    None => Input::Loaded(terms(&mut self.random)),
                 };
                 self.soon(Duration::ZERO, input);
+            }
+            Action::BeginChange(id) => {
+                let fronts = self.fronts.iter().filter(|(_, (theirs, _))| *theirs == id);
+                let fronts: Vec<_> = fronts.map(|(front, _)| *front).collect();
+                fronts.into_iter().for_each(|front| self.read(front));
+            }
+            Action::Change { front, generation, .. } => {
+                self.changes += 1;
+                let plan = self.plan.generations.iter().find(|one| one.id == generation);
+                let pools = plan.iter().flat_map(|one| one.pools.iter().enumerate());
+                let leaving = pools.filter(|(_, pool)| matches!(pool.standing, Standing::Leaving { .. }));
+                let leaving: Vec<_> = leaving.map(|(place, _)| place).collect();
+                for place in leaving {
+                    let wait = self.random.within(8000);
+                    let pool = PoolId(u16::try_from(place).unwrap());
+                    self.soon(wait, Input::PoolDrained { front, pool });
+                    let wait = wait + self.random.within(2000);
+                    self.soon(wait, Input::PoolUnused { front, pool });
+                }
+            }
+            Action::FreePool { generation, pool } => {
+                let place = usize::from(pool.0);
+                let mut workers = self.plan.workers.values();
+                let left = workers.any(|worker| worker.generation == generation && worker.pool == place);
+                assert!(!left, "seed {}: {pool:?} is free with live workers", self.seed);
             }
             Action::Promoted(id) => self.serving = Some(id),
             Action::Forget(id) => {
@@ -194,6 +227,7 @@ impl World {
             }
             Action::Begin(_)
             | Action::Drain { .. }
+            | Action::DropChange(_)
             | Action::ReloadFailed(_)
             | Action::CloseListeners
             | Action::Note(_) => {}
@@ -215,6 +249,41 @@ impl World {
             );
         } else {
             self.soon(wait, Input::FrontConfigured(front));
+            let plan = self.plan.generations.iter().find(|one| one.id == generation);
+            if plan.is_some_and(|one| one.change.is_some()) {
+                self.read(front);
+            }
+        }
+    }
+
+    /// A front reads the configuration of a change.
+    fn read(&mut self, front: FrontId) {
+        let wait = Duration::from_millis(200) + self.random.within(100);
+        let input = if self.random.chance(5) {
+            Input::ChangeRefused(front)
+        } else {
+            Input::ChangePrepared(front)
+        };
+        self.soon(wait, input);
+    }
+
+    /// Some pools leave, and others come, in places that are nobody's.
+    fn change(&mut self, generation: GenerationId) -> Change {
+        let plan = self.plan.generations.iter().find(|one| one.id == generation).unwrap();
+        let standings: Vec<_> = plan.pools.iter().map(|pool| pool.standing).collect();
+        let is_free = |place: &usize| standings.get(*place).is_none_or(|standing| *standing == Standing::Free);
+        let number = |place: usize| PoolId(u16::try_from(place).unwrap());
+        let free: Vec<_> = (0..).filter(is_free).take(2).map(number).collect();
+        let serving = |place: &usize| standings[*place] == Standing::Serving;
+        let serving: Vec<_> = (0..standings.len()).filter(serving).map(number).collect();
+        Change {
+            generation,
+            joining: free
+                .into_iter()
+                .filter(|_| self.random.chance(50))
+                .zip(terms(&mut Random(self.seed)).pools)
+                .collect(),
+            leaving: serving.into_iter().filter(|_| self.random.chance(30)).collect(),
         }
     }
 
@@ -377,14 +446,20 @@ impl World {
         }
     }
 
-    /// Workers that serve now: none once their generation drains.
+    /// Workers that serve now: none once their generation drains, or their pool.
     fn ready_count(&self) -> usize {
         let serving = self.plan.generations.iter().find(|one| one.phase == Phase::Serving);
         self.ready_in(serving.map(|one| one.id))
     }
 
     fn ready_in(&self, generation: Option<GenerationId>) -> usize {
-        let is_ready = |worker: &&super::arbiter::Worker| matches!(worker.state, State::Ready { .. });
+        let plan = self.plan.generations.iter().find(|one| Some(one.id) == generation);
+        let serves = |place: usize| {
+            let pool = plan.and_then(|one| one.pools.get(place));
+            pool.is_some_and(|pool| pool.standing == Standing::Serving)
+        };
+        let is_ready =
+            |worker: &&super::arbiter::Worker| matches!(worker.state, State::Ready { .. }) && serves(worker.pool);
         let theirs = self
             .plan
             .workers
@@ -400,7 +475,8 @@ impl World {
         let Some(serving) = serving.filter(|one| one.phase == Phase::Serving) else {
             return;
         };
-        let wanted: usize = serving.pools.iter().map(super::pool::Pool::wanted).sum();
+        let pools = serving.pools.iter().filter(|pool| pool.standing == Standing::Serving);
+        let wanted: usize = pools.map(super::pool::Pool::wanted).sum();
         assert!(
             now >= before.min(wanted),
             "seed {}: {before} ready workers became {now} of {wanted} by plan",
@@ -528,16 +604,17 @@ fn run(seed: u64) -> World {
 
 #[test]
 fn whatever_happens_the_claims_hold() {
-    let (mut served, mut halted, mut loads) = (0, 0, 0);
+    let (mut served, mut halted, mut loads, mut changes) = (0, 0, 0, 0);
     for seed in 0..2000 {
         let world = run(seed);
         served += usize::from(world.serving.is_some());
         halted += usize::from(matches!(world.exit, Some(1 | 3 | 4)));
         loads += world.loads;
+        changes += world.changes;
     }
     // The worlds are neither all fine nor all hopeless.
     assert!(
-        served > 1000 && halted > 100 && loads > 1000,
-        "{served} {halted} {loads}"
+        served > 1000 && halted > 100 && loads > 1000 && changes > 1000,
+        "{served} {halted} {loads} {changes}"
     );
 }

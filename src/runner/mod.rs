@@ -277,6 +277,8 @@ impl Runner {
             match event {
                 WorkerEvent::NeedData => break,
                 WorkerEvent::Drain => self.draining = true,
+                // The runner shares no memory.
+                WorkerEvent::Return { .. } => {}
                 WorkerEvent::Window { id, bytes } => {
                     if let Some(slot) = self.slot_of(id)
                         && let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut)

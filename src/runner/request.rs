@@ -52,7 +52,11 @@ impl Request {
                     let file = File::from(descriptor);
                     return Self::spilled(id, &block, file).map_err(|error| (Some(id), error));
                 }
-                WorkerEvent::NeedData | WorkerEvent::Abort { .. } | WorkerEvent::Window { .. } | WorkerEvent::Drain => {
+                WorkerEvent::NeedData
+                | WorkerEvent::Abort { .. }
+                | WorkerEvent::Window { .. }
+                | WorkerEvent::Return { .. }
+                | WorkerEvent::Drain => {
                     return Err(invalid(current, "a message of the queue is not one request".to_owned()));
                 }
             }

@@ -18,6 +18,7 @@ pub mod process;
 pub mod process_state;
 pub mod remote;
 pub mod script;
+pub mod shared;
 pub mod signals;
 pub mod socket;
 pub mod title;

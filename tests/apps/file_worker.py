@@ -6,13 +6,15 @@ The file holds 100,000 times "0123456789". A query `a=N&n=N` names a stretch of 
   /parts    "<", the file, "|", the file, ">"   /sparse?n=N  N zeros in a file, one frame
   /many?n=N N frames with one byte of the file  /short    ten bytes more than the file has
   /chunks?n=N&size=N  N BODY frames of that size
-  /pipe /write-only /no-fd /stray /two   what must not be sent
+  /shared?n=N&size=N  N stretches of shared memory, each filled with another letter
+  /pipe /write-only /no-fd /stray /two /unsealed /beyond   what must not be sent
 A word `declared=N` in the query adds a Content-Length; `status=N` is the status.
   /digest   the length of the request's body and its SHA-256
 The argument `pull` makes it pull. What has been written is appended to the file named by RECORD_FILE: "wrote PATH".
 """
 
 import array
+import fcntl
 import hashlib
 import os
 import signal
@@ -22,8 +24,8 @@ import sys
 import tempfile
 import urllib.parse
 
-REQUEST, RESPONSE, BODY, READY, DRAIN = 1, 2, 3, 0x10, 0x12
-END, FD, PULL = 1, 2, 1
+REQUEST, RESPONSE, BODY, READY, DRAIN, RETURN = 1, 2, 3, 0x10, 0x12, 0x13
+END, FD, SHARED, PULL = 1, 2, 8, 1
 CONTENT = b"0123456789" * 100_000
 
 channel = socket.socket(fileno=int(os.environ["RGUNICORN_FD"]))
@@ -44,6 +46,24 @@ def body(request, data=b"", flags=0, fds=()):
 
 def place(offset, length):
     return struct.pack("!QQ", offset, length)
+
+
+def memory(size, seals):
+    made = os.memfd_create("memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(made, size)
+    fcntl.fcntl(made, 1033, seals)
+    return made
+
+
+def share(request, count, size):
+    """One stretch, written to again when it has come back."""
+    shared = memory(size, 2)
+    for n in range(count):
+        os.pwrite(shared, bytes([97 + n % 26]) * size, 0)
+        body(request, place(0, size), FD | SHARED, [shared])
+        kind, _, _, length = struct.unpack("!BBHI", read_exactly(8))
+        assert (kind, read_exactly(length)) == (RETURN, bytes(8))
+    os.close(shared)
 
 
 def answer(request, variables, content):
@@ -89,6 +109,14 @@ def answer(request, variables, content):
         for n in range(number("n", 0)):
             body(request, data)
         body(request, flags=END)
+    elif path == "/shared":
+        response()
+        share(request, number("n", 1), number("size", 1))
+        body(request, flags=END)
+    elif path == "/unsealed":
+        response(place(0, 1), FD | SHARED | END, memory(10, 4))
+    elif path == "/beyond":
+        response(place(9, 2), FD | SHARED | END, memory(10, 2))
     elif path == "/pipe":
         response(place(0, 1), FD | END, os.pipe()[0])
     elif path == "/write-only":

@@ -272,3 +272,48 @@ fn a_streamed_upload_to_fastcgi_that_stops_frees_its_worker() {
     assert!(response.status == 200 && response.body == body);
     server.stop();
 }
+
+/// Sends half of a body, and gives the client that will send the rest.
+fn half_sent(server: &Server, target: &str, body: &[u8]) -> Client {
+    let mut client = server.connect();
+    let length = body.len();
+    client.send(format!(
+        "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    client.send(&body[..length / 2]);
+    client
+}
+
+#[test]
+fn a_route_says_which_bodies_are_passed_on_as_they_arrive() {
+    let setup = Setup::new();
+    let exec = crate::harness::server::list(&[&crate::harness::apps::c_app()]);
+    let tables = format!(
+        "[pool.whole]\nexec = {exec}\nprotocol = 'fastcgi'\nworkers = 1\n\
+         [pool.stream]\nexec = {exec}\nprotocol = 'fastcgi'\nworkers = 1\nstream_request = true\n\
+         [[site]]\n\
+         [[site.route]]\npath = '/up'\nscript_name = '/up'\npool = 'whole'\nstream_request = true\n\
+         [[site.route]]\npath = '/form'\nscript_name = '/form'\npool = 'stream'\nstream_request = false\n\
+         [[site.route]]\npath = '/stream'\nscript_name = '/stream'\npool = 'stream'\n\
+         [[site.route]]\npool = 'whole'\n"
+    );
+    let server = setup.tables(&tables).start();
+    let body = pattern(300_000);
+    for target in ["/up/echo", "/stream/echo"] {
+        let mut client = half_sent(&server, target, &body);
+        // The app answers what it has before the rest is there.
+        assert_eq!(client.try_head().expect("a head").status, 200, "{target}");
+        client.send(&body[150_000..]);
+        client.finish_sending();
+        assert!(client.rest().expect("the rest").len() >= body.len(), "{target}");
+    }
+    for (target, other) in [("/form/echo", "/form/"), ("/echo", "/")] {
+        let mut client = half_sent(&server, target, &body);
+        // The only worker has nothing to do with it yet.
+        assert_eq!(server.get(other).status, 200, "{target}");
+        client.send(&body[150_000..]);
+        let response = client.response("POST");
+        assert!(response.status == 200 && response.body == body, "{target}");
+    }
+    server.stop();
+}

@@ -144,6 +144,8 @@ fn descriptors_that_are_no_files_or_come_alone_are_breaches() {
         ("/no-fd", "expected a descriptor beside a frame"),
         ("/stray", "expected a frame with the flag FD"),
         ("/two", "expected one descriptor beside a frame"),
+        ("/unsealed", "it is no memory sealed against shrinking"),
+        ("/beyond", "expected a stretch of the shared memory"),
     ];
     let server = cases
         .iter()

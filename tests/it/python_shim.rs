@@ -4,10 +4,12 @@
 use std::process::Command;
 
 use crate::harness::apps::root;
+use crate::harness::python::venv;
 
 #[test]
 fn the_tests_of_the_shim_pass() {
-    let output = Command::new("python3")
+    // With gevent, whose workers would otherwise be left out.
+    let output = Command::new(venv().join("bin/python"))
         .args(["-m", "unittest", "discover", "-s", "tests/shims", "-t", "tests/shims"])
         .current_dir(root())
         .env("PYTHONDONTWRITEBYTECODE", "1")

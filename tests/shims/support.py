@@ -30,8 +30,8 @@ PACKAGE = types.ModuleType("rgunicorn")
 PACKAGE.__path__ = [SHIMS]
 sys.modules.setdefault("rgunicorn", PACKAGE)
 
-REQUEST, RESPONSE, BODY, ABORT, REFUSED, NOTE, READY = 1, 2, 3, 4, 6, 8, 0x10
-END, FD = 1, 2
+REQUEST, RESPONSE, BODY, ABORT, REFUSED, NOTE, READY, RETURN = 1, 2, 3, 4, 6, 8, 0x10, 0x13
+END, FD, SHARED = 1, 2, 8
 
 
 def modules():
@@ -122,6 +122,7 @@ class Answer:
         self.aborted = self.refused = False
         self.notes = {}
         self.files = 0
+        self.shared = []  # Offset and length of each stretch of shared memory.
 
     @property
     def body(self):
@@ -202,6 +203,7 @@ class Shim:
         os.close(memory)
         self.pid = self.process.pid
         self.bytes, self.fds = bytearray(), []
+        self.gives_back = True
         self.next_id = 0
         self.answers = {}
 
@@ -350,11 +352,24 @@ class Shim:
         if frame.flags & FD:
             offset, length = struct.unpack("!QQ", payload)
             answer.chunks.append(os.pread(frame.fds[0], length, offset))
-            answer.files += 1
             os.close(frame.fds[0])
+            if frame.flags & SHARED:
+                answer.shared.append((offset, length))
+                if self.gives_back:
+                    self.give_back(offset)
+            else:
+                answer.files += 1
         elif payload:
             answer.chunks.append(payload)
         return bool(frame.flags & END)
+
+    def give_back(self, offset):
+        """Shared memory from there on was read."""
+        self.channel.send(struct.pack("!BBHIQ", RETURN, 0, 0, 8, offset))
+
+    def send_abort(self, id):
+        """Its client has left."""
+        self.channel.send(struct.pack("!BBHI", ABORT, 0, id, 0))
 
     def request(self, method="GET", path="/", query="", body=b"", file=None, **more):
         return self.take(self.send(variables(method, path, query, **more), body, file))

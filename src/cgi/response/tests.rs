@@ -106,6 +106,21 @@ fn heads_are_taken() {
             "200 Document Content-Type: a/b; X-A: \\xe9\\t\\xff;",
         ),
         (
+            "nothing but the name of a file",
+            b"X-Sendfile: /srv/a\n\n",
+            "200 Document X-Sendfile: /srv/a;",
+        ),
+        (
+            "the same for nginx",
+            b"x-accel-redirect: /a\nSet-Cookie: b\n\n",
+            "200 Document x-accel-redirect: /a; Set-Cookie: b;",
+        ),
+        (
+            "the same for lighttpd",
+            b"X-LIGHTTPD-send-file: /a\n\n",
+            "200 Document X-LIGHTTPD-send-file: /a;",
+        ),
+        (
             "status with reason",
             b"Status: 404 Not Found\n\n",
             "404 Document (Not Found)",

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::Unit;
 
+mod files;
+
 fn env() -> Vec<(String, String)> {
     [("HOME", "/root"), ("PATH", "/bin")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -44,6 +46,7 @@ fn load(texts: &[&str]) -> Result<(Config, String, Vec<String>), Problems> {
         env: &env(),
         start: Path::new("/srv"),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let mut warnings = Vec::new();
@@ -504,6 +507,7 @@ fn any_pool(number: usize) -> BoxedStrategy<String> {
     );
     let more = (
         maybe("timeout", "('[0-9]{1,3}(s|ms|m)'|[0-9])"),
+        maybe("renew", "'(changed|all)'"),
         maybe("max_lifetime", "'[0-9]h'"),
         maybe("max_memory", "'[0-9]m'"),
         maybe("check_owner", "(true|false)"),
@@ -515,7 +519,7 @@ fn any_pool(number: usize) -> BoxedStrategy<String> {
     (runs, keys, more)
         .prop_map(move |(runs, a, b)| {
             let keys = [a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7, a.8, a.9];
-            let more = [b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7];
+            let more = [b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7, b.8];
             format!("[pool.p{number}]\n{runs}{}{}", keys.concat(), more.concat())
         })
         .boxed()
@@ -545,6 +549,10 @@ fn any_site(number: usize, pools: usize) -> BoxedStrategy<String> {
         maybe("symlinks", "'(inside|owner|follow)'"),
         maybe("pages", "[{] 404 = '/[a-z é\"]{1,5}', 503 = 'file:/[a-z\\\\]{0,4}' [}]"),
         maybe("fallback", "'/[a-z]{1,5}'"),
+        maybe("types", "[{] [a-z] = 'a/[a-z]{1,4}', '[*]' = 'a/b; c=\"d e\"' [}]"),
+        maybe("precompressed", "(true|false)"),
+        maybe("sendfile_roots", "\\['[a-z]{1,3}', '/[a-z é]{1,3}/'\\]"),
+        maybe("accel_roots", "[{] '/[a-z]/' = '[a-z]', '/' = '/x' [}]"),
     );
     let rest = prop_oneof![
         prop::collection::vec(any_route(pools), 1..4).prop_map(|routes| routes.concat()),
@@ -554,10 +562,8 @@ fn any_site(number: usize, pools: usize) -> BoxedStrategy<String> {
     (keys, rest)
         .prop_map(move |(keys, rest)| {
             let host = if number == 0 { "" } else { &host };
-            format!(
-                "[[site]]\n{host}root = 'w{number}'\n{}{}{}{}{rest}",
-                keys.0, keys.1, keys.2, keys.3
-            )
+            let keys = [keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7].concat();
+            format!("[[site]]\n{host}root = 'w{number}'\n{keys}{rest}")
         })
         .boxed()
 }

@@ -26,6 +26,7 @@ fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
         env: &env(),
         start: Path::new(START),
         look: false,
+        forgives: false,
         beside: &[],
     };
     let resolved = resolve(
@@ -80,7 +81,9 @@ fn sample(setting: &Setting) -> Raw {
         ("cpu_max", _) => text("50%"),
         ("fallback", _) => text("/index.php"),
         ("index", _) => list(&["home.html"]),
-        ("script_suffixes", _) => list(&[".tcl"]),
+        ("script_suffixes" | "served_suffixes", _) => list(&[".tcl"]),
+        ("types", _) => Raw::Map(vec![(".X".to_owned(), "text/y".to_owned())]),
+        ("accel_roots", _) => Raw::Map(vec![("/x/".to_owned(), "y".to_owned())]),
         ("min_workers", _) => Raw::Integer(0),
         (_, Kind::Flag) => Raw::Flag(setting.default == "false"),
         (_, Kind::Number { .. } | Kind::Size { .. } | Kind::Duration { .. }) => Raw::Integer(249),
@@ -157,9 +160,26 @@ fn any_value(setting: &'static Setting) -> BoxedStrategy<Raw> {
         ("chroot" | "fallback", _) => Just(text("")).boxed(),
         ("include", _) => Just(list(&[])).boxed(),
         ("index", _) => prop::collection::vec("[a-z é]{1,5}", 0..3).prop_map(Raw::List).boxed(),
-        ("script_suffixes", _) => prop::collection::vec("[.][A-Za-z]{1,3}", 0..3)
+        ("script_suffixes" | "served_suffixes", _) => prop::collection::vec("[.][A-Za-z]{1,3}", 0..3)
             .prop_map(Raw::List)
             .boxed(),
+        ("types", _) => {
+            prop::collection::btree_map("[.]?[a-z é]{1,5}|[*]", "[a-z]{1,5}/[a-z]{1,5}(; c=[!-~]{1,5})?", 0..4)
+                .prop_filter("each ending once", |map| {
+                    let plain = |ending: &String| ending.trim_start_matches('.').to_owned();
+                    map.keys().map(plain).collect::<std::collections::BTreeSet<_>>().len() == map.len()
+                })
+                .prop_map(|map| Raw::Map(map.into_iter().collect()))
+                .boxed()
+        }
+        ("accel_roots", _) => prop::collection::btree_map("/([a-z é]{1,5}/?)?", "[^\0/]{1,12}", 0..3)
+            .prop_filter("each path once", |map| {
+                let plain = |path: &String| path.trim_end_matches('/').to_owned();
+                map.keys().map(plain).collect::<std::collections::BTreeSet<_>>().len() == map.len()
+            })
+            .prop_map(|map| Raw::Map(map.into_iter().collect()))
+            .boxed(),
+        ("sendfile_roots", _) => prop::collection::vec("[^\0/]{1,12}", 0..4).prop_map(Raw::List).boxed(),
         ("protocol", _) => prop::sample::select(vec!["auto", "pipe"]).prop_map(text).boxed(),
         ("bind", _) => prop::collection::btree_set(
             prop_oneof![

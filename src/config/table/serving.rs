@@ -174,6 +174,33 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("these are the usual endings of CGI scripts")
         .doc("Endings of files that are run as CGI scripts",
              "It counts where `root` alone is served; there, `.php` files and all in /cgi-bin/ are run too."),
+    row(Section::Sites, "types", Kind::Map { of: "ending = content type" }, "{}")
+        .because("the usual ones are known, and what is not known is for its author to say")
+        .doc("Content types of files, beside the usual ones",
+             "`{ wasm = \"application/wasm\", \"*\" = \"text/plain\" }`: by what follows the last dot of a name; `*` is for files of no known type.\n\
+              Sites add their own to these."),
+    row(Section::Sites, "served_suffixes", comma_list("endings of names"), "[]")
+        .flags(&["--served-suffixes"])
+        .because("the source of a script may hold passwords")
+        .doc("Endings of scripts that are sent as they are",
+             "For downloads such as `install.sh`: files with these endings are sent although sources of scripts are not.\n\
+              An ending that the site runs cannot be among them."),
+    row(Section::Sites, "precompressed", Kind::Flag, "true")
+        .flags(&["--no-precompressed"])
+        .because("who puts style.css.br beside style.css wants it sent")
+        .doc("Send compressed siblings of files",
+             "`a.css.br`, `a.css.zst` and `a.css.gz` in the place of `a.css`, to clients that accept them."),
+    row(Section::Sites, "sendfile_roots", list("directories"), "[]")
+        .flags(&["--sendfile-root"])
+        .because("an app that repeats a name given by its client would send any file")
+        .doc("Where files lie that apps may name by X-Sendfile",
+             "The server sends a file in the place of a response with this field, if it lies below one of these directories.\n\
+              Without any, the field passes through, to a proxy that knows it."),
+    row(Section::Sites, "accel_roots", Kind::Map { of: "start of a path = directory" }, "{}")
+        .because("only its author knows which paths an app names")
+        .doc("What apps may name by X-Accel-Redirect",
+             "`{ \"/protected/\" = \"/srv/private\" }`: the server sends the file /srv/private/a/b in the place of a response that names /protected/a/b, as nginx does with `internal` and `alias`.\n\
+              Without any, the field passes through, to a proxy that knows it."),
     row(Section::Sites, "include", list("paths, or patterns such as conf.d/*.toml"), "[]")
         .because("one file is enough for one site")
         .doc("More files, with [pool.NAME] and [[site]] tables only",
@@ -275,6 +302,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("only its author knows what an app needs")
         .doc("Resident memory at which a worker is replaced",
              "It finishes what it does first; `memory_max` is the limit that ends it at once."),
+    row(Section::Workers, "renew", Kind::Choice(&["changed", "all"]), r#""changed""#)
+        .flags(&["--renew"])
+        .because("one tenant's edit must not restart another's app, and PHP files and scripts are read anew at each request")
+        .doc("Which workers a reload replaces, where pools have names",
+             "`changed`: those of pools whose settings have changed; the others go on with what they have in hand.\n\
+              `all`: those of every pool, or of the pool in whose table it stands, so that an app's new code is loaded.\n\
+              The one app of the command line or of gunicorn.conf.py is always reloaded with all its workers."),
     row(Section::Workers, "max_queue", number("requests", 0, 1_000_000), "2048")
         .flags(&["--max-queue"])
         .because("as many as Gunicorn lets wait in the kernel (`backlog`), and few enough to be served before clients leave")

@@ -1,5 +1,6 @@
 //! Requests for files, answered.
 
+mod by_app;
 mod codings;
 mod conditions;
 mod ranges;

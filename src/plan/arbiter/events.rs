@@ -4,7 +4,7 @@ use super::{ATTEMPTS, Action, Asked, Death, Note, Plan, Stop, Verdict};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, Terms};
 use crate::plan::pacing::mix;
-use crate::plan::pool::Pool;
+use crate::plan::pool::{Pool, Standing};
 use crate::plan::worker::{Event, KILL_AFTER, State, Why};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ impl Plan {
         }
     }
 
-    fn want_reload(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn want_reload(&mut self, out: &mut Vec<Action>) {
         self.wants_reload = true;
         if !self.can_load() {
             out.push(Action::Note(Note::ReloadWaits));
@@ -88,7 +88,7 @@ impl Plan {
         for generation in self.generations.iter_mut().filter(|one| one.is_staying()) {
             for (index, pool) in generation.pools.iter_mut().enumerate() {
                 let before = pool.wanted();
-                if before == 0 || pool.policy().is_elastic() {
+                if before == 0 || !pool.is_staying() || pool.policy().is_elastic() {
                     continue;
                 }
                 if is_more {
@@ -139,6 +139,9 @@ impl Plan {
     /// What serves drains, what is starting is dismissed, what drains has until `limit` at most.
     fn end_all(&mut self, now: Instant, limit: Option<Instant>, out: &mut Vec<Action>) {
         for generation in &mut self.generations {
+            if generation.change.take().is_some() {
+                out.push(Action::DropChange(generation.id));
+            }
             match generation.phase {
                 Phase::Starting => generation.phase = Phase::Dismissed,
                 Phase::Serving => drain(now, generation, out),
@@ -208,6 +211,7 @@ impl Plan {
             }
         }
         self.release_workers(now, generation, busy, out);
+        self.release_pools(now, generation, out);
     }
 
     /// Workers whose requests died with the front leave, and so do those that only the front could call drained.
@@ -380,6 +384,12 @@ impl Plan {
         let is_vital = pool.policy().is_vital;
         pool.boot_failures = pool.boot_failures.saturating_add(1);
         let is_hopeless = (is_vital || is_reload) && (is_final || pool.boot_failures >= ATTEMPTS);
+        if generation.phase == Phase::Serving {
+            if pool.standing == Standing::Joining && is_hopeless {
+                self.drop_change(now, worker.generation, verdict, out);
+            }
+            return;
+        }
         if generation.phase == Phase::Starting && is_hopeless && (is_reload || !pool.has_been_ready) {
             self.give_up(now, worker.generation, verdict, out);
         }

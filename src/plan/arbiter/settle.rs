@@ -30,9 +30,12 @@ impl Plan {
     pub(super) fn can_load(&self) -> bool {
         let is_starting = |generation: &Generation| generation.phase == Phase::Starting;
         let leaving = self.generations.iter().filter(|generation| !generation.is_staying());
+        let changes =
+            |generation: &Generation| generation.change.is_some() || generation.unfinished_changes() >= DRAINING_LIMIT;
         self.stop.is_none()
             && !self.is_loading
             && !self.generations.iter().any(is_starting)
+            && !self.generations.iter().any(changes)
             && leaving.count() < DRAINING_LIMIT
     }
 
@@ -123,7 +126,10 @@ impl Plan {
                 self.fill(now, id, out);
                 self.promote_if_ready(now, id, out);
             }
-            Phase::Serving => self.fill(now, id, out),
+            Phase::Serving => {
+                self.fill(now, id, out);
+                self.settle_change(now, id, out);
+            }
             Phase::Draining { until } if until <= now => {
                 let until = now + KILL_AFTER;
                 generation.phase = Phase::Cut { until };

@@ -1,5 +1,7 @@
 //! What the plan orders, event by event.
 
+mod changes;
+
 use super::{Action, Asked, Death, Input, Note, Plan, Verdict};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::plan::generation::{FrontId, GenerationId, SILENCE, Terms};

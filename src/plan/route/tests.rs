@@ -53,6 +53,7 @@ fn route(path: &str, suffixes: &[&str], act: Act) -> Route {
         path: PathMatch::Prefix(path.to_owned()),
         suffixes: suffixes.iter().map(|suffix| (*suffix).to_owned()).collect(),
         act,
+        streams: None,
     }
 }
 
@@ -300,6 +301,7 @@ fn a_file_that_a_web_server_names_is_run_by_the_first_route_for_its_ending() {
         path: PathMatch::Prefix(path.to_owned()),
         suffixes: suffixes(endings),
         act,
+        streams: None,
     };
     let why = "no php-cgi".to_owned();
     let site = Site {
@@ -343,4 +345,57 @@ fn a_file_that_a_web_server_names_is_run_by_the_first_route_for_its_ending() {
             "{path} {file}"
         );
     }
+}
+
+#[test]
+fn the_route_that_counts_says_whether_bodies_stream() {
+    let streams = |path: &str, act: Act, streams: Option<bool>| Route {
+        streams,
+        ..route(path, &[], act)
+    };
+    let app = |pool: usize| Act::App {
+        pool,
+        script_name: String::new(),
+    };
+    let to_index = Act::Files {
+        fallback: Some(Fallback::Path("/dir/index.php".to_owned())),
+    };
+    let to_app = Act::Files {
+        fallback: Some(Fallback::Pool(3)),
+    };
+    let php = Route {
+        suffixes: vec![".php".to_owned()],
+        ..streams("/", Act::Script { pool: 0 }, Some(true))
+    };
+    let site = site_with(vec![
+        streams("/upload", app(1), Some(true)),
+        streams("/form", app(1), Some(false)),
+        streams("/plain", app(1), None),
+        streams("/app", to_app, Some(true)),
+        php,
+        streams("/", to_index, Some(false)),
+    ]);
+    let mut router = Router::default();
+    for (path, expected) in [
+        ("/upload", Some(true)),
+        ("/form/x", Some(false)),
+        ("/plain", None),
+        ("/app/none", Some(true)),
+        ("/a.php", Some(true)),
+        // By way of the fallback, it is the script's route that counts.
+        ("/none", Some(true)),
+        ("/index.html", Some(false)),
+        ("/plain/x.txt", None),
+    ] {
+        let _ = router.route(&site, path.as_bytes(), true, &mut tree());
+        assert_eq!(router.streams(), expected, "{path}");
+    }
+    let one = |streams| Site {
+        routes: vec![Route {
+            streams,
+            ..route("/", &[], app(0))
+        }],
+        ..Site::default()
+    };
+    assert!(is_plain(&[one(None)]) && !is_plain(&[one(Some(true))]));
 }

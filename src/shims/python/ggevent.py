@@ -6,7 +6,6 @@ Never here: how requests are answered (handler.py).
 import os
 import sys
 import traceback
-from _socket import MSG_DONTWAIT
 
 import gevent
 import gevent.monkey
@@ -14,7 +13,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.lock import RLock
 
-from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
+from rgunicorn.channel import CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
 from rgunicorn.request import descriptor
 
 BATCH = 8  # Requests that are begun before greenlets that can go on have their turn.
@@ -33,13 +32,36 @@ class GreenChannel(Channel):
         # The front holds the other end; nobody else has this one, so its flags may change.
         self.socket.settimeout(0.0)
         self.lock = RLock()
+        self.ears = RLock()  # Held by the greenlet that waits for a block; it hears for all.
         self.send = self.send_green
-        self.writable = None
+        self.writable = self.readable = None
 
     def wait(self):
         if self.writable is None:
             self.writable = get_hub().loop.io(self.socket.fileno(), 2)
         get_hub().wait(self.writable)
+
+    def listen(self):
+        if self.ears.acquire(blocking=False):
+            try:
+                super().listen()
+            finally:
+                self.ears.release()
+
+    def hear(self, flags=0):
+        while True:
+            try:
+                return super().hear(DONTWAIT)
+            except BlockingIOError:
+                if flags:
+                    raise
+            if self.readable is None:
+                self.readable = get_hub().loop.io(self.socket.fileno(), 1)
+            get_hub().wait(self.readable)
+
+    def take_block(self):
+        with self.ears:
+            return super().take_block()
 
     def send_green(self, data):
         with self.lock:
@@ -137,7 +159,7 @@ class Loop:
                 slot = self.pick()
                 if slot is None:
                     return self.readable.stop()
-                count, rights, _, _ = self.queue.receive(self.into, RIGHTS, CLOEXEC | MSG_DONTWAIT)
+                count, rights, _, _ = self.queue.receive(self.into, RIGHTS, CLOEXEC | DONTWAIT)
                 if not count:
                     raise ChannelEnded
                 _, flags, id, _, size = request_header(self.buffer)
