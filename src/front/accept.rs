@@ -242,7 +242,7 @@ impl Front {
     }
 
     fn register_client(&mut self, key: Key, client: &mut Client) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = client.stream.interest(false);
         self.poll
             .registry()
             .register(client.stream.source(), key.token(Kind::Client), interest)

@@ -9,6 +9,7 @@ use super::tokens::Key;
 use crate::http1::conn::Event;
 use crate::sys::socket;
 use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -59,6 +60,31 @@ impl Stream {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
+    }
+
+    /// What the poll is to tell about it. TCP says that there is room only after there was none. A unix socket says so
+    /// whenever its other end has read anything, which would wake us for nothing with each request.
+    pub(super) fn interest(&self, is_full: bool) -> Interest {
+        match self {
+            Self::Unix(_) if !is_full => Interest::READABLE,
+            Self::Unix(_) | Self::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
+        }
+    }
+
+    /// Has the poll tell when a full socket takes more. `watched` is whether it does so already.
+    pub(super) fn watch_room(
+        &mut self,
+        watched: &mut bool,
+        is_full: bool,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        if matches!(self, Self::Tcp(_)) || *watched == is_full {
+            return Ok(());
+        }
+        *watched = is_full;
+        let interest = self.interest(is_full);
+        registry.reregister(self.source(), token, interest)
     }
 
     pub(super) fn source(&mut self) -> &mut dyn mio::event::Source {
@@ -112,6 +138,7 @@ pub(super) struct Client {
     pub(super) phase: Phase,
     readable: bool,
     pub(super) writable: bool,
+    pub(super) watches_room: bool,
     /// The client has sent FIN, and it was read.
     eof: bool,
     /// The poll says that the client has sent FIN, which may not have been read yet.
@@ -140,6 +167,7 @@ impl Client {
             phase: Phase::Idle,
             readable: true,
             writable: true,
+            watches_room: false,
             eof: false,
             half_closed: false,
             stalled: false,

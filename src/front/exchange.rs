@@ -145,6 +145,18 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// Room at the end of the body that is held back, if that much more may be.
+    pub(super) fn hold(&mut self, length: usize) -> Option<&mut [u8]> {
+        let start = self.held.len();
+        let fits =
+            self.stage == Stage::Held && !self.cut && self.spool.is_empty() && length <= HELD.saturating_sub(start);
+        if !fits {
+            return None;
+        }
+        self.held.resize(start + length, 0);
+        self.held.get_mut(start..)
+    }
+
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slot: 0,

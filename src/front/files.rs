@@ -200,6 +200,9 @@ impl Front {
 
     /// A small piece goes out together with its head.
     fn read_piece(&mut self, exchange: &mut Exchange, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        if let Some(place) = exchange.hold(usize::try_from(length).unwrap_or(usize::MAX)) {
+            return file.read_exact_at(place, offset);
+        }
         let mut bytes = std::mem::take(&mut self.message);
         bytes.clear();
         bytes.resize(usize::try_from(length).unwrap_or(0), 0);

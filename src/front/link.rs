@@ -15,7 +15,6 @@ use crate::logging::escape;
 use crate::pipe::FrontConn;
 use crate::sys::shared::Shared;
 use crate::sys::socket;
-use mio::Interest;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -70,6 +69,7 @@ pub(super) struct Link {
     pub(super) out: OutBuffer,
     readable: bool,
     writable: bool,
+    watches_room: bool,
     /// FastCGI: the request on it. Pipe: see the pool's table.
     pub(super) exchange: Option<Key>,
     /// Exchanges with body bytes that did not fit yet.
@@ -104,6 +104,7 @@ impl Link {
             out: OutBuffer::default(),
             readable: false,
             writable: true,
+            watches_room: false,
             exchange: None,
             feeding: VecDeque::new(),
             memory: None,
@@ -157,6 +158,14 @@ impl Link {
         Ok(bytes)
     }
 
+    /// Nothing more can be written. What the worker has sent before it went may still be there to read.
+    fn fail(&mut self, error: io::Error) {
+        self.error = Some(error);
+        self.out.clear();
+        self.feeding.clear();
+        self.readable = true;
+    }
+
     /// What is wrong with the descriptors that came, if anything, once the bytes beside them were looked at.
     fn stray_descriptors(&self) -> Option<&'static str> {
         if self.fds.is_empty() {
@@ -180,7 +189,7 @@ impl Front {
         // Registered under its key, so it must have one first.
         let placeholder = self.links.len();
         debug_assert!(placeholder < u32::MAX as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = link.stream.interest(false);
         let key = self.links.insert(link);
         link = match self.links.take(key) {
             Some(link) => link,
@@ -285,11 +294,7 @@ impl Front {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => link.writable = false,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => {
-                        // What the worker has sent before it went may still be there to read.
-                        link.error = Some(error);
-                        link.out.clear();
-                        link.feeding.clear();
-                        link.readable = true;
+                        link.fail(error);
                         break;
                     }
                 }
@@ -297,6 +302,15 @@ impl Front {
             if link.out.len() > LOW_WATER || !self.feed(&mut link) {
                 break;
             }
+        }
+        let (registry, token) = (self.poll.registry(), key.token(Kind::Link));
+        let watched = link
+            .stream
+            .watch_room(&mut link.watches_room, !link.writable, registry, token);
+        if let Err(error) = watched {
+            // Its requests would wait for ever.
+            link.fail(error);
+            link.finished = true;
         }
         let broken = link.readable;
         self.links.put(key, link);

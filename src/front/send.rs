@@ -6,7 +6,7 @@
 use super::client::{Client, KEEP, Next, Phase, TURN};
 use super::event_loop::Front;
 use super::exchange::{Exchange, Stage};
-use super::tokens::Key;
+use super::tokens::{Key, Kind};
 use crate::base::level::Level;
 use crate::sys::socket;
 use std::io::ErrorKind;
@@ -80,7 +80,17 @@ impl Front {
         let Some(mut client) = self.clients.take(key) else {
             return;
         };
-        match self.flush_turn(key, &mut client) {
+        let mut next = self.flush_turn(key, &mut client);
+        let (registry, token) = (self.poll.registry(), key.token(Kind::Client));
+        let is_full = !client.writable;
+        if let Err(error) = client
+            .stream
+            .watch_room(&mut client.watches_room, is_full, registry, token)
+        {
+            self.say(Level::Error, None, format_args!("cannot watch a connection: {error}"));
+            next = Next::Close;
+        }
+        match next {
             Next::Keep => self.clients.put(key, client),
             Next::Close => self.close_client(key, client),
         }

@@ -5,6 +5,7 @@
 //! Never here: HTTP, which script a path names, deadlines of requests: the front says when one has passed.
 
 mod diagnose;
+mod launch;
 mod output;
 mod request;
 mod run;
@@ -18,16 +19,18 @@ use crate::sys::board::Board;
 use crate::sys::process::{self, End};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, socket, title};
+use launch::{Launched, Launchers};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use output::{Errors, Response};
 use request::Request;
 use run::{Abort, Pipe, Run};
-use start::Scripts;
+use start::Common;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes read from one pipe in one turn.
@@ -39,8 +42,9 @@ const CROWDED: usize = 4 * 1024 * 1024;
 const QUEUE: Token = Token(0);
 const CHANNEL: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const LAUNCHED: Token = Token(3);
 /// Two tokens per slot follow: standard output, standard error.
-const FIRST: usize = 3;
+const FIRST: usize = 4;
 
 /// Runs the runner: the hidden role in which the arbiter starts this program.
 #[must_use]
@@ -54,6 +58,14 @@ pub fn main() -> ExitCode {
             Exit::Internal.into()
         }
     }
+}
+
+/// A request whose script is being started.
+#[derive(Clone, Copy, Debug)]
+struct Starting {
+    id: u16,
+    /// Nobody waits for it any more; whether that is since its time is over.
+    abort: Option<bool>,
 }
 
 /// The loop and all it owns.
@@ -73,13 +85,18 @@ struct Runner {
     writable: bool,
     /// The queue may have a message.
     has_requests: bool,
-    scripts: Scripts,
+    scripts: Arc<Common>,
+    launchers: Launchers,
     strays: Strays,
     on_abort: OnAbort,
     runs: Vec<Option<Run>>,
     free: Vec<usize>,
+    /// What is being started, by its slot.
+    starting: HashMap<usize, Starting>,
     /// Slots by the pids of their scripts.
     by_pid: HashMap<i32, usize>,
+    /// A child has ended, and could not be told from one that is being started.
+    reaps_again: bool,
     /// Slots with more to read than one turn allows.
     again: Vec<usize>,
     /// It takes no more requests.
@@ -104,9 +121,10 @@ impl Runner {
         process::close_to_others()?;
         // What scripts forget becomes ours when they end, and is ours to reap.
         process::become_subreaper()?;
-        let scripts = Scripts::new(&order)?;
+        let scripts = Arc::new(Common::new(&order)?);
         let poll = Poll::new()?;
         let registry = poll.registry();
+        let launchers = Launchers::new(&scripts, order.slots as usize, Waker::new(registry, LAUNCHED)?)?;
         registry.register(&mut SourceFd(&queue.as_raw_fd()), QUEUE, Interest::READABLE)?;
         registry.register(&mut SourceFd(&channel.as_raw_fd()), CHANNEL, Interest::READABLE)?;
         let signal_number = signals.as_fd().as_raw_fd();
@@ -128,11 +146,14 @@ impl Runner {
             writable: true,
             has_requests: true,
             scripts,
+            launchers,
             strays: order.scripts.strays,
             on_abort: order.scripts.on_abort,
             runs: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
+            starting: HashMap::new(),
             by_pid: HashMap::new(),
+            reaps_again: false,
             again: Vec::new(),
             draining: false,
             abandoned: false,
@@ -195,6 +216,12 @@ impl Runner {
                 }
             }
             SIGNALS => self.take_signals(touched)?,
+            LAUNCHED => {
+                self.take_launched(touched);
+                if self.reaps_again {
+                    self.reap(touched)?;
+                }
+            }
             Token(number) => {
                 let place = number.saturating_sub(FIRST);
                 if let Some(run) = self.runs.get_mut(place / 2).and_then(Option::as_mut) {
@@ -260,12 +287,7 @@ impl Runner {
                         touched.push(slot);
                     }
                 }
-                WorkerEvent::Abort { id, overdue } => {
-                    if let Some(slot) = self.slot_of(id) {
-                        self.abort(slot, overdue);
-                        touched.push(slot);
-                    }
-                }
+                WorkerEvent::Abort { id, overdue } => self.abort_request(id, overdue, touched),
                 // Those come through the queue.
                 WorkerEvent::Request { .. }
                 | WorkerEvent::Spilled { .. }
@@ -283,6 +305,16 @@ impl Runner {
     fn slot_of(&self, id: u16) -> Option<usize> {
         let has = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.id == id);
         self.runs.iter().position(has)
+    }
+
+    /// The front wants no answer to a request any more.
+    fn abort_request(&mut self, id: u16, overdue: bool, touched: &mut Vec<usize>) {
+        if let Some(slot) = self.slot_of(id) {
+            self.abort(slot, overdue);
+            touched.push(slot);
+        } else if let Some(starting) = self.starting.values_mut().find(|starting| starting.id == id) {
+            starting.abort = Some(overdue | starting.abort.unwrap_or(false));
+        }
     }
 
     fn abort(&mut self, slot: usize, overdue: bool) {
@@ -319,8 +351,20 @@ impl Runner {
 
     /// Reaps every child that has ended: scripts, and what they left.
     fn reap(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
+        self.reaps_again = false;
         while let Some(pid) = process::ended_child()? {
-            let end = process::reap(pid)?;
+            if !self.by_pid.contains_key(&pid) {
+                // In this order: it is being started until it can be taken.
+                let is_starting = self.launchers.is_starting(pid);
+                self.take_launched(touched);
+                if is_starting && !self.by_pid.contains_key(&pid) {
+                    // It wakes us when it has been.
+                    self.reaps_again = true;
+                    return Ok(());
+                }
+            }
+            // One that could not be executed is reaped by whoever tried.
+            let Ok(end) = process::reap(pid) else { continue };
             let Some(slot) = self.by_pid.remove(&pid) else { continue };
             let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
                 continue;
@@ -488,7 +532,7 @@ impl Runner {
                         self.board.set_running(slot, u64::from(header.id));
                     }
                     match Request::read(message, descriptors.pop()) {
-                        Ok(request) => self.start(slot, &request),
+                        Ok(request) => self.start(slot, request),
                         Err((Some(id), error)) => {
                             let why = format!("the request could not be read: {error}");
                             WorkerConn::give_up(id, 500, why.as_bytes(), &mut self.out);
@@ -509,14 +553,41 @@ impl Runner {
         Ok(())
     }
 
-    fn start(&mut self, slot: usize, request: &Request) {
-        let script = self.scripts.path(request).unwrap_or(b"?").to_vec();
-        let started = match self.scripts.start(request) {
+    fn start(&mut self, slot: usize, request: Request) {
+        self.free.pop();
+        let id = request.id;
+        self.starting.insert(slot, Starting { id, abort: None });
+        self.launchers.start(slot, request);
+    }
+
+    /// Takes over what the launchers have started.
+    fn take_launched(&mut self, touched: &mut Vec<usize>) {
+        while let Some(launched) = self.launchers.take() {
+            let slot = launched.slot;
+            let abort = self.starting.remove(&slot).and_then(|starting| starting.abort);
+            self.launched(launched, abort.is_some());
+            // What it prints and its end come as events.
+            if let Some(overdue) = abort {
+                self.abort(slot, overdue);
+                touched.push(slot);
+            }
+        }
+    }
+
+    fn launched(&mut self, launched: Launched, is_aborted: bool) {
+        let Launched { slot, request, outcome } = launched;
+        let script = self.scripts.path(&request).unwrap_or(b"?").to_vec();
+        let started = match outcome {
             Ok(started) => started,
+            Err(_) if is_aborted => {
+                WorkerConn::abort(request.id, &mut self.out);
+                self.vacate(slot);
+                return;
+            }
             Err((status, why)) => {
                 let text = [&script, &b": "[..], why.as_bytes()].concat();
                 WorkerConn::give_up(request.id, status, &text, &mut self.out);
-                self.board.set_running(slot, 0);
+                self.vacate(slot);
                 return;
             }
         };
@@ -536,7 +607,6 @@ impl Runner {
             }
         }
         let prefix = [&script, format!("[{pid}]: ").as_bytes()].concat();
-        self.free.pop();
         self.by_pid.insert(pid, slot);
         let run = Run {
             id: request.id,

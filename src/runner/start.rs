@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 /// PATH where the environment has none, as execvp(3) and most shells have it.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
@@ -42,7 +44,7 @@ const OPTIONAL: [&[u8]; 11] = [
 
 /// Everything that scripts of this runner have in common.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct Common {
     exec: Vec<String>,
     chdir: CString,
     pass_auth: bool,
@@ -51,6 +53,12 @@ pub(super) struct Scripts {
     /// Names and values.
     base: Vec<(Vec<u8>, Vec<u8>)>,
     limits: Vec<Limit>,
+}
+
+/// Starts them, one at a time.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    common: Arc<Common>,
     starter: Starter,
     args: Texts,
     env: Texts,
@@ -89,7 +97,7 @@ fn check_owner(path: &Path) -> Result<(), (u16, String)> {
     Ok(())
 }
 
-impl Scripts {
+impl Common {
     /// Prepares what all have in common, and raises our own limit of open files: theirs stays.
     pub(super) fn new(order: &RunnerOrder) -> io::Result<Self> {
         let wanted = order.scripts.limits;
@@ -116,9 +124,6 @@ impl Scripts {
             check_owner: order.scripts.check_owner,
             base: base_environment(std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()))),
             limits,
-            starter: Starter::new(),
-            args: Texts::default(),
-            env: Texts::default(),
         })
     }
 
@@ -131,6 +136,18 @@ impl Scripts {
                 .filter(|path| path.starts_with(b"/")),
         }
     }
+}
+
+impl Scripts {
+    /// For one thread. `newest` becomes the pid of each script before the script runs.
+    pub(super) fn new(common: Arc<Common>, newest: Arc<AtomicI32>) -> Self {
+        Self {
+            common,
+            starter: Starter::new(newest),
+            args: Texts::default(),
+            env: Texts::default(),
+        }
+    }
 
     /// Starts it. The status and the reason for a failure are for the client and for the log.
     pub(super) fn start(&mut self, request: &Request) -> Result<Started, (u16, String)> {
@@ -140,28 +157,29 @@ impl Scripts {
                 format!("no pipes could be made for it: {}", super::diagnose::reason(&error)),
             )
         };
-        let Some(path) = self.path(request).map(<[u8]>::to_vec) else {
+        let common = Arc::clone(&self.common);
+        let Some(path) = common.path(request).map(<[u8]>::to_vec) else {
             let why = "the request names no script (SCRIPT_FILENAME), and the pool has none (exec)";
             return Err((500, why.to_owned()));
         };
         let path = Path::new(OsStr::from_bytes(&path));
-        if self.check_owner {
+        if common.check_owner {
             check_owner(path)?;
         }
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| (404, "its name has a NUL".to_owned()));
         let program = text(path.as_os_str().as_bytes())?;
         // With arguments the program is an interpreter, and its place says nothing.
         let parent = path.parent().unwrap_or(Path::new("/"));
-        let directory = if self.exec.len() > 1 {
-            self.chdir.clone()
+        let directory = if common.exec.len() > 1 {
+            common.chdir.clone()
         } else {
             text(parent.as_os_str().as_bytes())?
         };
         self.args.clear();
-        if self.exec.is_empty() {
+        if common.exec.is_empty() {
             self.args.push(&[program.as_bytes()]);
         }
-        self.exec.iter().for_each(|word| self.args.push(&[word.as_bytes()]));
+        common.exec.iter().for_each(|word| self.args.push(&[word.as_bytes()]));
         self.environment(request, program.as_bytes());
         let (stdout, their_stdout) = fd::output_pipe().map_err(failed)?;
         let (stderr, their_stderr) = fd::output_pipe().map_err(failed)?;
@@ -173,13 +191,13 @@ impl Scripts {
             env: &mut self.env,
             directory: &directory,
             standard: [stdin, their_stdout.as_fd(), their_stderr.as_fd()],
-            limits: &self.limits,
+            limits: &common.limits,
         });
         match started {
             Ok(pid) => Ok(Started { pid, stdout, stderr }),
             Err((step, error)) => {
                 let directory = Path::new(OsStr::from_bytes(directory.as_bytes()));
-                let is_fixed = !self.exec.is_empty();
+                let is_fixed = !common.exec.is_empty();
                 Err(diagnose(path, directory, (step, &error), is_fixed))
             }
         }
@@ -187,13 +205,14 @@ impl Scripts {
 
     /// Ours, then the request's. A name is never there twice: programs differ in which of two they take.
     fn environment(&mut self, request: &Request, program: &[u8]) {
+        let common = &self.common;
         self.env.clear();
-        let hidden: &[&[u8]] = if self.pass_auth {
+        let hidden: &[&[u8]] = if common.pass_auth {
             &[]
         } else {
             &[b"HTTP_AUTHORIZATION", b"HTTP_PROXY_AUTHORIZATION"]
         };
-        for (name, value) in &self.base {
+        for (name, value) in &common.base {
             if request.variable(name).is_none() {
                 self.env.push(&[name, b"=", value]);
             }
@@ -252,9 +271,9 @@ mod tests {
             chdir: "/usr".into(),
             ..RunnerOrder::default()
         };
-        let mut scripts = Scripts::new(&order).unwrap();
-        scripts.base = base_environment([(b"KEPT".to_vec(), b"1".to_vec())].into_iter());
-        scripts
+        let mut common = Common::new(&order).unwrap();
+        common.base = base_environment([(b"KEPT".to_vec(), b"1".to_vec())].into_iter());
+        Scripts::new(Arc::new(common), Arc::default())
     }
 
     fn printed(started: Started) -> String {

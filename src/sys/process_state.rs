@@ -95,14 +95,22 @@ fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
     })
 }
 
-/// The children of this process, which must have one thread only. Those that have ended and were not reaped are among
-/// them.
+/// The children of this process, whichever of its threads has started them. Those that have ended and were not reaped
+/// are among them.
 #[must_use]
 pub fn children() -> Vec<i32> {
-    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    text.split_ascii_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let lists = threads.flatten().filter_map(|thread| {
+        let list = std::fs::read_to_string(thread.path().join("children"));
+        list.ok()
+    });
+    let numbers = |list: String| -> Vec<i32> {
+        let words = list.split_ascii_whitespace();
+        words.filter_map(|pid| pid.parse().ok()).collect()
+    };
+    lists.flat_map(numbers).collect()
 }
 
 /// The letter for the state of what this directory of /proc describes.
@@ -123,6 +131,26 @@ mod tests {
         let same = super::members(|group, session| (group, session) == (own.group, own.session));
         assert!(same.contains(&own), "{same:?}");
         assert!(!own.command.is_empty() && !own.command.contains(&0));
+    }
+
+    #[test]
+    fn a_child_of_any_thread_is_among_the_children() {
+        let (send, receive) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut child = std::process::Command::new("cat")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            send.send(i32::try_from(child.id()).unwrap()).unwrap();
+            let _ = wait.recv();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        });
+        let pid = receive.recv().unwrap();
+        assert!(super::children().contains(&pid));
+        drop(done);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 /// Bytes of the child's stack until it executes. It calls a dozen functions of the C library, none of them deep.
 const STACK: usize = 64 * 1024;
@@ -140,11 +142,13 @@ pub enum Step {
     Execute,
 }
 
-/// Starts scripts, one at a time, all in process groups of their own.
+/// Starts scripts, one at a time, all in process groups of their own. The thread that it is used in stands still until
+/// the script is being executed, and must live as long as the process: when it ends, its scripts are killed.
 #[derive(Debug)]
 pub struct Starter {
     stack: Vec<u8>,
     parent: libc::pid_t,
+    newest: Arc<AtomicI32>,
 }
 
 /// What the child reads and writes in our memory.
@@ -161,12 +165,16 @@ struct Order {
 }
 
 impl Starter {
-    /// A starter for this process, which must have one thread only.
+    /// A starter for one thread of this process. All signals must be blocked in all of them.
+    ///
+    /// `newest` becomes the pid of each script before the script runs, for threads that may hear of its end before
+    /// [`start`](Self::start) returns.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(newest: Arc<AtomicI32>) -> Self {
         Self {
             stack: vec![0; STACK],
             parent: nix::unistd::getpid().as_raw(),
+            newest,
         }
     }
 
@@ -188,12 +196,14 @@ impl Starter {
         // It grows downwards, from an address that the processor wants aligned.
         let spare = self.stack.as_ptr().addr() % 16;
         let top = self.stack.as_mut_ptr().wrapping_add(STACK - 16 - spare);
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
         let argument = (&raw const order).cast_mut().cast();
+        let newest = self.newest.as_ptr();
         // SAFETY: the child has a stack of its own, alive until this call returns, which is when the child has executed
-        // or ended (CLONE_VFORK). Until then it shares our memory, while we stand still; it runs `child` only, which
-        // allocates nothing, takes no lock and does not return.
-        let pid = unsafe { libc::clone(child, top.cast(), flags, argument) };
+        // or ended (CLONE_VFORK). Until then it shares our memory, and errno with this thread, which stands still; it
+        // runs `child` only, which allocates nothing, takes no lock, reads nothing that other threads write and does
+        // not return. The kernel writes the pid to memory that lives as long as we do, and that is an atomic's.
+        let pid = unsafe { libc::clone(child, top.cast(), flags, argument, newest) };
         if pid < 0 {
             return Err((Step::Clone, io::Error::last_os_error()));
         }
@@ -204,12 +214,6 @@ impl Starter {
                 Err((step, io::Error::from_raw_os_error(code)))
             }
         }
-    }
-}
-
-impl Default for Starter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -298,7 +302,7 @@ mod tests {
         env.push(&[b"PATH=", b"/usr/bin:/bin"]);
         env.push(&[b"A=", b"b c"]);
         env.push(&[b"BAD=\0"]);
-        let started = Starter::new().start(&mut Script {
+        let started = Starter::new(Arc::default()).start(&mut Script {
             program: &CString::new(program).unwrap(),
             args: &mut args,
             env: &mut env,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::harness::apps::c_cgi;
+use crate::harness::hammer::{Hammer, Plan};
 use crate::harness::{Client, Server, Setup, procs, wait_for, wait_until};
 
 fn send(server: &Server, method: &str, what: &str) -> Client {
@@ -105,6 +107,40 @@ fn a_page_nobody_waits_for_is_ended_and_a_change_is_not() {
         wait_for_scripts(&server, 0);
         server.stop();
     }
+}
+
+#[test]
+fn scripts_that_end_as_soon_as_they_start_are_all_noticed() {
+    let server = Setup::exec(&[&c_cgi()])
+        .with_text("protocol", "cgi")
+        .with("workers", 16)
+        .start();
+    let plan = Plan {
+        clients: 32,
+        method: "GET",
+        target: "/?{id}".to_owned(),
+        per_connection: 50,
+    };
+    let hammer = Hammer::start(&server.address, &plan);
+    hammer.wait_for_more(1500);
+    hammer.stop_unharmed("scripts that end at once");
+    wait_for_scripts(&server, 0);
+    server.stop();
+}
+
+#[test]
+fn clients_that_leave_while_their_script_is_being_started_leave_no_slot_taken() {
+    let server = Setup::cgi().with_text("on_abort", "term").start();
+    for _ in 0..60 {
+        drop(send(&server, "GET", "waits"));
+    }
+    wait_for_scripts(&server, 0);
+    let clients: Vec<Client> = (0..8).map(|_| send(&server, "GET", "waits")).collect();
+    wait_for_scripts(&server, 8);
+    drop(clients);
+    wait_for_scripts(&server, 0);
+    assert_eq!(server.get("/").status, 200);
+    server.stop();
 }
 
 #[test]

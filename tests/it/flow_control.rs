@@ -104,6 +104,28 @@ fn a_full_spool_holds_the_worker_back_until_the_client_reads() {
 }
 
 #[test]
+fn full_unix_sockets_on_both_sides_go_on_when_there_is_room() {
+    let server = Setup::c_app(1)
+        .on_unix_socket()
+        .with_text("response_spool", "1MiB")
+        .with_text("send_timeout", "60s")
+        .start();
+    let size = 20_000_000;
+    let mut client = server.connect();
+    // Full, empty and full again, on one connection and one link.
+    for _ in 0..2 {
+        client.send(format!("GET /big?n={size} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response("GET");
+        assert_eq!((response.status, response.body.len()), (200, size));
+        assert_eq!(client.get("/").status, 200);
+        let body = pattern(5_000_000);
+        let response = request(&server.address, "POST", "/echo", &[], &body);
+        assert!(response.status == 200 && response.body == body, "{}", response.status);
+    }
+    server.stop();
+}
+
+#[test]
 fn a_client_that_leaves_a_full_spool_frees_its_worker() {
     let server = flow(2)
         .with_text("response_spool", "256KiB")

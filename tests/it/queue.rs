@@ -128,8 +128,8 @@ fn kill_in_one_turn(server: &Server) {
         for worker in &workers {
             procs::signal(*worker, Signal::SIGKILL);
         }
-        for _ in &workers {
-            server.wait_for_log_after(mark, "was killed by SIGKILL");
+        for worker in &workers {
+            server.wait_for_log_after(mark, &format!("(pid:{worker}) was killed by SIGKILL"));
         }
         procs::signal(front, Signal::SIGCONT);
         assert_eq!(client.response("POST").status, 200, "round {round}");
