@@ -1,10 +1,12 @@
 //! The control groups of pools with limits: what they may take together, and what is left when a worker has ended.
 //!
-//!     our group                    delegated by systemd, or where we were started
-//!       |-- supervisor             arbiter and fronts: a group with groups below it has no processes of its own
-//!       `-- rgunicorn-PID          one per arbiter, so that two of them during an upgrade do not get into each other's way
-//!             `-- pool-NAME        has the limits
-//!                   `-- worker-N   one per worker, by which what it leaves can be found
+//! ```text
+//! our group                    delegated by systemd, or where we were started
+//!   |-- supervisor             arbiter and fronts: a group with groups below it has no processes of its own
+//!   `-- rgunicorn-PID          one per arbiter, so that two of them during an upgrade do not get into each other's way
+//!         `-- pool-NAME        has the limits
+//!               `-- worker-N   one per worker, by which what it leaves can be found
+//! ```
 //!
 //! Nothing of that is made unless a pool has a limit. Never here: when workers are started and killed.
 
