@@ -299,7 +299,9 @@ impl Front {
         let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else {
             return;
         };
-        let is_running = matches!(exchange.place, Place::Assigned | Place::Pulled) && !exchange.ended;
+        // Its FIN may have come with the request, so that this turn is still to give that out.
+        let is_given = matches!(exchange.place, Place::Placed | Place::Assigned | Place::Pulled);
+        let is_running = is_given && !exchange.ended;
         let is_dropped = is_running && self.ends_with_client(exchange);
         if (exchange.place == Place::Waiting || is_dropped)
             && let Some(client) = self.clients.take(key)
