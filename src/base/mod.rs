@@ -9,6 +9,7 @@ pub mod file;
 pub mod ids;
 pub mod level;
 pub mod message;
+pub mod owner;
 pub mod reporting;
 pub mod site;
 pub mod units;

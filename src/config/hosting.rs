@@ -119,6 +119,17 @@ pub(super) struct Hosting<'a> {
     may_be_empty: bool,
 }
 
+impl Unit {
+    /// 0 for a file that says what it said when all was well, 1 for one that says something else, 2 for a new one.
+    pub(super) fn newness(&self) -> u8 {
+        match &self.earlier {
+            Some(earlier) if *earlier == self.text => 0,
+            Some(_) => 1,
+            None => 2,
+        }
+    }
+}
+
 impl<'a> Hosting<'a> {
     pub(super) fn new(base: &'a Values, around: Surroundings<'a>, warnings: &'a mut Vec<String>) -> Self {
         Self {

@@ -56,7 +56,7 @@ fn unit(path: PathBuf, start: &Path, good: &Files, origin: &Origin) -> Unit {
         earlier: good.get(&path).cloned(),
         ..Unit::default()
     };
-    let read = std::fs::read_to_string(&path);
+    let read = regular(&path).and_then(|()| std::fs::read_to_string(&path));
     unit.path = path;
     let text = match read {
         Ok(text) => text,
@@ -69,6 +69,14 @@ fn unit(path: PathBuf, start: &Path, good: &Files, origin: &Origin) -> Unit {
     unit.tables = tables(&text, &unit.file, &mut unit.problems);
     unit.text = text;
     unit
+}
+
+/// What else there may be gives nobody an end to read to, or nothing before somebody writes.
+fn regular(path: &Path) -> std::io::Result<()> {
+    if path.metadata()?.is_file() {
+        return Ok(());
+    }
+    Err(std::io::Error::other("it is no regular file"))
 }
 
 /// The tables of an included file.

@@ -294,7 +294,10 @@ impl Reloader {
         }];
         if let Some(entry) = layer.get("include") {
             let directory = path.parent().unwrap_or(&self.start);
-            units.extend(include::read(entry, directory, &self.start, &self.good, problems));
+            let mut included = include::read(entry, directory, &self.start, &self.good, problems);
+            // Where two of them do not go together, the one that is served already stays.
+            included.sort_by_key(Unit::newness);
+            units.extend(included);
         }
         Ok((layer, units))
     }

@@ -2,6 +2,7 @@
 
 use super::Subject;
 use super::report::{Report, shown};
+use crate::base::owner::{Ours, Owned, Writers};
 use crate::sys::account::{Account, group_name, user_name};
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -120,18 +121,24 @@ fn check_owner(subject: &Subject, account: &Account, report: &mut Report) {
 }
 
 fn writable(path: &Path, meta: &Metadata, account: &Account, report: &mut Report, whose: &str) {
-    let place = rights(path, meta);
-    if meta.mode() & 0o002 != 0 {
-        let advice = format!("chmod o-w {}; else check_owner refuses it", shown(path));
-        report.wrong(format!("{whose} is writable by everybody"), place, advice);
-    } else if meta.mode() & 0o020 != 0 && meta.gid() != 0 && account.groups.first() != Some(&meta.gid()) {
-        let what = format!("{whose} is writable by the group {}", group_name(meta.gid()));
-        report.note(
-            what,
-            place,
-            format!("if others are in this group: chmod g-w {}", shown(path)),
-        );
-    }
+    let owned = Owned {
+        user: meta.uid(),
+        group: meta.gid(),
+        mode: meta.mode(),
+    };
+    let ours = Ours {
+        user: account.user,
+        group: account.groups.first().copied().unwrap_or_default(),
+    };
+    let Some(writers) = Writers::of(owned, ours) else {
+        return;
+    };
+    let (who, bits) = match writers {
+        Writers::Everybody => ("everybody".to_owned(), "o-w"),
+        Writers::Group(group) => (format!("the group {}", group_name(group)), "g-w"),
+    };
+    let advice = format!("chmod {bits} {}; else check_owner refuses it", shown(path));
+    report.wrong(format!("{whose} is writable by {who}"), rights(path, meta), advice);
 }
 
 fn check_mount(path: &Path, report: &mut Report) {

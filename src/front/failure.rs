@@ -156,7 +156,10 @@ impl Front {
         };
         let stream_cut = exchange.streams && !exchange.body_ended;
         let wish = self.pools.get(exchange.pool).map(|pool| pool.config.scripts.on_abort);
+        // An answer without a body is complete with its head: whoever asked has not left before the end.
+        let is_complete = exchange.head.is_head() && exchange.stage == Stage::Committed;
         let is_ended = match wish.unwrap_or_default() {
+            _ if is_complete && worker.aborts() => false,
             OnAbort::Auto => exchange.head.is_safe() || !worker.aborts(),
             OnAbort::Ignore => false,
             OnAbort::Close | OnAbort::Term => true,
@@ -173,6 +176,13 @@ impl Front {
             }
             let Some(channel) = worker.channel else { return };
             let wire = exchange.wire;
+            if worker.aborts() {
+                self.say(
+                    Level::Info,
+                    Some(exchange),
+                    format_args!("its client has left: it is ended"),
+                );
+            }
             if let Some(link) = self.links.get_mut(channel) {
                 link.feeding.retain(|fed| *fed != key);
                 link.send_frame(|out| FrontConn::abort(wire, false, out));

@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use crate::base::file::Facts;
 use crate::base::ids::PoolId;
 use crate::base::level::Level;
+use crate::base::owner::{self, Owned};
 use crate::base::site::{Act, Route, Site, Symlinks};
 use crate::cgi::vars::{PathError, decode_path};
 use crate::config::{Pool, Program, Rights, WorkerProtocol};
@@ -262,20 +263,24 @@ impl Lookup<'_> {
     /// Why the script that was found last, with this name, is not safe from other users.
     fn owner_fault(&self, rights: &Rights, name: &[u8]) -> Option<String> {
         let (facts, _) = self.found.as_ref()?;
-        let ours = rights.user.unwrap_or_else(process::own_user);
-        if facts.user != 0 && facts.user != ours {
-            let owner = facts.user;
-            let text = format!("it belongs to user {owner}, and the pool runs as user {ours} (check_owner)");
-            return Some(text);
-        }
-        if facts.mode & 0o002 != 0 {
-            return Some("everybody may write to it (check_owner); chmod o-w helps".to_owned());
-        }
+        let ours = owner::Ours {
+            user: rights.user.unwrap_or_else(process::own_user),
+            group: rights.group.unwrap_or_else(process::own_group),
+        };
         let end = name.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        let directory = self.tree?.look(name.get(1..end).unwrap_or_default(), self.symlinks);
-        // With the sticky bit nobody can replace what belongs to others.
-        let is_open = directory.is_ok_and(|facts| facts.mode & 0o1002 == 0o002);
-        is_open.then(|| "everybody may write to its directory (check_owner); chmod o-w helps".to_owned())
+        let directory = self
+            .tree?
+            .look(name.get(1..end).unwrap_or_default(), self.symlinks)
+            .ok();
+        owner::fault(owned(facts), directory.as_ref().map(owned), ours)
+    }
+}
+
+fn owned(facts: &Facts) -> Owned {
+    Owned {
+        user: facts.user,
+        group: facts.group,
+        mode: facts.mode,
     }
 }
 

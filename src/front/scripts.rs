@@ -106,6 +106,8 @@ impl Front {
         let Some(terms) = self.config.fastcgi.get(listener) else {
             return Err(refuse(500, "its listener is not in the configuration"));
         };
+        // What is refused is told with the pool that it was meant for.
+        exchange.pool = terms.pool.unwrap_or(exchange.pool);
         let request_id = exchange.id;
         let mut ours: Vec<(&str, &[u8])> = vec![("HTTP_X_REQUEST_ID", request_id.as_bytes())];
         // php-cgi refuses to run without it: its guard against being called directly.
@@ -161,7 +163,6 @@ impl Front {
             given.write_block(&ours, params.unwrap_or_default(), &mut exchange.block);
             return Ok(());
         }
-        exchange.pool = terms.pool.unwrap_or(0);
         let params = self.pools.get(exchange.pool).map(|pool| &pool.config.params[..]);
         given.write_block(&ours, params.unwrap_or_default(), &mut exchange.block);
         Ok(())

@@ -192,8 +192,8 @@ impl Front {
                 exchange.end_sent = true;
                 exchange.cut = !client.conn.send_end(&mut client.out.bytes);
                 if exchange.cut {
-                    let text = "the response is shorter than its Content-Length";
-                    self.say(Level::Warning, Some(&exchange), format_args!("{text}"));
+                    let text = "is cut: the response is shorter than its Content-Length";
+                    self.say_request(Level::Warning, &exchange, text);
                 }
             }
         }

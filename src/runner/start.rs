@@ -2,11 +2,13 @@
 
 use super::diagnose::diagnose;
 use super::request::Request;
+use crate::base::owner::{self, Owned};
 use crate::config::{RUNNER_VARIABLE, RunnerOrder};
 use crate::pipe::worker;
-use crate::sys::fd;
 use crate::sys::script::{Limit, Limited, Script, Starter, Texts};
+use crate::sys::{fd, process};
 use std::ffi::{CString, OsStr};
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -76,25 +78,21 @@ pub(super) struct Started {
 /// cannot be started either, and is explained then.
 fn check_owner(path: &Path) -> Result<(), (u16, String)> {
     let Ok(facts) = path.metadata() else { return Ok(()) };
-    let ours = crate::sys::process::own_user();
-    if facts.uid() != 0 && facts.uid() != ours {
-        let owner = facts.uid();
-        let why = format!("it belongs to user {owner}, and the pool runs as user {ours} (check_owner)");
-        return Err((403, why));
-    }
-    if facts.mode() & 0o002 != 0 {
-        return Err((
-            403,
-            "everybody may write to it (check_owner); chmod o-w helps".to_owned(),
-        ));
-    }
+    let ours = owner::Ours {
+        user: process::own_user(),
+        group: process::own_group(),
+    };
     let directory = path.parent().and_then(|parent| parent.metadata().ok());
-    // With the sticky bit nobody can replace what belongs to others.
-    if directory.is_some_and(|facts| facts.mode() & 0o1002 == 0o002) {
-        let why = "everybody may write to its directory (check_owner); chmod o-w helps";
-        return Err((403, why.to_owned()));
+    let directory = directory.as_ref().map(owned);
+    owner::fault(owned(&facts), directory, ours).map_or(Ok(()), |why| Err((403, why)))
+}
+
+fn owned(facts: &Metadata) -> Owned {
+    Owned {
+        user: facts.uid(),
+        group: facts.gid(),
+        mode: facts.mode(),
     }
-    Ok(())
 }
 
 impl Common {

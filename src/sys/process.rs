@@ -174,6 +174,12 @@ pub fn own_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The effective group of this process.
+#[must_use]
+pub fn own_group() -> u32 {
+    nix::unistd::getegid().as_raw()
+}
+
 /// The name of a system call in which a process may be found stuck.
 #[must_use]
 pub fn system_call_name(number: i64) -> Option<&'static str> {

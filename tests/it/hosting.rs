@@ -72,6 +72,11 @@ fn a_broken_tenant_is_told_and_left_out_and_a_check_fails() {
     tenant("d.toml", "[[site]]\nhosts = ['d.example']\npool = 'app'\n");
     tenant("e.toml", "[[site]]\nhosts = ['A.example']\npool = 'app'\n");
     tenant("f.toml~", "what an editor left");
+    // Nobody would ever write to it.
+    let made = std::process::Command::new("mkfifo")
+        .arg(here.join("conf.d/g.toml"))
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
     let said = check();
     assert_eq!(said.code, 1, "{}", said.err);
     let told: Vec<&str> = said.err.lines().filter(|line| line.contains("left out")).collect();
@@ -82,6 +87,7 @@ fn a_broken_tenant_is_told_and_left_out_and_a_check_fails() {
             "conf.d/e.toml",
             "conf.d/e.toml:2 (hosts); the other stands at conf.d/a.toml:2",
         ),
+        ("conf.d/g.toml", "it is no regular file"),
     ];
     assert_eq!(told.len(), expected.len(), "{}", said.err);
     for (line, (file, place)) in told.iter().zip(expected) {

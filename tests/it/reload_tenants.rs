@@ -322,6 +322,32 @@ fn a_file_that_is_broken_by_now_keeps_its_tenant_and_the_others_change() {
         assert!(told.contains("[ERROR]") && told.contains("conf.d/b.toml:"), "{told}");
         assert!(workers.contains(&pid(&server, "b")), "{text}");
     }
+    // A newcomer takes neither a host nor the name of a pool from it, though its own name comes first.
+    rewrite(&server, "b", &tenant("b", "workers = 1"));
+    for (round, text) in [
+        tenant("newer", "workers = 1").replace("newer.example", "b.example"),
+        tenant("b", "workers = 1").replace("b.example", "newer.example"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        rewrite(&server, "aa", text);
+        rewrite(
+            &server,
+            "c",
+            &tenant("c", &format!("workers = 1\nenv = {{ B = '{round}' }}")),
+        );
+        let mark = server.log().len();
+        let line = reload(&server);
+        assert!(line.contains("2 pools go on untouched, replaced: c"), "{line}");
+        assert!(
+            server.log()[mark..].contains("conf.d/aa.toml is left out"),
+            "{}",
+            server.log()
+        );
+        assert!(workers.contains(&pid(&server, "b")), "{text}");
+    }
+    fs::remove_file(server.path("conf.d/aa.toml")).expect("the newcomer");
     // It is as good as ever, but the root that it names is not there any more.
     let rooted = |text: &str| {
         let root = quoted(&server.path("root").display().to_string());

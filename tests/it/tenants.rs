@@ -271,6 +271,8 @@ fn scripts_that_others_could_have_written_are_not_run() {
         file("theirs", users.ids[1], 0o755);
         file("roots", (0, 0), 0o755);
         file("open", users.ids[0], 0o757);
+        file("foreign_group", (users.ids[0].0, users.ids[1].1), 0o775);
+        file("own_group", users.ids[0], 0o775);
         file("crowd/own", users.ids[0], 0o755);
         file("sticky/own", users.ids[0], 0o755);
     }
@@ -284,6 +286,8 @@ fn scripts_that_others_could_have_written_are_not_run() {
             ("theirs", 403),
             ("roots", 200),
             ("open", 403),
+            ("foreign_group", 403),
+            ("own_group", 200),
             ("crowd/own", 403),
             ("sticky/own", 200),
             ("probe", 200),
