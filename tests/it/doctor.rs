@@ -470,8 +470,8 @@ fn owners() {
     check(
         &doctor(here, &["group"]),
         "group",
-        0,
-        &["note: it is writable by the group 12345"],
+        1,
+        &["it is writable by the group 12345", "chmod g-w"],
     );
     fs::create_dir(here.join("dir")).unwrap();
     script(&here.join("dir/x"), 0o755);
