@@ -171,10 +171,14 @@ impl Front {
         }
         exchange.seen_running = false;
         self.exchange_timers.set(key.place(), Some(self.now + LOOK));
-        if let Some((limit, worker)) = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?))) {
-            // Whoever takes it next has the whole time, and so have those that wait behind it.
-            exchange.queued = self.now;
-            self.end_stalled(exchange.pool, worker, limit);
+        let suspect = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?)));
+        if let Some((limit, (worker, seen_before))) = suspect {
+            if seen_before {
+                // Whoever takes it next has the whole time, and so have those that wait behind it.
+                exchange.queued = self.now;
+                self.end_stalled(exchange.pool, worker, limit);
+            }
+            // Otherwise the next look decides, however late that one comes: the worker may be why the request waits.
             return;
         }
         let queue_limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.queue_timeout);
@@ -206,18 +210,17 @@ impl Front {
     }
 
     /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or
-    /// held by a thread of its own. To be asked about a request that waits in the socket, and again: one look may come
-    /// in the moment between the end of a request and the word of it.
-    fn find_stalled(&mut self, exchange: &Exchange, limit: Duration) -> Option<Key> {
+    /// held by a thread of its own. To be asked about a request that waits in the socket, and again until the flag says
+    /// that it was so at the look before: one look may come in the moment between the end of a request and the word of
+    /// it.
+    fn find_stalled(&mut self, exchange: &Exchange, limit: Duration) -> Option<(Key, bool)> {
         let (now, pool) = (self.now, exchange.pool);
         let keys: Vec<Key> = self.workers.keys().collect();
-        keys.into_iter().find(|key| {
-            let Some(worker) = self.workers.get_mut(*key) else {
-                return false;
-            };
+        keys.into_iter().find_map(|key| {
+            let worker = self.workers.get_mut(key)?;
             if worker.pool != pool || !worker.pulls() || worker.state != State::Ready || worker.is_full() {
                 worker.stalled = None;
-                return false;
+                return None;
             }
             let before = worker.stalled.filter(|(served, _, seen)| {
                 // Between two looks that far apart nothing may have waited.
@@ -225,7 +228,7 @@ impl Front {
             });
             let since = before.map_or_else(|| exchange.dispatched.max(worker.active), |(_, since, _)| since);
             worker.stalled = Some((worker.served, since, now));
-            before.is_some() && now - since >= limit
+            (now - since >= limit).then_some((key, before.is_some()))
         })
     }
 

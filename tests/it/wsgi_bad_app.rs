@@ -1,6 +1,6 @@
 //! Handlers that misbehave: the client gets an answer, the pool recovers, and the log says what happened.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -247,6 +247,32 @@ fn a_stopped_worker_is_found_though_requests_may_wait_no_longer_than_they_may_ru
     let pid = server.wait_for_workers(1)[0];
     procs::signal(pid, Signal::SIGSTOP);
     let response = request(&server.address, "POST", "/", &[], b"");
+    assert_eq!(response.status, 200);
+    assert_ne!(response.text().trim(), pid.to_string());
+    server.stop();
+}
+
+#[test]
+fn a_stopped_worker_is_found_by_a_front_that_was_held_up_until_both_limits_had_passed() {
+    let limit = Duration::from_secs(4);
+    let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
+    let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue", "Invalid request"]);
+    let pid = server.wait_for_workers(1)[0];
+    procs::signal(pid, Signal::SIGSTOP);
+    let mut client = Client::connect(&server.address);
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    // An answer of the front's own to a later client: by then it has read the request of the first and queued it.
+    let mut later = Client::connect(&server.address);
+    later.send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert_eq!(later.response("GET").status, 400);
+    let front = server.front();
+    procs::signal(front, Signal::SIGSTOP);
+    let until = Instant::now() + 2 * limit;
+    wait_within(4 * limit, "both limits to pass", || {
+        (Instant::now() > until).then_some(())
+    });
+    procs::signal(front, Signal::SIGCONT);
+    let response = client.response("POST");
     assert_eq!(response.status, 200);
     assert_ne!(response.text().trim(), pid.to_string());
     server.stop();
