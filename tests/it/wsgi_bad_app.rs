@@ -1,8 +1,9 @@
 //! Handlers that misbehave: the client gets an answer, the pool recovers, and the log says what happened.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use rgunicorn::sys::clock;
 
 use crate::harness::{Client, Server, Setup, procs, request, wait_until, wait_within};
 
@@ -267,9 +268,9 @@ fn a_stopped_worker_is_found_by_a_front_that_was_held_up_until_both_limits_had_p
     assert_eq!(later.response("GET").status, 400);
     let front = server.front();
     procs::signal(front, Signal::SIGSTOP);
-    let until = Instant::now() + 2 * limit;
+    let until = clock::now() + 2 * limit;
     wait_within(4 * limit, "both limits to pass", || {
-        (Instant::now() > until).then_some(())
+        (clock::now() > until).then_some(())
     });
     procs::signal(front, Signal::SIGCONT);
     let response = client.response("POST");
