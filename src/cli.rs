@@ -82,6 +82,7 @@ fn reloader(flags: Layer, arguments: Layer) -> Reloader {
                 .map(drop)
                 .map_err(|error| error.to_string())
         },
+        check_controller: crate::arbiter::check_controller,
     }
 }
 

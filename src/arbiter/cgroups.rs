@@ -12,7 +12,7 @@
 
 use super::Arbiter;
 use crate::base::ids::WorkerId;
-use crate::config::{Config, Origins, Pool, Rights, Strays};
+use crate::config::{Config, Pool, Rights, Strays};
 use crate::logging::NONE;
 use crate::sys::cgroup::{self, Group};
 use crate::sys::{clock, process_state};
@@ -35,10 +35,6 @@ const MOVES: usize = 3;
 
 /// A worker that ends so shortly after a kill for want of memory was the one, whoever saw the count first.
 const SHORTLY: Duration = Duration::from_secs(2);
-
-/// What to do where limits cannot be applied.
-const ADVICE: &str = "in a systemd service, set Delegate=yes and DelegateSubgroup=supervisor; \
-    elsewhere, start as root in a group of its own whose controllers are those of cgroup v2; or leave the limit out";
 
 /// The groups of this arbiter.
 #[derive(Debug, Default)]
@@ -125,28 +121,20 @@ impl Limits {
 }
 
 impl Groups {
-    /// Makes ready for the limits of a configuration, if it has any. The reason for a failure is for the user.
-    pub(super) fn check(&mut self, config: &Config, origins: &Origins) -> Result<(), String> {
-        for (place, pool) in config.pools.iter().enumerate() {
+    /// Makes ready for the limits of a configuration, if it has any. What [`check_controller`] can see is in order: it
+    /// was asked when the configuration was loaded. The reason for a failure is for the user.
+    pub(super) fn enable(&mut self, config: &Config) -> Result<(), String> {
+        for pool in &config.pools {
             for (setting, controller) in Limits::of(&pool.rights).needs() {
-                self.enable(controller).map_err(|why| {
-                    let origin = origins.of_pool(place, setting);
-                    format!(
-                        "{setting} of pool {} cannot be applied: {why}\n  {origin}\n  {ADVICE}",
-                        pool.name
-                    )
-                })?;
+                let home = match &mut self.home {
+                    Some(home) => Ok(home),
+                    home @ None => Home::prepare().map(|found| home.insert(found)),
+                };
+                home.and_then(|home| home.enable(controller))
+                    .map_err(|why| format!("{setting} of pool {} cannot be applied: {why}", pool.name))?;
             }
         }
         Ok(())
-    }
-
-    fn enable(&mut self, controller: &'static str) -> Result<(), String> {
-        let home = match &mut self.home {
-            Some(home) => home,
-            home @ None => home.insert(Home::find()?),
-        };
-        home.enable(controller)
     }
 
     /// The group for a new worker; `None` if its pool has no limits.
@@ -270,6 +258,13 @@ impl PoolGroup {
 }
 
 impl Home {
+    /// Finds it, and clears it of what those before us have left there.
+    fn prepare() -> Result<Self, String> {
+        let home = Self::find()?;
+        remove_old(&home.base);
+        Ok(home)
+    }
+
     fn find() -> Result<Self, String> {
         let found = cgroup::own().map_err(|error| format!("cannot find our control group: {error}"))?;
         let Some(own) = found else {
@@ -277,7 +272,6 @@ impl Home {
         };
         // An arbiter that follows another one is there already.
         let base = own.above(SUPERVISOR).unwrap_or(own);
-        remove_old(&base);
         Ok(Self {
             base,
             given: Vec::new(),
@@ -291,7 +285,22 @@ impl Home {
         if self.given.contains(&controller) {
             return Ok(());
         }
-        let shown = self.base.path().display().to_string();
+        if !self.has_given(controller)? {
+            self.delegate(controller)?;
+        }
+        // What is allowed once the controllers are there.
+        let shown = self.base.path().display();
+        let trial = self.base.make(&format!("{OWN}{}", std::process::id()));
+        trial
+            .and_then(|trial| trial.remove())
+            .map_err(|error| format!("cannot make control groups in {shown}: {error}"))?;
+        self.given.push(controller);
+        Ok(())
+    }
+
+    /// True if the groups below the base get the controller already. The base must have it itself.
+    fn has_given(&self, controller: &str) -> Result<bool, String> {
+        let shown = self.base.path().display();
         let unreadable = |error: io::Error| format!("cannot read the control group {shown}: {error}");
         let offered = self.base.controllers().map_err(unreadable)?;
         if !offered.iter().any(|one| one == controller) {
@@ -304,17 +313,24 @@ impl Home {
                 "the control group {shown} has no {controller} controller; those it has: {list}"
             ));
         }
-        let has = self.base.delegated().map_err(unreadable)?;
-        if !has.iter().any(|one| one == controller) {
-            self.delegate(controller)?;
+        let given = self.base.delegated().map_err(unreadable)?;
+        Ok(given.iter().any(|one| one == controller))
+    }
+
+    /// Why a controller could not be enabled, as far as that is seen without trying.
+    fn check(&self, controller: &str) -> Result<(), String> {
+        let shown = self.base.path().display();
+        let unchangeable = |error| format!("cannot make control groups in {shown}: {error}");
+        self.base.check_writable().map_err(unchangeable)?;
+        if self.has_given(controller)? || self.base.is_topmost() {
+            return Ok(());
         }
-        // What is allowed once the controllers are there.
-        let trial = self.base.make(&format!("{OWN}{}", std::process::id()));
-        trial
-            .and_then(|trial| trial.remove())
-            .map_err(|error| format!("cannot make control groups in {shown}: {error}"))?;
-        self.given.push(controller);
-        Ok(())
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let others = self.base.members().unwrap_or_default();
+        match others.into_iter().find(|pid| *pid != own && !is_descendant(*pid, own)) {
+            None => Ok(()),
+            Some(pid) => Err(foreign_processes(&self.base, pid)),
+        }
     }
 
     fn delegate(&mut self, controller: &str) -> Result<(), String> {
@@ -329,10 +345,7 @@ impl Home {
                 .map_err(|error| format!("cannot move to a group below {shown}: {error}"))?;
         }
         let others = self.base.members().unwrap_or_default();
-        let pid = others.first().copied().unwrap_or(0);
-        Err(format!(
-            "the control group {shown} has processes that are not ours, the first of them pid {pid}"
-        ))
+        Err(foreign_processes(&self.base, others.first().copied().unwrap_or(0)))
     }
 
     /// A group whose groups have controllers has no processes of its own: we move, with all that we have started.
@@ -347,6 +360,16 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// Says why limits that need a controller cannot be applied, as far as that is seen without changing anything.
+pub fn check_controller(controller: &str) -> Result<(), String> {
+    Home::find()?.check(controller)
+}
+
+fn foreign_processes(base: &Group, pid: i32) -> String {
+    let shown = base.path().display();
+    format!("the control group {shown} has processes that are not ours, the first of them pid {pid}")
 }
 
 /// What arbiters before us have left, who were killed.

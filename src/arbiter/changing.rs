@@ -82,7 +82,7 @@ impl Arbiter {
                 return Ok(Some(loaded));
             }
         }
-        let limits = self.groups.check(&loaded.config, &loaded.origins);
+        let limits = self.groups.enable(&loaded.config);
         limits.map_err(|reason| vec![reason])?;
         let next = prepare(id, generation, loaded, &self.reloader, &mut self.interpreters);
         let next = next.map_err(|reason| vec![reason])?;

@@ -191,7 +191,7 @@ impl Arbiter {
             let checked = generation.check_interpreter(&self.reloader, &mut self.interpreters);
             checked.map_err(|reason| vec![reason])?;
         }
-        let limits = self.groups.check(&generation.config, &origins);
+        let limits = self.groups.enable(&generation.config);
         limits.map_err(|reason| vec![reason])?;
         generation.list_settings(&self.log);
         if let Some(path) = &generation.config.process.pidfile {

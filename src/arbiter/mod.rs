@@ -45,6 +45,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use cgroups::check_controller;
 pub use host::{Host, check_app, evaluate};
 
 /// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations, and `host`

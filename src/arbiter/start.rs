@@ -84,7 +84,7 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     }
     let process = generation.config.process.clone();
     let mut groups = Groups::default();
-    groups.check(&generation.config, &origins)?;
+    groups.enable(&generation.config)?;
     open_error_log(&generation)?;
     let pidfile = process.pidfile.as_deref();
     let pidfile = pidfile.map(|path| upgrade::numbered(path, predecessor));

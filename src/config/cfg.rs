@@ -85,6 +85,7 @@ mod tests {
             look: false,
             forgives: false,
             beside: &[],
+            check_controller: |_| Ok(()),
         };
         resolve(&mut values, Vec::new(), around, &mut problems, &mut warnings);
         assert!(problems.is_empty(), "{problems}");

@@ -66,7 +66,8 @@ pub(super) fn document(text: &str, file: &str, keys: Keys, problems: &mut Proble
     let (table, errors) = DeTable::parse_recoverable(text);
     let places = Places::new(text, file);
     let mut broken = Problems::default();
-    for error in &errors {
+    // The first one only: the others mostly come of it.
+    if let Some(error) = errors.first() {
         let origin = places.of(&error.span().unwrap_or_default());
         let what = format!("{file} is not valid TOML: {}", error.message().replace('\n', ", "));
         broken.push(Problem::new(what).at(origin, ""));

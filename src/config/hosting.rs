@@ -7,7 +7,6 @@ use super::kind::{Raw, Value, shown_text};
 use super::layers::{Entry, Layer, Origin, Values};
 use super::pool::{PROGRAMS, is_php_cgi};
 use super::problem::{Problem, Problems};
-use super::program;
 use super::resolve::{Resolver, Surroundings};
 use super::settings::Setting;
 use super::tables::{self, PoolTable, Tables};
@@ -16,11 +15,7 @@ use crate::base::site::{Act, Route, Site};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-/// Settings that the kernel applies to a control group: whether it can is seen only when that is made.
-const LIMITS: [&str; 3] = ["memory_max", "cpu_max", "pids_max"];
-
-/// Where a limit was set: of the pool at this place, this setting.
-pub(super) type Limit = (usize, &'static str, Origin);
+mod implied;
 
 /// The tables of one file, and what is wrong with them so far.
 #[derive(Debug, Default)]
@@ -57,6 +52,19 @@ pub(super) struct Named {
     made_for: Option<(String, String)>,
 }
 
+impl Named {
+    /// How it came to be, as part of a sentence about it.
+    fn sentence(&self) -> String {
+        match self.made_for {
+            Some(_) => format!(
+                "was made for the scripts of the site that {}",
+                self.origin.sentence_of_place("begins")
+            ),
+            None => self.origin.sentence_of_place("begins"),
+        }
+    }
+}
+
 /// What a pool runs, as far as routes depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Runs {
@@ -79,8 +87,6 @@ pub(super) struct Made {
     pub text: String,
     /// The values of named pools with WSGI apps, by place.
     pub wsgi: Vec<(usize, Values)>,
-    /// Where limits by control group were set.
-    pub limits: Vec<Limit>,
     /// True if a file was left out, or what it said earlier goes on.
     pub skipped: bool,
     /// Complaints about files of which what they said earlier goes on.
@@ -103,7 +109,6 @@ pub(super) struct Hosting<'a> {
     pool_texts: Vec<String>,
     pub(super) site_texts: Vec<String>,
     wsgi: Vec<(usize, Values)>,
-    limits: Vec<Limit>,
     /// php-cgi, once it was looked for.
     php: Option<Option<PathBuf>>,
     skipped: bool,
@@ -143,7 +148,6 @@ impl<'a> Hosting<'a> {
             pool_texts: Vec::new(),
             site_texts: Vec::new(),
             wsgi: Vec::new(),
-            limits: Vec::new(),
             php: None,
             skipped: false,
             errors: Vec::new(),
@@ -244,7 +248,6 @@ impl<'a> Hosting<'a> {
         self.sites.truncate(before.1);
         self.site_texts.truncate(before.1);
         self.wsgi.truncate(before.2);
-        self.limits.retain(|(place, ..)| *place < before.0);
         self.names.retain(|_, named| named.place < before.0);
         self.hosts.retain(|_, (site, _)| *site < before.1);
         Err(wrong)
@@ -312,7 +315,6 @@ impl<'a> Hosting<'a> {
             sites: self.sites,
             text: texts.collect(),
             wsgi: self.wsgi,
-            limits: self.limits,
             skipped: self.skipped,
             errors: self.errors,
             files: self.files,
@@ -358,7 +360,7 @@ impl<'a> Hosting<'a> {
             } else {
                 Err(format!(
                     "the pool of this name {} and only that file can use it",
-                    named.origin.sentence_of_place("begins")
+                    named.sentence()
                 ))
             };
         }
@@ -384,10 +386,7 @@ impl<'a> Hosting<'a> {
         if let Some(other) = self.names.get(&table.name) {
             let what = format!("there are two pools named {}", shown_text(&table.name));
             let problem = Problem::new(what).at(table.origin.clone(), "");
-            let advice = format!(
-                "the other {}; choose another name",
-                other.origin.sentence_of_place("begins")
-            );
+            let advice = format!("the other {}; choose another name", other.sentence());
             problems.push(problem.advice(advice));
             return;
         }
@@ -437,6 +436,7 @@ impl<'a> Hosting<'a> {
             resolver.problems.push(problem.advice(advice));
             Pool::nothing(&name)
         });
+        resolver.check_limits();
         if layer.contains_key("umask") {
             pool.rights.umask = u32::try_from(values.number("umask")).ok();
         }
@@ -449,9 +449,6 @@ impl<'a> Hosting<'a> {
         self.pool_texts.push(render(&name, &origin, &layer, &values, base));
         self.know(&name, unit, origin, made_for);
         let place = self.pools.len();
-        let typed = LIMITS.iter().filter(|name| layer.contains_key(*name));
-        self.limits
-            .extend(typed.map(|name| (place, *name, values.origin(name, 0))));
         if matches!(pool.program, Program::Wsgi(_)) {
             self.wsgi.push((place, values));
         }
@@ -521,75 +518,6 @@ impl<'a> Hosting<'a> {
                 items.extend(more);
             }
         }
-    }
-
-    /// The pool that runs PHP files or scripts of sites with this user: `php` and `cgi`, or `php.USER` and `cgi.USER`.
-    /// A table can define it; otherwise it is made. `None` if there is no php-cgi.
-    pub(super) fn made_pool(
-        &mut self,
-        kind: &'static str,
-        (user, group): (&str, &str),
-        unit: usize,
-        origin: &Origin,
-        problems: &mut Problems,
-    ) -> Option<usize> {
-        let parts = [kind, user, group].into_iter().filter(|part| !part.is_empty());
-        let name = parts.collect::<Vec<_>>().join(".");
-        let owner = (user.to_owned(), group.to_owned());
-        if let Some(named) = self.names.get(&name) {
-            let is_its_own = match &named.made_for {
-                Some(made_for) => *made_for == owner,
-                None => named.unit == 0 || named.unit == unit,
-            };
-            if !is_its_own {
-                let what = format!("scripts here need a pool named {name}, but there is another of this name");
-                let advice = format!("it {}; rename it", named.origin.sentence_of_place("begins"));
-                problems.push(Problem::new(what).at(origin.clone(), "").advice(advice));
-            }
-            return Some(named.place);
-        }
-        let mut layer = Layer::new();
-        let mut add = |name: &'static str, raw: Raw| drop(layer.insert(name, Entry::new(raw, Origin::Default)));
-        let most = if kind == "php" {
-            let php = self.php()?;
-            add("exec", Raw::List(vec![php.display().to_string()]));
-            add("protocol", Raw::Text("fastcgi".to_owned()));
-            4
-        } else {
-            add("protocol", Raw::Text("cgi".to_owned()));
-            8
-        };
-        add("pipe_stdio", Raw::Flag(false));
-        for (name, number) in [("workers", most), ("min_workers", 0)] {
-            if self.base.origin(name, usize::MAX) == Origin::Default {
-                add(name, Raw::Integer(number));
-            }
-        }
-        for (name, value) in [("user", user), ("group", group)] {
-            if !value.is_empty() {
-                layer.insert(name, Entry::new(Raw::Text(value.to_owned()), origin.clone()));
-            }
-        }
-        let table = PoolTable {
-            name,
-            origin: origin.clone(),
-            layer,
-            env: None,
-        };
-        Some(self.make_pool(table, unit, Some(owner), problems))
-    }
-
-    /// The php-cgi of this machine.
-    fn php(&mut self) -> Option<PathBuf> {
-        let around = self.around;
-        let find = || {
-            if around.look {
-                program::find_php(around.env)
-            } else {
-                None
-            }
-        };
-        self.php.get_or_insert_with(find).clone()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::conf::{Conf, ConfRequest, Evaluated};
 use super::file::Document;
-use super::hosting::{Limit, Unit};
+use super::hosting::Unit;
 use super::include::Files;
 use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Says why an access log format is wrong.
 pub type CheckFormat = fn(&str) -> Result<(), String>;
+
+/// Says why limits that need this controller of control groups (`memory`, `cpu`, `pids`) cannot be applied where this
+/// process is. It changes nothing.
+pub type CheckController = fn(&str) -> Result<(), String>;
 
 /// A configuration that was loaded and checked.
 #[derive(Clone, Debug)]
@@ -41,19 +45,9 @@ pub struct Loaded {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     values: Values,
-    /// Of the limits by control group, by the place of their pool.
-    limits: Vec<Limit>,
 }
 
 impl Origins {
-    /// The same for a limit by control group of the pool at this place.
-    #[must_use]
-    pub fn of_pool(&self, pool: usize, name: &str) -> String {
-        let mut limits = self.limits.iter();
-        let own = limits.find(|(place, limit, _)| *place == pool && *limit == name);
-        own.map_or_else(|| self.of(name, 0), |(_, _, origin)| origin.sentence(name))
-    }
-
     /// Where item `index` of a setting was set, as the second line of a complaint:
     /// `set at conf/rgunicorn.toml:4 (bind)`. Settings that are no lists have only index 0.
     #[must_use]
@@ -99,6 +93,8 @@ pub struct Reloader {
     pub argv: Vec<String>,
     /// Checks `access_log_format`.
     pub check_format: CheckFormat,
+    /// Checks `memory_max`, `cpu_max` and `pids_max`.
+    pub check_controller: CheckController,
     /// The directories in which this program lies, where a Python interpreter may lie too.
     pub beside: Vec<PathBuf>,
     /// Warnings of the start that every load repeats.
@@ -177,12 +173,12 @@ impl Reloader {
             look: true,
             forgives: false,
             beside: &self.beside,
+            check_controller: self.check_controller,
         };
         let Resolved {
             mut config,
             tables,
             wsgi,
-            limits,
             skipped,
             errors,
             files,
@@ -208,7 +204,7 @@ impl Reloader {
             skipped,
             errors,
             files,
-            origins: Origins { values, limits },
+            origins: Origins { values },
             config,
             wants_host,
         })
@@ -331,6 +327,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         forgives: false,
         beside: &[],
+        check_controller: |_| Ok(()),
     };
     let resolved = resolve(&mut values, vec![unit], around, &mut problems, &mut Vec::new());
     problems.into_result()?;

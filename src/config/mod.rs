@@ -37,7 +37,7 @@ pub use crate::base::level::Level;
 pub use crate::base::reporting::{Statsd, StatsdHost, Syslog, SyslogAddress, SyslogSocket};
 pub use conf::{ConfRequest, Evaluated};
 pub use include::Files;
-pub use load::{CheckFormat, Loaded, Origins, Reloader, from_text};
+pub use load::{CheckController, CheckFormat, Loaded, Origins, Reloader, from_text};
 pub use observe::usual_control_socket;
 pub use problem::{Problem, Problems};
 pub use scripts::{OnAbort, RUNNER_VARIABLE, RunnerOrder, ScriptLimits, Scripts, Strays};
@@ -291,6 +291,8 @@ pub struct Pool {
     pub boot_timeout: Option<Duration>,
     /// Time a request may wait for a worker.
     pub queue_timeout: Option<Duration>,
+    /// A request that a worker has had for so long is overdue, whatever was sent of its response.
+    pub total_timeout: Option<Duration>,
     /// Requests that may wait; one more is answered 503.
     pub max_queue: usize,
     /// Requests a worker serves before it is replaced; 0 = no end. Plus 0..=jitter.

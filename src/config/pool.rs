@@ -33,6 +33,7 @@ impl Resolver<'_> {
         let protocol = self.protocol(&program);
         quiet_php_children(&program, &raw_env, &mut env);
         let rights = self.rights(&program);
+        let max_memory = self.memory("max_memory");
         let values = &*self.values;
         let stop_signal = match values.text("stop_signal") {
             "INT" => libc::SIGINT,
@@ -63,11 +64,12 @@ impl Resolver<'_> {
             timeout: self.time("timeout"),
             boot_timeout: self.time("boot_timeout"),
             queue_timeout: self.time("queue_timeout"),
+            total_timeout: self.time("total_timeout"),
             max_queue: self.size("max_queue"),
             max_requests: values.number("max_requests"),
             max_requests_jitter: values.number("max_requests_jitter"),
             max_lifetime: self.time("max_lifetime"),
-            max_memory: Some(values.number("max_memory")).filter(|bytes| *bytes > 0),
+            max_memory,
             pull: values.flag("pull"),
             lookahead: u16::try_from(values.number("lookahead")).unwrap_or(u16::MAX),
             params: self.pairs("param"),
@@ -245,6 +247,7 @@ impl Pool {
             timeout: None,
             boot_timeout: None,
             queue_timeout: None,
+            total_timeout: None,
             max_queue: 0,
             max_requests: 0,
             max_requests_jitter: 0,

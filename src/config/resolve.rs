@@ -1,11 +1,12 @@
 //! Merged values -> validated [`Config`]. What passes here is not checked again later.
 
-use super::hosting::{Hosting, Limit, Unit};
+use super::hosting::{Hosting, Unit};
 use super::identity::{self, Identity};
 use super::include::Files;
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
 use super::listeners;
+use super::load::CheckController;
 use super::pool::file_name;
 use super::problem::{Problem, Problems};
 use super::{
@@ -33,6 +34,8 @@ pub(super) struct Surroundings<'a> {
     pub forgives: bool,
     /// Directories in which this program lies, where an interpreter may lie too.
     pub beside: &'a [PathBuf],
+    /// Says why a controller of control groups cannot be used.
+    pub check_controller: CheckController,
 }
 
 /// What values and tables come to.
@@ -43,8 +46,6 @@ pub(super) struct Resolved {
     pub tables: String,
     /// The values of named pools with WSGI apps, by their place in the configuration.
     pub wsgi: Vec<(usize, Values)>,
-    /// Where limits by control group were set.
-    pub limits: Vec<Limit>,
     /// True if an included file was not taken as it is.
     pub skipped: bool,
     /// Complaints about included files of which what they said earlier goes on.
@@ -88,6 +89,7 @@ pub(super) fn resolve(
     let logs = resolver.logs(&proc_name);
     http.script_name = resolver.script_name(pool.as_ref());
     let root = resolver.root();
+    resolver.check_limits();
     resolver.make_roots_absolute();
     resolver.forget_includes();
     let backlog = i32::try_from(resolver.values.number("backlog")).unwrap_or(i32::MAX);
@@ -114,7 +116,6 @@ pub(super) fn resolve(
         config,
         tables: made.text + &listener_texts,
         wsgi: made.wsgi,
-        limits: made.limits,
         skipped: made.skipped,
         errors: made.errors,
         files: made.files,

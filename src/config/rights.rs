@@ -11,6 +11,13 @@ use std::os::unix::fs::PermissionsExt;
 /// Most percent of one CPU that `cpu_max` takes: a thousand CPUs.
 const CPU_LIMIT: u32 = 100_000;
 
+/// No process is smaller: 1 MiB.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// What to do where limits by control group cannot be applied.
+const GROUPS_ADVICE: &str = "in a systemd service, set Delegate=yes and DelegateSubgroup=supervisor; \
+    elsewhere, start as root in a group of its own whose controllers are those of cgroup v2; or leave the limit out";
+
 impl Resolver<'_> {
     /// User and group, by the settings of these names.
     pub(super) fn identity(&mut self) -> Identity {
@@ -42,10 +49,39 @@ impl Resolver<'_> {
             chroot: self.chroot(program),
             no_new_privileges: self.values.flag("no_new_privileges"),
             check_owner: self.values.flag("check_owner"),
-            memory_max: Some(self.values.number("memory_max")).filter(|bytes| *bytes > 0),
+            memory_max: self.memory("memory_max"),
             cpu_max: self.cpu_max(),
             pids_max: Some(self.values.number("pids_max")).filter(|count| *count > 0),
         }
+    }
+
+    /// That the kernel will let us apply the limits by control group: what cannot be applied would bind nobody.
+    pub(super) fn check_limits(&mut self) {
+        if !self.around.look {
+            return;
+        }
+        let (memory, pids) = (self.values.number("memory_max"), self.values.number("pids_max"));
+        let limits = [
+            ("memory_max", "memory", memory > 0),
+            ("cpu_max", "cpu", !self.values.text("cpu_max").trim().is_empty()),
+            ("pids_max", "pids", pids > 0),
+        ];
+        for (name, controller, _) in limits.into_iter().filter(|(.., is_set)| *is_set) {
+            if let Err(why) = (self.around.check_controller)(controller) {
+                let why = format!("cannot be applied: {why}");
+                self.refuse(name, 0, &why, GROUPS_ADVICE);
+            }
+        }
+    }
+
+    /// A limit of memory, in bytes. One that every process exceeds was meant with a unit.
+    pub(super) fn memory(&mut self, name: &str) -> Option<u64> {
+        let bytes = self.values.number(name);
+        if (1..LEAST_MEMORY).contains(&bytes) {
+            let why = format!("is {bytes} bytes, which every process exceeds");
+            self.refuse(name, 0, &why, "write a unit, for example \"64m\"");
+        }
+        Some(bytes).filter(|bytes| *bytes > 0)
     }
 
     fn groups(&mut self) -> Vec<u32> {

@@ -81,6 +81,7 @@ const PER_POOL: &[&str] = &[
     "timeout",
     "boot_timeout",
     "queue_timeout",
+    "total_timeout",
     "user",
     "group",
     "initgroups",

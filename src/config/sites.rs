@@ -176,6 +176,7 @@ impl Hosting<'_> {
         let hosts = self.hosts_of(&table.keys, place, problems);
         let root = self.root_of(&mut table.keys, problems);
         let pages = pages(&mut table.keys, root.as_deref(), problems);
+        self.look_for_pages(&table.keys, &pages);
         let routes = if table.routes.is_empty() {
             self.routes_of_keys(&table.keys, root.is_some(), unit, problems)
         } else {
@@ -285,6 +286,24 @@ impl Hosting<'_> {
         }
         keys.replace("root", Value::Text(path.display().to_string()));
         Some(path)
+    }
+
+    /// Pages may come later than their site, and until then our own are sent; but the name may be wrong.
+    fn look_for_pages(&mut self, keys: &Table, pages: &[(u16, PathBuf)]) {
+        if !self.around.look || self.around.forgives {
+            return;
+        }
+        for (status, path) in pages {
+            let why = match path.metadata() {
+                Ok(meta) if meta.is_file() => continue,
+                Ok(_) => "that is no file".to_owned(),
+                Err(error) => reason(&error),
+            };
+            let place = keys.origin("pages").sentence("pages");
+            let path = path.display();
+            self.warnings
+                .push(format!("the page of {status} is {path}, but: {why}; {place}"));
+        }
     }
 
     fn routes_of_keys(&mut self, keys: &Table, has_root: bool, unit: usize, problems: &mut Problems) -> Vec<Route> {

@@ -517,6 +517,11 @@ pub(super) fn read_workers(
         && min > max
     {
         let what = format!("min is {min}, but must not be more than max, which is {max}");
-        problems.push(Problem::new(what).at(origin, "workers"));
+        problems.push(Problem::new(what).at(origin.clone(), "workers"));
+    }
+    if number("workers") == Some(0) {
+        let problem =
+            Problem::new("max must be at least 1: without a worker nothing is answered").at(origin, "workers");
+        problems.push(problem.advice("min = 0 has workers only while they are needed"));
     }
 }

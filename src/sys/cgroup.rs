@@ -93,6 +93,21 @@ impl Group {
         self.set("cgroup.subtree_control", &format!("{sign}{controller}"))
     }
 
+    /// True for the root of the tree: there the kernel does not ask that a group with groups below it has no processes.
+    #[must_use]
+    pub fn is_topmost(&self) -> bool {
+        !self.has("cgroup.type")
+    }
+
+    /// Whether this process may make groups in it and hand on its controllers.
+    pub fn check_writable(&self) -> io::Result<()> {
+        use nix::fcntl::AT_FDCWD;
+        use nix::unistd::{AccessFlags, faccessat};
+        let may = |path: &Path, mode| faccessat(AT_FDCWD, path, mode, nix::fcntl::AtFlags::AT_EACCESS);
+        may(&self.path, AccessFlags::W_OK | AccessFlags::X_OK)?;
+        Ok(may(&self.path.join("cgroup.subtree_control"), AccessFlags::W_OK)?)
+    }
+
     /// Writes one of its files, such as `memory.max`.
     pub fn set(&self, file: &str, value: &str) -> io::Result<()> {
         // Never made: a file that is not there is a controller that is not there.

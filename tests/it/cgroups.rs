@@ -61,11 +61,7 @@ fn limits_bind_a_pool_or_the_start_says_what_is_missing() {
     if !can_limit() {
         let ended = setup.run_to_end();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-        for part in [
-            "memory_max of pool shop cannot be applied: ",
-            "(memory_max)",
-            "Delegate=yes",
-        ] {
+        for part in ["memory_max cannot be applied: ", "(memory_max)", "Delegate=yes"] {
             assert!(ended.stderr.contains(part), "{part} is not in {}", ended.stderr);
         }
         return;
@@ -98,10 +94,43 @@ fn a_reload_with_limits_that_cannot_be_applied_is_refused() {
     let before = server.get("/pid.php").text();
     server.reload_with_tables(&limited);
     server.wait_for_log("Reload failed");
-    let line = server.wait_for_log("memory_max of pool shop cannot be applied: ");
+    let line = server.wait_for_log("memory_max cannot be applied: ");
     assert!(line.contains("[ERROR]"), "{line}");
     assert_eq!(ask(&server.address, "GET", "a", "/pid.php").text(), before);
     let pid: i32 = before.parse().expect("a pid");
     assert_eq!(server.workers(), [pid]);
+    server.stop();
+}
+
+#[test]
+fn a_tenant_with_limits_that_cannot_be_applied_is_left_out_alone() {
+    if can_limit() {
+        return;
+    }
+    let setup = Setup::new().allow("cannot be applied");
+    fs::create_dir(setup.path("conf.d")).expect("a directory");
+    page(&setup, "site/a.html", "a page");
+    let root = quoted(&setup.path_text("site"));
+    let limited = format!("[pool.b]\nprotocol = 'cgi'\n{LIMITS}\n[[site]]\nhosts = ['b']\nroot = {root}\npool = 'b'\n");
+    let plain = format!("[[site]]\nhosts = ['c']\nroot = {root}\n");
+    fs::write(setup.path("conf.d/b.toml"), &limited).expect("a file");
+    fs::write(setup.path("conf.d/c.toml"), &plain).expect("a file");
+    let include = quoted(&setup.path_text("conf.d/*.toml"));
+    let server = setup.with("include", include).start();
+    let line = server.wait_for_log("b.toml is left out: memory_max cannot be applied: ");
+    assert!(line.contains("b.toml:3 (memory_max)"), "{line}");
+    server.wait_for_log("b.toml is left out: pids_max cannot be applied: ");
+    assert_eq!(ask(&server.address, "GET", "c", "/a.html").text(), "a page");
+    assert_eq!(ask(&server.address, "GET", "b", "/a.html").status, 404);
+    // A reload can be done with it there, and a tenant that was good goes on without the limits.
+    fs::write(server.path("conf.d/b.toml"), plain.replace("'c'", "'b'")).expect("a file");
+    server.signal(nix::sys::signal::Signal::SIGHUP);
+    crate::harness::wait_until("the tenant to be served", || {
+        ask(&server.address, "GET", "b", "/a.html").status == 200
+    });
+    fs::write(server.path("conf.d/b.toml"), &limited).expect("a file");
+    server.signal(nix::sys::signal::Signal::SIGHUP);
+    server.wait_for_log("b.toml is broken, and what it said before stays: memory_max cannot be applied: ");
+    assert_eq!(ask(&server.address, "GET", "b", "/a.html").status, 200);
     server.stop();
 }

@@ -68,7 +68,7 @@ fn a_broken_tenant_is_told_and_left_out_and_a_check_fails() {
     );
 
     tenant("b.toml", "[[site]]\nhosts = ['b.example']\nroot = 'missing'\n");
-    tenant("c.toml", "[[site]\n");
+    tenant("c.toml", "[[site]\nhosts = ['c.example'\nroot = 'site'\n");
     tenant("d.toml", "[[site]]\nhosts = ['d.example']\npool = 'app'\n");
     tenant("e.toml", "[[site]]\nhosts = ['A.example']\npool = 'app'\n");
     tenant("f.toml~", "what an editor left");
@@ -152,7 +152,8 @@ fn the_example_of_sites_is_in_order_but_for_what_this_machine_lacks() {
         "/home/alice/public_html",
     ] {
         let place = here.join(name.trim_start_matches('/'));
-        fs::create_dir_all(&place).unwrap();
+        fs::create_dir_all(place.join("errors")).unwrap();
+        fs::write(place.join("errors/404.html"), "not here").unwrap();
         text = text.replace(&format!("\"{name}\""), &format!("\"{}\"", place.display()));
     }
     text = text.replace("php-cgi", "/bin/true");

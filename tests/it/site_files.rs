@@ -234,6 +234,7 @@ fn a_page_of_a_tenant_is_no_way_to_files_elsewhere_and_none_to_hold_the_server_u
              [[site.route]]\nexact = '/gone'\nrefuse = 410\n[[site.route]]\nstatic = true\n"
         ))
         .allow("cannot send the page for")
+        .allow("the page of ")
         .start();
     let response = server.get("/missing");
     assert_eq!(

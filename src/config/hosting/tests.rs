@@ -48,6 +48,7 @@ fn load(texts: &[&str]) -> Result<(Config, String, Vec<String>), Problems> {
         look: false,
         forgives: false,
         beside: &[],
+        check_controller: |_| Ok(()),
     };
     let mut warnings = Vec::new();
     let Resolved { config, tables, .. } = resolve(&mut values, units, around, &mut problems, &mut warnings);
@@ -410,6 +411,51 @@ fn sites_with_a_user_have_pools_of_that_user() {
         said.contains("need a pool named cgi.5.6, but there is another"),
         "{said}"
     );
+}
+
+#[test]
+fn a_pool_that_was_made_for_a_site_says_so_to_those_who_want_its_name() {
+    let site = "[[site]]\nhosts = ['a']\nroot = '/a'\n";
+    let pool = "[pool.cgi]\nprotocol = 'cgi'\n[[site]]\nhosts = ['b']\nroot = '/b'\n";
+    let told = |units: &[&str]| load(units).unwrap().2.join("\n");
+    let said = told(&["[[site]]\nroot = '/m'\n", site, pool]);
+    assert!(
+        said.contains(
+            "2.toml is left out: there are two pools named \"cgi\"; at 2.toml:1; \
+             the other was made for the scripts of the site that begins at 0.toml:1; choose another name"
+        ),
+        "{said}"
+    );
+    let said = told(&["[pool.x]\nexec = '/x'\n", pool, site]);
+    assert!(
+        said.contains(
+            "2.toml is left out: scripts here need a pool named cgi, but there is another of this name; at 2.toml:1; \
+             it begins at 1.toml:1; rename that one"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn numbers_that_nobody_means_are_refused() {
+    for (line, expected) in [
+        ("workers = { min = 0, max = 0 }", "max must be at least 1"),
+        (
+            "max_memory = '10'",
+            "max_memory is 10 bytes, which every process exceeds",
+        ),
+        ("memory_max = 64", "memory_max is 64 bytes, which every process exceeds"),
+    ] {
+        let said = refused(&format!("[pool.a]\nexec = '/x'\n{line}\n[[site]]\npool = 'a'\n"));
+        assert!(said.contains(expected) && said.contains("0.toml:3"), "{said}");
+    }
+}
+
+#[test]
+fn one_mistake_in_the_syntax_is_told_once() {
+    let said = refused("[[site]]\nhosts = ['a'\nroot = '/a'\nindex = ['b']\n");
+    assert_eq!(said.matches("is not valid TOML").count(), 1, "{said}");
+    assert!(said.contains("0.toml:3"), "{said}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
         look: false,
         forgives: false,
         beside: &[],
+        check_controller: |_| Ok(()),
     };
     let resolved = resolve(
         &mut values,
@@ -85,6 +86,7 @@ fn sample(setting: &Setting) -> Raw {
         ("types", _) => Raw::Map(vec![(".X".to_owned(), "text/y".to_owned())]),
         ("accel_roots", _) => Raw::Map(vec![("/x/".to_owned(), "y".to_owned())]),
         ("min_workers", _) => Raw::Integer(0),
+        ("max_memory" | "memory_max", _) => text("249m"),
         (_, Kind::Flag) => Raw::Flag(setting.default == "false"),
         (_, Kind::Number { .. } | Kind::Size { .. } | Kind::Duration { .. }) => Raw::Integer(249),
         (_, Kind::Choice(choices)) => text(
@@ -200,6 +202,8 @@ fn any_value(setting: &'static Setting) -> BoxedStrategy<Raw> {
         ("server_header", _) => "[ -~]{0,20}".prop_map(Raw::Text).boxed(),
         (_, Kind::Flag) => any::<bool>().prop_map(Raw::Flag).boxed(),
         (_, Kind::Number { min, max, .. }) => number(min..=max).boxed(),
+        // Fewer bytes than any process has are refused.
+        ("max_memory" | "memory_max", _) => number(1 << 20..=1 << 62).boxed(),
         (_, Kind::Size { .. }) => prop_oneof![number(0..=1 << 62), "[0-9]{1,6}[kmg]?".prop_map(Raw::Text)].boxed(),
         (_, Kind::Duration { .. }) => "[0-9]{1,4}(ms|s|m|h|)".prop_map(Raw::Text).boxed(),
         (_, Kind::Choice(choices)) => prop::sample::select(choices).prop_map(text).boxed(),
@@ -284,7 +288,6 @@ fn origins_name_files_lines_and_items() {
     let layer = file::parse(text, "a.toml", file::Keys::InFile, &mut problems).unwrap();
     let origins = Origins {
         values: Values::merge(&[&layer], &mut problems),
-        limits: Vec::new(),
     };
     assert!(problems.is_empty());
     for (name, index, expected) in [

@@ -8,9 +8,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     // ---- Deadlines
     row(Section::Deadlines, "timeout", OFF, r#""30s""#)
         .flags(&["--timeout", "-t"])
-        .differs("the time for the app to answer one request, whatever the worker; the client gets 504")
-        .doc("Time for the app to answer a request",
-             "The client then gets 504, the log says what the worker was doing, and the worker is replaced."),
+        .differs("limits the silence of the app about one request, whatever the worker; the client gets 504")
+        .doc("Time for the app to go on with its answer to a request",
+             "It counts the silence of the app: each part of its response starts it over, and it stands still while the client is the slower one.\n\
+              The client then gets 504, or a cut connection if it has a part of the response; the log says what the worker was doing, and the worker is replaced."),
+    row(Section::Deadlines, "total_timeout", OFF, "0")
+        .flags(&["--total-timeout"])
+        .because("event streams and large downloads go on for as long as they like")
+        .doc("Time for the app to end its answer to a request",
+             "It counts everything from the moment when a worker has the request: also what the app has sent meanwhile, and what a slow client has held up.\n\
+              What follows is the same as after `timeout`."),
     row(Section::Deadlines, "graceful_timeout", Kind::Duration { zero: "at once" }, r#""30s""#)
         .flags(&["--graceful-timeout"])
         .same()

@@ -366,7 +366,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("limits depend on the machine")
         .doc("Memory of all workers of a pool together, by cgroup",
              "What goes beyond it is ended by the kernel.\n\
-              These three limits need cgroup v2 with its controllers delegated to us, for example by `Delegate=yes` of systemd; where they are not, nothing starts."),
+              These three limits need cgroup v2 with its controllers delegated to us, for example by `Delegate=yes` of systemd; where they are not, nothing starts, and an included file that sets one is left out."),
     row(Section::Rights, "cpu_max", text("a percentage of one CPU, such as 150%; empty = no limit"), r#""""#)
         .because("limits depend on the machine")
         .doc("CPU time of all workers of a pool together, by cgroup",
