@@ -149,11 +149,10 @@ impl Front {
             u64::MAX
         };
         let is_pipe = worker.protocol == Protocol::Pipe;
+        self.exchange_timers.set(exchange_key.place(), self.deadline(exchange));
         let Some(pool) = self.pools.get_mut(exchange.pool) else {
             return;
         };
-        let deadline = pool.config.timeout.map(|limit| self.now + limit);
-        self.exchange_timers.set(exchange_key.place(), deadline);
         if is_pipe {
             match pool.allocate_wire(exchange_key) {
                 Some(wire) => exchange.wire = wire,

@@ -154,6 +154,14 @@ impl Conversation {
         }
     }
 
+    /// True if the app's body is longer than was announced: the rest of it was dropped.
+    pub(super) fn has_surplus(&self) -> bool {
+        match self {
+            Self::Http1(conn) => conn.has_surplus(),
+            Self::FastCgi(inbound) => inbound.has_surplus(),
+        }
+    }
+
     /// Body bytes sent in this response.
     pub(super) fn body_sent(&self) -> u64 {
         match self {

@@ -13,6 +13,7 @@ use crate::base::message::{BodyLength, RequestHead, ResponseHead};
 use crate::files::by_app::Naming;
 use crate::http1;
 use std::fs::File;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Bytes of a body that are held back, in the hope that they are all and the length is known.
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     /// Its own place, under which its timer runs.
     pub(super) slot: usize,
     pub(super) client: Option<Key>,
+    /// The address of the client, also when that has left; `None` for one without.
+    pub(super) client_ip: Option<IpAddr>,
     /// Its site.
     pub(super) site: SitePlace,
     /// What serves it, unless `own` does.
@@ -161,6 +164,7 @@ impl Exchange {
         Self {
             slot: 0,
             client: None,
+            client_ip: None,
             site: SitePlace::default(),
             pool: 0,
             mount: 0,

@@ -12,7 +12,7 @@ use crate::config::{OnAbort, Program};
 use crate::control::{Protocol, ToArbiter};
 use crate::logging::escape;
 use crate::pipe::{FrontConn, worker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time in which a worker that was told to take no more requests from the queue may still have taken one.
 const LAST_CATCH: Duration = Duration::from_millis(50);
@@ -233,13 +233,14 @@ impl Front {
         };
         match exchange.place {
             Place::Assigned => {
-                if self.held_overdue(&mut exchange) {
+                let is_over = self.total_deadline(&exchange).is_some_and(|end| end <= self.now);
+                if !is_over && self.held_overdue(&mut exchange) {
                     self.settle(key, exchange);
                     return;
                 }
                 // Time the client takes does not count against the worker.
                 let held_up = |link: Key| self.links.get(link).is_some_and(Link::is_paused);
-                if exchange.blocked || exchange.link.is_some_and(held_up) {
+                if !is_over && (exchange.blocked || exchange.link.is_some_and(held_up)) {
                     self.exchange_timers
                         .set(key.place(), Some(self.now + Duration::from_secs(1)));
                 } else if let Some(worker) = exchange.worker {
@@ -332,6 +333,7 @@ impl Front {
             return;
         }
         let mut rest = Box::new(Exchange::new(exchange.started));
+        rest.client_ip = exchange.client_ip;
         rest.pool = exchange.pool;
         rest.id = exchange.id;
         rest.head = exchange.head.clone();
@@ -364,6 +366,17 @@ impl Front {
         self.fail(exchange, 504, "the application took too long to answer");
     }
 
+    /// A line about a response that is not as long as its head says.
+    pub(super) fn say_length(&self, exchange: &Exchange, what: &str) {
+        let script = escape::cut(self.script_of(exchange), 1024).to_string();
+        let of = if script.is_empty() { "" } else { " of " };
+        self.say_request(
+            Level::Warning,
+            exchange,
+            &format!("has a response{of}{script} that is {what}"),
+        );
+    }
+
     /// The script that a request is for: what its variables name, else the pool's program.
     fn script_of<'e>(&'e self, exchange: &'e Exchange) -> &'e [u8] {
         let mut variables = worker::variables(&exchange.block);
@@ -380,8 +393,22 @@ impl Front {
         if exchange.overdue {
             return;
         }
-        let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
-        self.exchange_timers
-            .set(exchange.slot, limit.map(|limit| self.now + limit));
+        self.exchange_timers.set(exchange.slot, self.deadline(exchange));
+    }
+
+    /// When a request that its worker is silent about from now on is overdue.
+    pub(super) fn deadline(&self, exchange: &Exchange) -> Option<Instant> {
+        let pool = self.pools.get(exchange.pool)?;
+        let silence = pool.config.timeout.map(|limit| self.now + limit);
+        match (silence, self.total_deadline(exchange)) {
+            (Some(silence), Some(total)) => Some(silence.min(total)),
+            (silence, total) => silence.or(total),
+        }
+    }
+
+    /// When a request is overdue, whatever is sent of its response.
+    fn total_deadline(&self, exchange: &Exchange) -> Option<Instant> {
+        let limit = self.pools.get(exchange.pool)?.config.total_timeout?;
+        Some(exchange.dispatched + limit)
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Inbound {
     /// Body bytes that the announced length of the response still allows; `None` = no length was announced.
     left: Option<u64>,
     sent: u64,
+    /// More was to be sent than the announced length allows.
+    has_surplus: bool,
     /// The response has no body, whatever the app sends.
     is_bodiless: bool,
     /// The response's header, before it is put into a record.
@@ -73,6 +75,7 @@ impl Inbound {
             writing: Writing::Head,
             left: None,
             sent: 0,
+            has_surplus: false,
             is_bodiless: false,
             header: Vec::new(),
             replies: Vec::new(),
@@ -131,6 +134,7 @@ impl Inbound {
             return 0;
         }
         let allowed = self.left.map_or(length, |left| left.min(length));
+        self.has_surplus |= allowed < length;
         self.left = self.left.map(|left| left - allowed);
         self.sent = self.sent.saturating_add(allowed);
         allowed
@@ -165,6 +169,10 @@ impl Inbound {
         self.writing == Writing::End && !is_short
     }
 
+    pub(super) fn has_surplus(&self) -> bool {
+        self.has_surplus
+    }
+
     pub(super) fn body_sent(&self) -> u64 {
         self.sent
     }
@@ -178,6 +186,7 @@ impl Inbound {
         self.is_empty = false;
         self.received = 0;
         self.sent = 0;
+        self.has_surplus = false;
         self.left = None;
         true
     }
@@ -267,6 +276,7 @@ impl Front {
         inbound.is_head = exchange.head.is_head();
         inbound.is_empty = given.get("CONTENT_LENGTH").is_some() && inbound.announced.is_none();
         client.peer.address = address(given.text("REMOTE_ADDR"), given.text("REMOTE_PORT"));
+        exchange.client_ip = client.peer.address.map(|address| address.ip());
         exchange.https = !matches!(given.text("HTTPS"), b"" | b"off");
         exchange.id = RequestId::from_peer(given.text("HTTP_X_REQUEST_ID"))
             .unwrap_or_else(|| RequestId::from_seed(self.random.u64(..)));

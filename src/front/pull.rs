@@ -119,8 +119,12 @@ impl Front {
         exchange.missing_since = None;
         exchange.dispatched = self.now;
         exchange.window = u64::MAX;
-        let wait = if starts { pool.config.timeout } else { Some(LOOK) };
-        self.exchange_timers.set(key.place(), wait.map(|wait| self.now + wait));
+        let look = if starts {
+            self.deadline(exchange)
+        } else {
+            Some(self.now + LOOK)
+        };
+        self.exchange_timers.set(key.place(), look);
     }
 
     /// The time to look at a pulled request has come: is it running, waiting, or lost?
@@ -128,8 +132,10 @@ impl Front {
         let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
         if let Some(worker) = self.runner(exchange) {
             exchange.missing_since = None;
+            let config = self.pools.get(exchange.pool).map(|pool| &pool.config);
+            let limits = config.and_then(|config| [config.timeout, config.total_timeout].into_iter().flatten().min());
             let ran = self.now - exchange.dispatched;
-            if exchange.seen_running && limit.is_some_and(|limit| ran >= limit) {
+            if exchange.seen_running && limits.is_some_and(|limit| ran >= limit) {
                 self.overdue(exchange, worker);
                 return;
             }
@@ -138,8 +144,9 @@ impl Front {
                 exchange.seen_running = true;
                 exchange.dispatched = self.now;
             }
-            let rest = limit.map(|limit| exchange.dispatched + limit);
-            self.exchange_timers.set(key.place(), rest);
+            // A pulled request is one that nothing was heard of yet.
+            let end = limits.map(|limit| exchange.dispatched + limit);
+            self.exchange_timers.set(key.place(), end);
             if exchange.client.is_none() && !exchange.aborted {
                 // It left before a worker had taken the request.
                 self.abort(key, exchange);

@@ -50,17 +50,13 @@ impl Front {
             .and_then(|key| self.workers.get(key))
             .filter(|worker| worker.pid != 0);
         let mut text = AddressText::default();
-        let peer = exchange
-            .client
-            .and_then(|key| self.clients.get(key))
-            .map(|client| client.peer);
         let context = Context {
             pool: pool.map(|pool| pool.config.name.as_str()),
             worker: worker.map(|worker| worker.id),
             age: worker.map(|worker| worker.age),
             pid: worker.map(|worker| worker.pid),
             request: Some(exchange.id.as_bytes()),
-            client: peer.map(|peer| peer.address.map_or("", |address| text.of(address.ip()))),
+            client: Some(exchange.client_ip.map_or("", |ip| text.of(ip))),
         };
         self.log.log(level, &context, message);
     }

@@ -33,6 +33,7 @@ impl Front {
         let mut exchange = self.fresh_exchange();
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
         exchange.client = Some(key);
+        exchange.client_ip = client.peer.address.map(|address| address.ip());
         exchange.https = forwarded.https;
         exchange.mounted = forwarded.mounted;
         let given = exchange.head.field("x-request-id").filter(|_| client.peer.trusted);
@@ -312,6 +313,7 @@ impl Front {
         let mut apart = Box::new(Exchange::new(exchange.started));
         apart.head = exchange.head.clone();
         apart.id = exchange.id;
+        apart.client_ip = exchange.client_ip;
         apart.site = exchange.site;
         apart.pid = exchange.pid;
         apart.client = Some(key);

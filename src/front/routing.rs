@@ -12,6 +12,7 @@ use crate::base::site::{Act, Route, Site, Symlinks};
 use crate::cgi::vars::{PathError, decode_path};
 use crate::config::{Pool, Program, Rights, WorkerProtocol};
 use crate::files::Hiding;
+use crate::logging::escape;
 use crate::plan::route::{self, Decision, Hosts, Look, Router};
 use crate::sys::process;
 use crate::sys::tree::{self, Missing};
@@ -242,7 +243,7 @@ impl route::Tree for Lookup<'_> {
                 let look = match () {
                     () if facts.is_file() => Look::File,
                     () if facts.is_directory() => Look::Directory,
-                    () => Look::Denied,
+                    () => Look::Special,
                 };
                 self.found = Some((facts, file));
                 look
@@ -250,7 +251,7 @@ impl route::Tree for Lookup<'_> {
             Err(Missing::NotFound) => Look::Missing,
             Err(Missing::NotADirectory) => Look::NotADirectory,
             Err(Missing::Denied) => Look::Denied,
-            Err(Missing::Escapes | Missing::Endless) => Look::Escapes,
+            Err(Missing::GoesUp | Missing::Escapes | Missing::Endless) => Look::Escapes,
             Err(Missing::Other(error)) => {
                 self.failure = Some(error);
                 Look::Denied
@@ -328,6 +329,7 @@ impl Front {
         exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
         let mut why = Cow::Borrowed("");
+        let mut level = Level::Info;
         match decision {
             Decision::App { pool, mount } => {
                 exchange.pool = pool;
@@ -339,7 +341,10 @@ impl Front {
                 let rights = self.pools.get(pool).and_then(|pool| checked_rights(&pool.config));
                 if let Some(fault) = rights.and_then(|rights| lookup.owner_fault(rights, name)) {
                     exchange.own = Some(Own::Refuse { status: 403 });
-                    why = fault.into();
+                    // Nobody but its owner can mend it.
+                    level = Level::Warning;
+                    let root = site.root.as_deref().unwrap_or(Path::new("/"));
+                    why = format!("{}{}: {fault}", root.display(), escape::cut(name, 256)).into();
                 }
                 exchange.pool = pool;
                 exchange.script = Some(Box::new(Script {
@@ -350,6 +355,7 @@ impl Front {
             }
             Decision::NoScript { why: reason } => {
                 exchange.own = Some(Own::Refuse { status: 500 });
+                level = Level::Error;
                 why = reason.into();
             }
             Decision::File => {
@@ -376,7 +382,7 @@ impl Front {
         }
         if let (Some(error), Some(Own::Refuse { status })) = (lookup.failure, &mut exchange.own) {
             *status = 500;
-            let root = site.root.as_deref().unwrap_or(std::path::Path::new("/")).display();
+            let root = site.root.as_deref().unwrap_or(Path::new("/")).display();
             let text = format!("failed (500): cannot look up its path in {root}: {error}");
             self.say_request(Level::Error, exchange, &text);
         } else if !why.is_empty() {
@@ -385,7 +391,6 @@ impl Front {
             } else {
                 500
             };
-            let level = if status >= 500 { Level::Error } else { Level::Info };
             let text = format!("failed ({status}): {why}");
             self.say_request(level, exchange, &text);
         }

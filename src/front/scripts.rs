@@ -71,9 +71,9 @@ impl AllowedRoots {
                     let reason = std::error::Error::source(&missing).map_or_else(String::new, ToString::to_string);
                     refuse(500, format!("{shown} {missing}: {reason}"))
                 }
-                Err(missing @ (Missing::Escapes | Missing::Endless)) => refuse(
+                Err(missing @ (Missing::GoesUp | Missing::Escapes | Missing::Endless)) => refuse(
                     403,
-                    format!("{shown} leaves the allowed_roots of the listener: {missing}"),
+                    format!("{shown} does not stay in the allowed_roots of the listener: {missing}"),
                 ),
                 Err(missing) => refuse(missing.status(), format!("{shown}: {missing}")),
             };

@@ -192,8 +192,9 @@ impl Front {
                 exchange.end_sent = true;
                 exchange.cut = !client.conn.send_end(&mut client.out.bytes);
                 if exchange.cut {
-                    let text = "is cut: the response is shorter than its Content-Length";
-                    self.say_request(Level::Warning, &exchange, text);
+                    self.say_length(&exchange, "shorter than its Content-Length: it is cut");
+                } else if client.conn.has_surplus() {
+                    self.say_length(&exchange, "longer than its Content-Length: the rest was dropped");
                 }
             }
         }

@@ -74,6 +74,8 @@ pub struct Conn {
     /// Body bytes that the announced length still allows.
     left: u64,
     sent: u64,
+    /// More was to be sent than the announced length allows.
+    has_surplus: bool,
     /// The connection ends after this response.
     must_close: bool,
 }
@@ -270,6 +272,7 @@ impl Conn {
             return 0;
         }
         let allowed = length.min(self.left);
+        self.has_surplus |= allowed < length && matches!(self.framing, Framing::Length(_));
         self.sent = self.sent.saturating_add(allowed);
         if self.framing == Framing::Chunked {
             // An empty chunk would end the body.
@@ -302,6 +305,12 @@ impl Conn {
             }
         }
         self.writing == Writing::End && !is_short
+    }
+
+    /// True if more body bytes were given than were announced: the rest of them was dropped.
+    #[must_use]
+    pub fn has_surplus(&self) -> bool {
+        self.has_surplus
     }
 
     /// Body bytes sent in this response, chunk framing not counted.

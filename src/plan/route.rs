@@ -88,8 +88,10 @@ pub enum Look {
     Missing,
     /// Nothing, since a file stands where a directory should.
     NotADirectory,
-    /// The system does not let us see it, or it is neither file nor directory.
+    /// The system does not let us see it.
     Denied,
+    /// It is neither a regular file nor a directory: a FIFO, a socket, a device.
+    Special,
     /// A symbolic link that leads out of the root.
     Escapes,
 }
@@ -162,6 +164,7 @@ enum Named {
     Directory,
     Missing,
     Denied,
+    Special,
     Escapes,
 }
 
@@ -239,6 +242,9 @@ impl Router {
             }
             (Act::Files { .. }, Named::Slash) => return Some(Step::Done(Decision::Slash)),
             (Act::Files { .. }, Named::Denied) => return Some(refuse(403, "it may not be read")),
+            (Act::Files { .. }, Named::Special) => {
+                return Some(refuse(403, "it is neither a regular file nor a directory"));
+            }
             (Act::Files { .. }, Named::Escapes) => {
                 return Some(refuse(403, "a symbolic link leads out of the root"));
             }
@@ -272,6 +278,7 @@ impl Router {
             Look::NotADirectory => self.find_script(tree),
             Look::Missing => Named::Missing,
             Look::Denied => Named::Denied,
+            Look::Special => Named::Special,
             Look::Escapes => Named::Escapes,
         }
     }
@@ -303,6 +310,7 @@ impl Router {
                 Look::File => return Named::File(self.path.len()),
                 Look::Escapes => return Named::Escapes,
                 Look::Denied => return Named::Denied,
+                Look::Special => return Named::Special,
                 Look::Directory | Look::Missing | Look::NotADirectory => {}
             }
         }
@@ -319,6 +327,7 @@ impl Router {
                 Look::File => return Named::File(end),
                 Look::Missing | Look::NotADirectory => return Named::Missing,
                 Look::Denied => return Named::Denied,
+                Look::Special => return Named::Special,
                 Look::Escapes => return Named::Escapes,
             }
         }

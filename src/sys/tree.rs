@@ -69,8 +69,11 @@ pub enum Missing {
     /// The permissions of the file or of a directory on the way forbid it.
     #[error("permission denied")]
     Denied,
-    /// The path has `..`, or a link that leaves the root and may not be followed: by the policy, because its owner is
-    /// not the owner of what it leads to, or because it is one of the magic links of /proc.
+    /// The path itself has `..`.
+    #[error("a path with `..` is not looked up")]
+    GoesUp,
+    /// A link leaves the root and may not be followed: by the policy, because its owner is not the owner of what it
+    /// leads to, or because it is one of the magic links of /proc.
     #[error("a link on the way leads out of the root and may not be followed")]
     Escapes,
     /// More links, or more directories, than are followed. Mostly links that lead in a circle.
@@ -87,7 +90,7 @@ impl Missing {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotFound | Self::NotADirectory => 404,
-            Self::Denied | Self::Escapes | Self::Endless => 403,
+            Self::Denied | Self::GoesUp | Self::Escapes | Self::Endless => 403,
             Self::Other(_) => 500,
         }
     }
@@ -284,7 +287,7 @@ fn relative(path: &[u8]) -> Result<&[u8], Missing> {
         return Err(Missing::NotFound);
     }
     if path.split(|byte| *byte == b'/').any(|name| name == b"..") {
-        return Err(Missing::Escapes);
+        return Err(Missing::GoesUp);
     }
     Ok(if path.is_empty() { b"." } else { path })
 }

@@ -206,6 +206,13 @@ def hangs_in_body(link):
     hangs(link)
 
 
+def trickles(link):
+    link.sendall(record(STDOUT, b"Content-Type: text/plain\r\n\r\n"))
+    while True:
+        link.sendall(record(STDOUT, b"x"))
+        time.sleep(0.1)
+
+
 def pid(link):
     link.sendall(whole(text(b"%d\n" % os.getpid())))
 
@@ -239,6 +246,7 @@ BAD = {
     "/forks-and-dies": forks_and_dies,
     "/hangs": hangs,
     "/hangs-in-body": hangs_in_body,
+    "/trickles": trickles,
     "/pid": pid,
 }
 

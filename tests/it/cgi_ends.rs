@@ -70,6 +70,23 @@ fn a_script_past_its_deadline_costs_only_itself() {
 }
 
 #[test]
+fn a_script_that_never_stops_printing_ends_with_its_total_time() {
+    let server = Setup::cgi()
+        .with_text("timeout", "20s")
+        .with_text("total_timeout", "1s")
+        .allow("SCRIPT TIMEOUT")
+        .start();
+    let mut client = send(&server, "GET", "trickles");
+    assert_eq!(client.try_head().expect("a head").status, 200);
+    let rest = client.rest().unwrap_or_default();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the response looks complete");
+    let line = server.wait_for_log("SCRIPT TIMEOUT");
+    assert!(line.contains("GET /bad.sh?trickles"), "{line}");
+    wait_for_scripts(&server, 0);
+    server.stop();
+}
+
+#[test]
 fn slots_are_free_again_after_deadlines() {
     let server = Setup::cgi()
         .with("workers", 2)

@@ -226,10 +226,18 @@ fn only_files_in_the_allowed_roots_are_run() {
         "lies outside the allowed_roots",
     );
     case("/etc/passwd", "403", "/etc/passwd lies outside");
-    case(&format!("{place}/../outside/x.sh"), "403", "leaves the allowed_roots");
-    case(&format!("{place}/../www/hello.sh"), "403", "leaves the allowed_roots");
+    case(
+        &format!("{place}/../outside/x.sh"),
+        "403",
+        "does not stay in the allowed_roots",
+    );
+    case(
+        &format!("{place}/../www/hello.sh"),
+        "403",
+        "does not stay in the allowed_roots",
+    );
     case(&format!("{place}2/hello.sh"), "403", "lies outside");
-    case(&format!("{place}/link.sh"), "403", "leaves the allowed_roots");
+    case(&format!("{place}/link.sh"), "403", "does not stay in the allowed_roots");
     case(&format!("{place}/sub.sh"), "403", "is a directory");
     case(&format!("{place}/none.php"), "404", "no such file");
     case(

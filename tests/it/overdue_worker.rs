@@ -82,3 +82,19 @@ fn a_response_that_stops_in_the_middle_is_cut_so_that_the_client_can_tell() {
     server.wait_for_log("/hangs-in-body");
     server.stop();
 }
+
+#[test]
+fn a_response_that_never_ends_is_cut_when_its_total_time_is_over() {
+    let setup = Setup::bad_fastcgi(&[]).with("workers", 2);
+    let setup = setup.with_text("timeout", "20s").with_text("total_timeout", "1s");
+    let server = setup.allow("").start();
+    let mut client = server.connect();
+    client.send("GET /trickles HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.try_head().expect("the head that the app sent").status, 200);
+    let rest = client.rest().unwrap_or_default();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the response looks complete: {rest:?}");
+    let line = server.wait_for_log("/trickles");
+    assert!(line.contains("is overdue: it ran 1."), "{line}");
+    wait_until("two workers again", || server.workers().len() == 2);
+    server.stop();
+}

@@ -89,6 +89,7 @@ fn told(result: &Result<(Facts, Option<File>), Missing>) -> String {
         Err(Missing::NotFound) => "not found".to_owned(),
         Err(Missing::NotADirectory) => "no directory".to_owned(),
         Err(Missing::Denied) => "denied".to_owned(),
+        Err(Missing::GoesUp) => "goes up".to_owned(),
         Err(Missing::Escapes) => "escapes".to_owned(),
         Err(Missing::Endless) => "endless".to_owned(),
         Err(Missing::Other(error)) => format!("other error: {error}"),
@@ -137,12 +138,12 @@ fn spellings_of_a_path() {
         ("file/.", "no directory"),
         ("file/rest", "no directory"),
         ("dir/inner/rest/more", "no directory"),
-        ("..", "escapes"),
-        ("../beside/secret", "escapes"),
-        ("dir/../file", "escapes"),
-        ("dir/..", "escapes"),
-        ("/../root/file", "escapes"),
-        ("dir/../../beside/secret", "escapes"),
+        ("..", "goes up"),
+        ("../beside/secret", "goes up"),
+        ("dir/../file", "goes up"),
+        ("dir/..", "goes up"),
+        ("/../root/file", "goes up"),
+        ("dir/../../beside/secret", "goes up"),
         ("file\0", "not found"),
         ("file\0/../x", "not found"),
         ("...", "not found"),
@@ -430,7 +431,7 @@ fn a_script_is_found_along_its_path() {
         assert_eq!(along("/dir"), "");
         assert_eq!(along("/none/a"), Missing::NotFound.to_string());
         assert_eq!(along("/out/a"), Missing::Escapes.to_string());
-        assert_eq!(along("/file/../a"), Missing::Escapes.to_string());
+        assert_eq!(along("/file/../a"), Missing::GoesUp.to_string());
     }
 }
 
@@ -537,6 +538,7 @@ fn every_reason_has_a_status() {
         (Missing::NotFound, 404),
         (Missing::NotADirectory, 404),
         (Missing::Denied, 403),
+        (Missing::GoesUp, 403),
         (Missing::Escapes, 403),
         (Missing::Endless, 403),
         (Missing::from(Errno::EMFILE), 500),

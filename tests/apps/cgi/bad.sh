@@ -27,6 +27,8 @@ exit-after) printf "${head}hello\n"; exit 3 ;;
 killed-before) kill -9 $$ ;;
 killed-after) printf "${head}hello\n"; kill -SEGV $$ ;;
 killed-inside) printf "$head"; many 200000; kill -9 $$ ;;
+surplus) printf 'Content-Length: 5\n'"${head}hello and more\n" ;;
+trickles) printf "$head"; while :; do echo x; sleep 0.1; done ;;
 short) printf 'Content-Length: 10\n'"${head}hello\n" ;;
 deleted) rm -f "$MARK"; printf "${head}hello\n"; many 100000 ;;
 stops) printf "$head"; many 100000; sleep 100 ;;
