@@ -37,7 +37,7 @@ fn front(server: &Server) -> i32 {
 #[test]
 fn a_file_is_sent_as_if_its_bytes_had_come() {
     for setup in [files(&[]), files(&["pull"]), files(&[]).on_unix_socket()] {
-        let server = setup.start();
+        let server = setup.allow("longer than its Content-Length").start();
         let mut client = server.connect();
         // One frame: the length is known.
         let response = client.get("/file");
@@ -66,6 +66,7 @@ fn a_file_is_sent_as_if_its_bytes_had_come() {
         // No more than was announced.
         assert_eq!(client.get("/file?declared=12").text(), "012345678901");
         assert_eq!(client.get("/parts?n=9&declared=5").text(), "<0123");
+        server.wait_for_log("GET /parts?n=9&declared=5 has a response ");
         assert_eq!(client.get("/").text(), "hello\n");
         // More files than may wait at once.
         let response = client.get("/many?n=200");
