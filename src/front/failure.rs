@@ -177,11 +177,9 @@ impl Front {
             let Some(channel) = worker.channel else { return };
             let wire = exchange.wire;
             if worker.aborts() {
-                self.say(
-                    Level::Info,
-                    Some(exchange),
-                    format_args!("its client has left: it is ended"),
-                );
+                let script = escape::cut(self.script_of(exchange), 1024).to_string();
+                let text = format!("is ended: its client has left, {script}");
+                self.say_request(Level::Info, exchange, &text);
             }
             if let Some(link) = self.links.get_mut(channel) {
                 link.feeding.retain(|fed| *fed != key);
