@@ -10,10 +10,24 @@ const FIRST: Duration = Duration::from_millis(100);
 /// No wait is longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Nor is one after the failure of something that had come up: what it is tried for works, and one request that breaks
+/// it must not keep it from all others.
+const LONGEST_UP: Duration = Duration::from_millis(500);
+
 /// Whatever was well for this long has recovered: its next failure counts as the first.
 pub const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Consecutive failures of one thing and the wait they cost: none, 0.1 s, 0.2 s, and so on to 30 s.
+/// How well something was before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It never came up.
+    Never,
+    /// It was up for so long.
+    Up(Duration),
+}
+
+/// Consecutive failures of one thing and the wait they cost: none, 0.1 s, 0.2 s, and so on to 30 s, or to 0.5 s if it
+/// had come up.
 #[derive(Clone, Debug)]
 pub struct Pacing {
     failures: u32,
@@ -27,17 +41,22 @@ impl Pacing {
         Self { failures: 0, seed }
     }
 
-    /// Counts a failure of something that had been well for `healthy`; returns the wait before the next attempt, up to a
-    /// fifth shorter than the nominal one.
-    pub fn failed(&mut self, healthy: Duration) -> Duration {
-        if healthy >= HEALTHY {
-            self.failures = 0;
-        }
+    /// Counts a failure; returns the wait before the next attempt, up to a fifth shorter than the nominal one.
+    pub fn failed(&mut self, health: Health) -> Duration {
+        let longest = match health {
+            Health::Never => LONGEST,
+            Health::Up(time) => {
+                if time >= HEALTHY {
+                    self.failures = 0;
+                }
+                LONGEST_UP
+            }
+        };
         self.failures = self.failures.saturating_add(1);
         let Some(doublings) = self.failures.checked_sub(2) else {
             return Duration::ZERO;
         };
-        let nominal = FIRST.saturating_mul(1 << doublings.min(16)).min(LONGEST);
+        let nominal = FIRST.saturating_mul(1 << doublings.min(16)).min(longest);
         self.seed = mix(self.seed);
         let share = u32::try_from(self.seed % 200).unwrap_or(0);
         nominal - nominal * share / 1000
@@ -73,9 +92,9 @@ mod tests {
     fn the_first_retry_is_at_once_then_waits_double_to_their_limit() {
         for seed in 0..50 {
             let mut pacing = Pacing::new(seed);
-            assert_eq!(pacing.failed(Duration::ZERO), Duration::ZERO);
+            assert_eq!(pacing.failed(Health::Never), Duration::ZERO);
             for nominal in [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
-                close(pacing.failed(Duration::ZERO), nominal);
+                close(pacing.failed(Health::Never), nominal);
             }
         }
     }
@@ -83,18 +102,30 @@ mod tests {
     #[test]
     fn health_starts_the_count_again_and_less_does_not() {
         let mut pacing = Pacing::new(1);
-        pacing.failed(Duration::ZERO);
-        pacing.failed(Duration::ZERO);
-        close(pacing.failed(HEALTHY - Duration::from_millis(1)), 200);
-        assert_eq!(pacing.failed(HEALTHY), Duration::ZERO);
+        pacing.failed(Health::Never);
+        pacing.failed(Health::Never);
+        close(pacing.failed(Health::Up(HEALTHY - Duration::from_millis(1))), 200);
+        assert_eq!(pacing.failed(Health::Up(HEALTHY)), Duration::ZERO);
         assert_eq!(pacing.failures(), 1);
+    }
+
+    #[test]
+    fn what_had_come_up_is_soon_tried_again() {
+        let mut pacing = Pacing::new(3);
+        let up = Health::Up(Duration::ZERO);
+        assert_eq!(pacing.failed(up), Duration::ZERO);
+        for nominal in [100, 200, 400, 500, 500, 500] {
+            close(pacing.failed(up), nominal);
+        }
+        // One that then never comes up waits as long as it has failed.
+        close(pacing.failed(Health::Never), 6400);
     }
 
     #[test]
     fn endless_failures_never_overflow() {
         let mut pacing = Pacing::new(7);
         pacing.failures = u32::MAX - 1;
-        close(pacing.failed(Duration::ZERO), 30_000);
-        close(pacing.failed(Duration::ZERO), 30_000);
+        close(pacing.failed(Health::Never), 30_000);
+        close(pacing.failed(Health::Never), 30_000);
     }
 }

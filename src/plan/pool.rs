@@ -4,7 +4,7 @@
 //! reason gives up its place at once, so its replacement does not wait for its end.
 //! Never here: the states of workers (`worker`), processes, the clock.
 
-use super::pacing::{HEALTHY, Pacing, mix};
+use super::pacing::{HEALTHY, Health, Pacing, mix};
 use crate::base::ids::WorkerId;
 use std::time::{Duration, Instant};
 
@@ -363,9 +363,9 @@ impl Pool {
         }
     }
 
-    /// A worker leaves its place, if it has one. `failed` = it did so unplanned after being well for that long; then
+    /// A worker leaves its place, if it has one. `failed` = it did so unplanned; then
     /// returns how long the place stays empty and after how many failures in a row.
-    pub fn vacate(&mut self, worker: WorkerId, now: Instant, failed: Option<Duration>) -> Option<(Duration, u32)> {
+    pub fn vacate(&mut self, worker: WorkerId, now: Instant, failed: Option<Health>) -> Option<(Duration, u32)> {
         let holds = |place: &&mut Place| place.current == Some(worker) || place.successor == Some(worker);
         let place = self.places.iter_mut().find(holds)?;
         if place.successor == Some(worker) {
@@ -444,7 +444,7 @@ mod tests {
         pool.fill(now, &mut spawn);
         pool.spent(WorkerId(1));
         pool.fill(now, &mut spawn);
-        pool.vacate(WorkerId(1), now, Some(Duration::ZERO));
+        pool.vacate(WorkerId(1), now, Some(Health::Never));
         assert_eq!(held(&pool), [vec![2]]);
         assert_eq!(pool.ready(WorkerId(2)), None);
     }
@@ -457,11 +457,11 @@ mod tests {
         pool.spent(WorkerId(1));
         pool.fill(now, &mut spawn);
         assert_eq!(
-            pool.vacate(WorkerId(2), now, Some(Duration::ZERO)),
+            pool.vacate(WorkerId(2), now, Some(Health::Never)),
             Some((Duration::ZERO, 1))
         );
         pool.fill(now, &mut spawn);
-        let (wait, failures) = pool.vacate(WorkerId(3), now, Some(Duration::ZERO)).unwrap();
+        let (wait, failures) = pool.vacate(WorkerId(3), now, Some(Health::Never)).unwrap();
         assert_eq!(failures, 2);
         pool.fill(now, &mut spawn);
         assert_eq!(held(&pool), [vec![1]]);
@@ -477,10 +477,10 @@ mod tests {
         pool.fill(now, &mut spawn);
         for _ in 0..5 {
             let worker = WorkerId(held(&pool)[0][0]);
-            pool.vacate(worker, now, Some(Duration::ZERO));
+            pool.vacate(worker, now, Some(Health::Never));
             pool.fill(now + Duration::from_secs(60), &mut spawn);
         }
-        pool.vacate(WorkerId(2), now, Some(Duration::ZERO));
+        pool.vacate(WorkerId(2), now, Some(Health::Never));
         pool.fill(now, &mut spawn);
         assert_eq!(held(&pool)[1].len(), 1);
     }

@@ -3,7 +3,7 @@
 use super::{ATTEMPTS, Action, Asked, Death, Note, Plan, Stop, Verdict};
 use crate::base::ids::{PoolId, WorkerId};
 use crate::plan::generation::{Front, FrontId, Generation, GenerationId, Phase, Terms};
-use crate::plan::pacing::mix;
+use crate::plan::pacing::{Health, mix};
 use crate::plan::pool::{Pool, Standing};
 use crate::plan::worker::{Event, KILL_AFTER, State, Why};
 use std::time::{Duration, Instant};
@@ -207,14 +207,16 @@ impl Plan {
         let Some((generation, front)) = self.find_front(id) else {
             return;
         };
-        let healthy = front.up.map_or(Duration::ZERO, |up| now.saturating_duration_since(up));
+        let health = front
+            .up
+            .map_or(Health::Never, |up| Health::Up(now.saturating_duration_since(up)));
         let Some(found) = self.find_generation(generation) else {
             return;
         };
         found.front = None;
         let is_starting = found.phase == Phase::Starting;
         if found.is_staying() {
-            let wait = found.pacing.failed(healthy);
+            let wait = found.pacing.failed(health);
             let failures = found.pacing.failures();
             found.resume = Some(now + wait);
             out.push(Action::Note(Note::FrontRetry { wait, failures }));
@@ -297,7 +299,7 @@ impl Plan {
             self.boot_failed(now, worker, (verdict, is_final), by_itself, out);
         }
         let has_left = may_leave && death == Death::Code(0) && matches!(worker.state, State::Ready { .. });
-        let failed = (!has_left).then(|| healthy(now, worker.state));
+        let failed = (!has_left).then(|| health(now, worker.state));
         self.vacate(now, id, worker, failed, out);
     }
 
@@ -350,7 +352,7 @@ impl Plan {
             // An overdue worker came up and ran for its whole `timeout`: that is no crash loop, and its replacement
             // starts at once however often it happens.
             let is_crash = worker.why.is_failure() && worker.why != Why::Overdue;
-            let failed = is_crash.then(|| healthy(now, before));
+            let failed = is_crash.then(|| health(now, before));
             self.vacate(now, id, worker, failed, out);
         }
     }
@@ -360,7 +362,7 @@ impl Plan {
         now: Instant,
         id: WorkerId,
         worker: super::Worker,
-        failed: Option<Duration>,
+        failed: Option<Health>,
         out: &mut Vec<Action>,
     ) {
         let Some(generation) = self.find_generation(worker.generation) else {
@@ -431,15 +433,15 @@ pub(super) fn drain(now: Instant, generation: &mut Generation, out: &mut Vec<Act
     }
 }
 
-fn healthy(now: Instant, state: State) -> Duration {
+fn health(now: Instant, state: State) -> Health {
     match state {
-        State::Ready { since } => now.saturating_duration_since(since),
-        State::Booting { .. }
-        | State::Retiring { .. }
+        State::Ready { since } => Health::Up(now.saturating_duration_since(since)),
+        State::Booting { .. } => Health::Never,
+        State::Retiring { .. }
         | State::Overdue { .. }
         | State::Stopping { .. }
         | State::Aborting { .. }
-        | State::Killed => Duration::ZERO,
+        | State::Killed => Health::Up(Duration::ZERO),
     }
 }
 
