@@ -93,10 +93,10 @@ impl Resolver<'_> {
         let slots = match program {
             Program::Wsgi(Wsgi { worker_class, .. }) => match worker_class {
                 WorkerClass::Sync => 1,
-                WorkerClass::Gthread => self.values.number("threads"),
+                WorkerClass::Gthread => self.values.number("threads").max(1),
                 WorkerClass::Gevent => self.values.number("worker_connections").min(SLOTS_LIMIT),
             },
-            _ => self.values.number("threads"),
+            _ => self.values.number("threads").max(1),
         };
         u16::try_from(slots).unwrap_or(u16::MAX)
     }

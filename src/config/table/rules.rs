@@ -251,7 +251,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Keep access lines out of syslog", ""),
     row(Section::Logging, "statsd_host", text("HOST:PORT or unix://PATH; empty = off"), r#""""#)
         .flags(&["--statsd-host"])
-        .same()
+        .differs("a line with a traceback counts as gunicorn.log.error, there is no gunicorn.log.exception")
         .doc("Address of a statsd daemon that gets metrics",
              "A host name is resolved once."),
     row(Section::Logging, "statsd_prefix", text("a prefix"), r#""""#)
@@ -286,7 +286,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .differs("a text is always octal")
         .doc("Permission bits that new unix sockets do not get",
              "0 lets every local user connect; 0o007 only user and group.\n\
-              In a [pool.NAME] table it is that of the pool's workers."),
+              In a [pool.NAME] table it is that of the pool's workers, which do not have it from the top level."),
     row(Section::Process, "pidfile", path("a file; empty = none"), r#""""#)
         .flags(&["--pid", "-p", "--pidfile"])
         .same()

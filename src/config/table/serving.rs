@@ -67,7 +67,7 @@ pub(super) const SETTINGS: &[Setting] = &[
              "Workers then share its memory."),
     row(Section::App, "reload", Kind::Flag, "false")
         .flags(&["--reload"])
-        .same()
+        .differs("at the start it waits for any app that cannot be imported, not only for syntax errors")
         .doc("Replace workers when source files change",
              "For development, with a WSGI app."),
     row(Section::App, "reload_engine", Kind::Choice(&["auto", "poll", "inotify"]), r#""auto""#)
@@ -282,7 +282,7 @@ pub(super) const SETTINGS: &[Setting] = &[
               A worker of another such pool that is idle is stopped for a pool that needs one; while there is none, requests wait, up to `queue_timeout`.\n\
               Pools of one size and `min` count, and must fit.\n\
               Replacements run beside the workers they replace for a moment, and so do all workers after a reload."),
-    row(Section::Workers, "threads", number("requests at once", 1, 511), "1")
+    row(Section::Workers, "threads", number("requests at once, 0 = 1", 0, 511), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
@@ -293,7 +293,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Requests at once per worker of class gevent", ""),
     row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
         .flags(&["--max-requests"])
-        .same()
+        .differs("the worker goes on until its replacement is ready, one after the other, so that it answers more under load")
         .doc("Requests after which a worker is replaced",
              "Its replacement is ready before it retires."),
     row(Section::Workers, "max_requests_jitter", number("requests", 0, 1_000_000_000_000), "0")
@@ -309,7 +309,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--max-memory"])
         .because("only its author knows what an app needs")
         .doc("Resident memory at which a worker is replaced",
-             "It finishes what it does first; `memory_max` is the limit that ends it at once."),
+             "It finishes what it does first; `memory_max` is the limit that ends it at once.\n\
+              Of a pool of scripts the worker is what starts them: for each of those there is `rlimit_as`."),
     row(Section::Workers, "renew", Kind::Choice(&["changed", "all"]), r#""changed""#)
         .flags(&["--renew"])
         .because("one tenant's edit must not restart another's app, and PHP files and scripts are read anew at each request")
