@@ -33,6 +33,14 @@ pub(super) fn judge(outcome: &Outcome, subject: &Subject, report: &mut Report) {
         }
     }
     show_errors(&outcome.err, &path, report);
+    if !outcome.left.is_empty() {
+        let numbers: Vec<String> = outcome.left.iter().map(i32::to_string).collect();
+        report.note(
+            format!("it left processes that could not be killed: {}", numbers.join(", ")),
+            path.clone(),
+            "end them as root: kill -9 and these numbers",
+        );
+    }
     if outcome.end.is_some() && (outcome.out.is_open || outcome.err.is_open) {
         report.note(
             "something that it started in the background still had its output open when it ended",

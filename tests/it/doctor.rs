@@ -295,6 +295,43 @@ fn what_does_not_end_is_killed_with_all_its_processes() {
 }
 
 #[test]
+fn nothing_that_it_started_is_left() {
+    let directory = ground();
+    let here = directory.path();
+    let path = here.join("leaves");
+    // Each writes its number, by way of a name that is there only when all of it is.
+    let script = "#!/bin/sh
+setsid sh -c 'echo $$ > $$.part; mv $$.part one; exec sleep 1000' >/dev/null 2>&1 &
+(setsid sh -c 'sleep 1000 & echo $! > $!.part; mv $!.part two; wait' >/dev/null 2>&1 &)
+while ! test -e one || ! test -e two; do :; done
+printf 'Content-Type: a/b\\n\\n'
+";
+    write(&path, script, 0o755);
+    // A child of whoever became the doctor is none of its business.
+    let commands = "sleep 1000 >/dev/null 2>&1 & echo $! > own; exec \"$0\" --doctor leaves";
+    let output = Command::new("sh")
+        .args(["-c", commands, env!("CARGO_BIN_EXE_rgunicorn")])
+        .current_dir(here)
+        .env("PATH", PATH)
+        .output()
+        .unwrap();
+    let said = Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    };
+    let number = |name: &str| -> i32 { fs::read_to_string(here.join(name)).unwrap().trim().parse().unwrap() };
+    let lives = |name: &str| rgunicorn::sys::process::is_alive(number(name));
+    let alive = ["own", "one", "two"].map(lives);
+    for name in ["own", "one", "two"] {
+        let _ = rgunicorn::sys::process::signal(number(name), rgunicorn::sys::signals::KILL);
+    }
+    // They are gone when the doctor ends, not only soon afterwards.
+    assert_eq!(alive, [true, false, false], "{}", said.out);
+    check(&said, "leaves", 0, &["200 \"a/b\""]);
+}
+
+#[test]
 fn what_is_no_script_at_all() {
     let directory = ground();
     let here = directory.path();
