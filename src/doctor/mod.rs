@@ -106,6 +106,9 @@ fn examine(call: &Call) -> Result<Report, Refusal> {
     } = &program
     {
         trial::check_libraries(loader, &subject, &runner, &mut report);
+        if !report.is_runnable() {
+            return Ok(report);
+        }
     }
     trial::run(&program, &subject, &runner, &mut report);
     Ok(report)

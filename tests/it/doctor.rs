@@ -397,8 +397,16 @@ fn binaries() {
         1,
         &[
             "library that it needs is missing: \"libpart.so => not found\"",
+            "1 thing is wrong",
             "not run",
         ],
+    );
+    // It is not run to be told the same once more, in the loader's words.
+    assert_eq!(said.out.matches("libpart.so").count(), 1, "{}", said.out);
+    assert!(
+        !said.out.contains("127") && !said.out.contains("prints nothing"),
+        "{}",
+        said.out
     );
 
     let program = fs::read(here.join("prog.cgi")).unwrap();
