@@ -67,7 +67,22 @@ fn scripts_that_run() {
             format!("#!/usr/bin/env ruby\nprint \"{plain}\"\n"),
             &["200 \"text/plain\""],
         ),
-        ("a.php", "<?php echo 'hello';".to_owned(), &["200 \"text/html"]),
+        (
+            "a.php",
+            "<?php echo 'hello';".to_owned(),
+            &["200 \"text/html", "5 bytes"],
+        ),
+        (
+            "bom.php",
+            "\u{feff}<?php echo 'hello';".to_owned(),
+            &[
+                "note: it begins with a byte order mark",
+                "too late",
+                "bom.php:1",
+                "sed -i",
+                "8 bytes",
+            ],
+        ),
         (
             "status",
             "#!/bin/sh\nprintf 'Status: 404 Gone\\r\\n\\r\\n'\n".to_owned(),
