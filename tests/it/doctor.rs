@@ -268,7 +268,31 @@ fn scripts_that_answer_wrongly() {
         (
             "huge",
             "printf 'X: '; head -c 70000 /dev/zero | tr '\\0' x",
-            &["longer than 65536 bytes"],
+            &["longer than 65536 bytes", "\"X: xxx", "an empty line after the last"],
+        ),
+        (
+            "zeros",
+            "head -c 3000000 /dev/zero",
+            &[
+                "prints no header but binary data, which begins with \"\\0\\0\\0",
+                "line 1 of what",
+                "Content-Type: application/octet-stream",
+            ],
+        ),
+        (
+            "picture",
+            "printf '\\211PNG\\r\\n\\032\\n\\0\\0\\0\\rIHDR'",
+            &["no header but binary data, which begins with \"\\x89PNG\\r\\n\\x1a\\n\\x00"],
+        ),
+        (
+            "picture_glued",
+            "printf 'Content-Type: image/png\\n\\211PNG\\r\\n\\032\\n\\0\\0'",
+            &["no empty line ends its header: \"\\x89PNG\"", "line 2"],
+        ),
+        (
+            "wordy",
+            "head -c 70000 /dev/zero | tr '\\0' x",
+            &["it prints \"xxx", "before the header, or instead of it"],
         ),
         (
             "code",
