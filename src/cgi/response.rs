@@ -394,7 +394,7 @@ fn parse_length(value: &[u8]) -> Result<u64, Error> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -1,8 +1,8 @@
 //! `--doctor FILE`: says why a script does not run, or that it does.
 //!
 //! It looks at the file and at the way to it (`place.rs`), at what the kernel reads of it (`start.rs`, `elf.rs`), then
-//! runs it once as the runner would (`trial.rs`) and judges what it printed (`verdict.rs`). Every finding says what is
-//! wrong, where, and what to do; as many as can be found in one go.
+//! runs it once as the runner would (`trial.rs`, `strays.rs`) and judges what it printed (`verdict.rs`). Every finding
+//! says what is wrong, where, and what to do; as many as can be found in one go.
 //!
 //! Never here: options (`cli`), configurations and running servers.
 
@@ -10,6 +10,7 @@ mod elf;
 mod place;
 mod report;
 mod start;
+mod strays;
 mod trial;
 mod verdict;
 
@@ -105,6 +106,9 @@ fn examine(call: &Call) -> Result<Report, Refusal> {
     } = &program
     {
         trial::check_libraries(loader, &subject, &runner, &mut report);
+        if !report.is_runnable() {
+            return Ok(report);
+        }
     }
     trial::run(&program, &subject, &runner, &mut report);
     Ok(report)

@@ -14,6 +14,9 @@ const LINE_LIMIT: usize = 256;
 /// PATH where the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The byte order mark of UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// How the script is run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Program {
@@ -38,6 +41,13 @@ pub(super) fn check(subject: &Subject, account: &Account, report: &mut Report) -
                 "install it (Debian: apt install php-cgi), or add its directory to PATH",
             );
         }
+        if subject.start.as_ref().is_some_and(|start| start.starts_with(BOM)) {
+            report.note(
+                "it begins with a byte order mark (BOM), and so does its output: headers that it sends after that may come too late",
+                format!("{path}:1"),
+                without_bom(&path),
+            );
+        }
         return php.map(Program::Php);
     }
     let Some(start) = subject.start.as_deref() else {
@@ -55,6 +65,10 @@ pub(super) fn check(subject: &Subject, account: &Account, report: &mut Report) -
     Some(Program::Itself { loader: None })
 }
 
+fn without_bom(path: &str) -> String {
+    format!("save it as UTF-8 without BOM, or: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}")
+}
+
 /// The file is no binary and does not begin with `#!`: says what it begins with instead.
 fn no_interpreter(start: &[u8], path: &str, report: &mut Report) {
     let place = format!("{path}:1");
@@ -62,11 +76,11 @@ fn no_interpreter(start: &[u8], path: &str, report: &mut Report) {
     let after = start.get(blank..).unwrap_or_default();
     if start.is_empty() {
         report.fatal("it is empty", path, "copy it here again");
-    } else if start.starts_with(b"\xef\xbb\xbf") {
+    } else if start.starts_with(BOM) {
         report.fatal(
             "it begins with a byte order mark (BOM), so the kernel does not see its #! line",
             place,
-            format!("save it as UTF-8 without BOM, or: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}"),
+            without_bom(path),
         );
     } else if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
         report.fatal("it is saved as UTF-16", place, "save it as UTF-8 without BOM");

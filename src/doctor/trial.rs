@@ -2,11 +2,12 @@
 
 use super::report::{Report, quoted, shown};
 use super::start::{Program, search_path};
+use super::strays::Strays;
 use super::{Runner, Subject, verdict};
 use crate::base::SERVER_SOFTWARE;
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::process::{self, End};
-use crate::sys::{clock, fd, poll};
+use crate::sys::{clock, fd, poll, signals};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,6 +43,8 @@ pub(super) struct Outcome {
     /// `None` = it was still running when its time was over.
     pub end: Option<End>,
     pub time: Duration,
+    /// Processes that it has left and that could not be killed.
+    pub left: Vec<i32>,
 }
 
 /// Runs it, and judges what it prints.
@@ -143,7 +146,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Runs a program until it has ended or its time is over. Its process group is gone afterwards.
+/// Runs a program until it has ended or its time is over. Whatever it has started is gone afterwards.
 fn execute(
     program: OsString,
     args: Vec<OsString>,
@@ -151,6 +154,7 @@ fn execute(
     directory: PathBuf,
     runner: &Runner,
 ) -> Result<Outcome, Failure> {
+    let strays = Strays::new()?;
     let null = File::open("/dev/null")?;
     let ((out, out_end), (err, err_end)) = (fd::pipe()?, fd::pipe()?);
     let began = clock::now();
@@ -175,20 +179,20 @@ fn execute(
         out: Pump::new(out.into())?,
         err: Pump::new(err.into())?,
     };
-    let watched = run.watch(began + PATIENCE);
+    let watched = run.watch(pid, began + PATIENCE);
+    let time = clock::now().saturating_duration_since(began);
     // Whatever it has started goes with it; only then is its pid given up.
-    process::signal_group(pid, KILL)?;
+    process::signal_group(pid, signals::KILL)?;
     let end = process::reap(pid)?;
+    let left = strays.end_all()?;
     Ok(Outcome {
         end: watched?.then_some(end),
-        time: clock::now().saturating_duration_since(began),
+        time,
         out: run.out.stream,
         err: run.err.stream,
+        left,
     })
 }
-
-/// SIGKILL, which has this number everywhere.
-const KILL: i32 = 9;
 
 struct Run {
     out: Pump,
@@ -197,10 +201,10 @@ struct Run {
 
 impl Run {
     /// Reads what it prints; true if it ended by itself, false if its time is over.
-    fn watch(&mut self, deadline: std::time::Instant) -> io::Result<bool> {
+    fn watch(&mut self, pid: i32, deadline: std::time::Instant) -> io::Result<bool> {
         loop {
             // Asked before reading, so that what it printed last is read.
-            let has_ended = process::ended_child()?.is_some();
+            let has_ended = has_ended(pid)?;
             let is_dry = self.out.pump()? & self.err.pump()?;
             if has_ended && is_dry {
                 return Ok(true);
@@ -217,6 +221,17 @@ impl Run {
             }
         }
     }
+}
+
+/// Whether the child of this number has ended. Orphans that have ended meanwhile are reaped.
+fn has_ended(pid: i32) -> io::Result<bool> {
+    while let Some(ended) = process::ended_child()? {
+        if ended == pid {
+            return Ok(true);
+        }
+        process::reap(ended)?;
+    }
+    Ok(false)
 }
 
 struct Pump {

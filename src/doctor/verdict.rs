@@ -4,11 +4,15 @@ use super::Subject;
 use super::report::{Report, quoted, shown};
 use super::trial::{Outcome, PATIENCE, Stream};
 use crate::base::message::ResponseHead;
-use crate::cgi::response::{DEFAULT_LIMIT, Error, Event, Kind, Parser};
+use crate::cgi::response::{DEFAULT_LIMIT, Error, Event, Kind, Parser, is_token_byte};
 use crate::sys::process::End;
 
 /// Lines of standard error that are shown.
 const SHOWN_LINES: usize = 10;
+/// Bytes of binary output that are shown.
+const SHOWN_BYTES: usize = 32;
+/// Bytes of the output that tell whether it is binary.
+const LOOKED_AT: usize = 256;
 
 /// Judges a run.
 pub(super) fn judge(outcome: &Outcome, subject: &Subject, report: &mut Report) {
@@ -33,6 +37,14 @@ pub(super) fn judge(outcome: &Outcome, subject: &Subject, report: &mut Report) {
         }
     }
     show_errors(&outcome.err, &path, report);
+    if !outcome.left.is_empty() {
+        let numbers: Vec<String> = outcome.left.iter().map(i32::to_string).collect();
+        report.note(
+            format!("it left processes that could not be killed: {}", numbers.join(", ")),
+            path.clone(),
+            "end them as root: kill -9 and these numbers",
+        );
+    }
     if outcome.end.is_some() && (outcome.out.is_open || outcome.err.is_open) {
         report.note(
             "something that it started in the background still had its output open when it ended",
@@ -156,6 +168,17 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
     let line = bad_line(error, output);
     let place = format!("line {} of what {path} prints", line.number);
     let (what, advice) = match error {
+        Error::Line { .. } | Error::Continuation { .. } | Error::Eof { .. } | Error::TooLong { .. }
+            if is_binary(output) =>
+        {
+            (
+                format!(
+                    "it prints no header but binary data, which begins with {}",
+                    quoted(output.get(..SHOWN_BYTES).unwrap_or(output))
+                ),
+                "print the header first: Content-Type: application/octet-stream, for example, and an empty line",
+            )
+        }
         Error::Empty => (
             "it prints an empty line before the header".to_owned(),
             "print nothing before the header; for PHP, look for text before <?php and after ?> of included files",
@@ -178,7 +201,7 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
             ),
             "print an empty line after the last header field",
         ),
-        Error::Eof { .. } if !line.text.contains(&b':') => (
+        Error::Eof { .. } | Error::TooLong { .. } if !is_field(line.text) => (
             format!("it prints {} before the header, or instead of it", quoted(line.text)),
             "print Content-Type and an empty line first, and messages for yourself to standard error",
         ),
@@ -213,6 +236,20 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
         }
     };
     report.wrong(what, place, advice);
+}
+
+/// True of output that is neither a header nor text: NULs and other control characters, and no field in its first line.
+fn is_binary(output: &[u8]) -> bool {
+    let start = output.get(..LOOKED_AT).unwrap_or(output);
+    let is_control = |byte: &u8| matches!(byte, 0..=7 | 14..=26 | 28..=31);
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    start.iter().any(is_control) && !is_field(line)
+}
+
+/// True of a line that may be a field: it begins with a name and a colon.
+fn is_field(line: &[u8]) -> bool {
+    let name = line.iter().take_while(|byte| is_token_byte(**byte)).count();
+    name > 0 && line.get(name) == Some(&b':')
 }
 
 struct Line<'o> {

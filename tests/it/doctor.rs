@@ -67,7 +67,22 @@ fn scripts_that_run() {
             format!("#!/usr/bin/env ruby\nprint \"{plain}\"\n"),
             &["200 \"text/plain\""],
         ),
-        ("a.php", "<?php echo 'hello';".to_owned(), &["200 \"text/html"]),
+        (
+            "a.php",
+            "<?php echo 'hello';".to_owned(),
+            &["200 \"text/html", "5 bytes"],
+        ),
+        (
+            "bom.php",
+            "\u{feff}<?php echo 'hello';".to_owned(),
+            &[
+                "note: it begins with a byte order mark",
+                "too late",
+                "bom.php:1",
+                "sed -i",
+                "8 bytes",
+            ],
+        ),
         (
             "status",
             "#!/bin/sh\nprintf 'Status: 404 Gone\\r\\n\\r\\n'\n".to_owned(),
@@ -253,7 +268,31 @@ fn scripts_that_answer_wrongly() {
         (
             "huge",
             "printf 'X: '; head -c 70000 /dev/zero | tr '\\0' x",
-            &["longer than 65536 bytes"],
+            &["longer than 65536 bytes", "\"X: xxx", "an empty line after the last"],
+        ),
+        (
+            "zeros",
+            "head -c 3000000 /dev/zero",
+            &[
+                "prints no header but binary data, which begins with \"\\0\\0\\0",
+                "line 1 of what",
+                "Content-Type: application/octet-stream",
+            ],
+        ),
+        (
+            "picture",
+            "printf '\\211PNG\\r\\n\\032\\n\\0\\0\\0\\rIHDR'",
+            &["no header but binary data, which begins with \"\\x89PNG\\r\\n\\x1a\\n\\x00"],
+        ),
+        (
+            "picture_glued",
+            "printf 'Content-Type: image/png\\n\\211PNG\\r\\n\\032\\n\\0\\0'",
+            &["no empty line ends its header: \"\\x89PNG\"", "line 2"],
+        ),
+        (
+            "wordy",
+            "head -c 70000 /dev/zero | tr '\\0' x",
+            &["it prints \"xxx", "before the header, or instead of it"],
         ),
         (
             "code",
@@ -292,6 +331,43 @@ fn what_does_not_end_is_killed_with_all_its_processes() {
     let pid = fs::read_to_string(directory.path().join("pid")).unwrap();
     let pid: i32 = pid.trim().parse().unwrap();
     crate::harness::wait_until("the end of what it started", || !rgunicorn::sys::process::is_alive(pid));
+}
+
+#[test]
+fn nothing_that_it_started_is_left() {
+    let directory = ground();
+    let here = directory.path();
+    let path = here.join("leaves");
+    // Each writes its number, by way of a name that is there only when all of it is.
+    let script = "#!/bin/sh
+setsid sh -c 'echo $$ > $$.part; mv $$.part one; exec sleep 1000' >/dev/null 2>&1 &
+(setsid sh -c 'sleep 1000 & echo $! > $!.part; mv $!.part two; wait' >/dev/null 2>&1 &)
+while ! test -e one || ! test -e two; do :; done
+printf 'Content-Type: a/b\\n\\n'
+";
+    write(&path, script, 0o755);
+    // A child of whoever became the doctor is none of its business.
+    let commands = "sleep 1000 >/dev/null 2>&1 & echo $! > own; exec \"$0\" --doctor leaves";
+    let output = Command::new("sh")
+        .args(["-c", commands, env!("CARGO_BIN_EXE_rgunicorn")])
+        .current_dir(here)
+        .env("PATH", PATH)
+        .output()
+        .unwrap();
+    let said = Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    };
+    let number = |name: &str| -> i32 { fs::read_to_string(here.join(name)).unwrap().trim().parse().unwrap() };
+    let lives = |name: &str| rgunicorn::sys::process::is_alive(number(name));
+    let alive = ["own", "one", "two"].map(lives);
+    for name in ["own", "one", "two"] {
+        let _ = rgunicorn::sys::process::signal(number(name), rgunicorn::sys::signals::KILL);
+    }
+    // They are gone when the doctor ends, not only soon afterwards.
+    assert_eq!(alive, [true, false, false], "{}", said.out);
+    check(&said, "leaves", 0, &["200 \"a/b\""]);
 }
 
 #[test]
@@ -360,8 +436,16 @@ fn binaries() {
         1,
         &[
             "library that it needs is missing: \"libpart.so => not found\"",
+            "1 thing is wrong",
             "not run",
         ],
+    );
+    // It is not run to be told the same once more, in the loader's words.
+    assert_eq!(said.out.matches("libpart.so").count(), 1, "{}", said.out);
+    assert!(
+        !said.out.contains("127") && !said.out.contains("prints nothing"),
+        "{}",
+        said.out
     );
 
     let program = fs::read(here.join("prog.cgi")).unwrap();
