@@ -219,6 +219,7 @@ def guard_forks(worker, handler, channel, queue, board):
     def in_child():
         handler.forked = True
         channel.lock = threading.Lock()  # Another thread may have held it.
+        channel.listen = deaf  # An attempt to answer fails when it sends, and nowhere else.
         channel.close()
         queue.close()
         board.close()
@@ -230,6 +231,10 @@ def guard_forks(worker, handler, channel, queue, board):
         after()
 
     os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+
+
+def deaf():
+    """Stands in for listen() of a channel that is closed."""
 
 
 def serve(worker, config):
