@@ -304,3 +304,25 @@ fn others_are_served_while_one_worker_hangs() {
     });
     server.stop();
 }
+
+#[test]
+fn a_thread_that_keeps_the_interpreter_takes_no_other_request_with_it() {
+    let server = start(
+        &["-k", "gthread", "--threads", "4"],
+        &["--workers", "2", "--timeout", "6"],
+        &["WORKER TIMEOUT", "orker", "overdue"],
+    );
+    server.wait_for_workers(2);
+    let mut stuck = Client::connect(&server.address);
+    stuck.send("GET /regular-expression HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    for _ in 0..20 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    stuck.patience(Duration::from_millis(1));
+    let nothing = stuck.line().expect_err("no answer before the others have theirs");
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    stuck.patience(Duration::from_secs(30));
+    assert_eq!(stuck.response("GET").status, 504);
+    server.wait_for_workers(2);
+    server.stop();
+}

@@ -43,6 +43,24 @@ fn an_import_that_hangs_or_crashes_is_the_last_line_also_with_extension_modules(
 }
 
 #[test]
+fn an_app_that_exits_at_import_is_the_last_line() {
+    for words in [&[][..], &["--reload"], &["--preload"]] {
+        for (act, cause) in [
+            ("import sys\nsys.exit(9)\n", "SystemExit: 9"),
+            (
+                "print('loading', flush=True)\nraise KeyboardInterrupt\n",
+                "KeyboardInterrupt",
+            ),
+        ] {
+            let (code, last) = end_of(act, words);
+            assert_ne!(code, Some(0), "{last}");
+            let expected = format!("importing the app failed: {cause}");
+            assert!(last.contains(&expected), "{words:?} {act}: {last}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_python_is_asked_once_and_shows_what_it_printed() {
     for (text, expected) in [
         ("echo; echo hello; echo more; exit 7", "(it printed: hello)"),

@@ -356,6 +356,11 @@ class Forking(Case):
             self.assertTrue(self.fork(number=age, age=age).wait_ready())
         self.assertEqual(arbiter.read("notes"), "imported %d\n" % arbiter.host)
 
+    def test_a_preloaded_app_that_raises_no_exception_of_the_usual_kind(self):
+        arbiter = self.start("preload_app = True\n", app="raise KeyboardInterrupt\n")
+        answer = arbiter.ask({"type": "preload"})
+        self.assertEqual((answer["type"], answer["error"], answer["exit"]), ("failed", "KeyboardInterrupt", 1))
+
     def test_a_preloaded_app_that_fails(self):
         arbiter = self.start("preload_app = True\n", app="import nowhere\n")
         answer = arbiter.ask({"type": "preload"})

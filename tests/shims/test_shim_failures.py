@@ -20,6 +20,13 @@ class Closing:
         if ValueError in self.pieces:
             raise ValueError("in close")
 
+def fork_in_stream():
+    yield b"before "
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    yield b"after"
+
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/hello":
@@ -135,6 +142,9 @@ def application(environ, start_response):
             status = os.waitpid(pid, 0)[1]
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"%d %d" % (pid > 0, pid and status)]
+    if path == "/fork-in-stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return fork_in_stream()
     if path == "/fork-raise":
         pid = os.fork()
         if not pid:
@@ -345,8 +355,16 @@ class Failures(unittest.TestCase):
 
     def test_a_forked_child_answers_nobody(self):
         self.assertEqual(self.shim.get("/fork").body, b"1 0")
-        self.assertEqual(self.shim.get("/fork-raise").body, b"0")
+        self.assertEqual(self.shim.get("/fork-in-stream").body, b"before after")
         self.assertEqual(self.logged(), "")
+
+    def test_what_a_forked_child_raises_is_logged(self):
+        self.assertEqual(self.shim.get("/fork-raise").body, b"0")
+        log = self.logged()
+        self.assertRegex(log, r"\A\[.*\] \[\d+\] \[ERROR\] Error handling request GET /fork-raise\nTraceback ")
+        self.assertRegex(log, r"KeyError: 'in the child'\n\Z")
+        self.assertEqual(log.count("Traceback"), 1)
+        self.assertNotIn("[%d]" % self.shim.pid, log)
 
     def test_programs_inherit_none_of_our_descriptors(self):
         shown = self.shim.get("/children").body.decode()

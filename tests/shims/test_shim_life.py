@@ -275,8 +275,20 @@ class Boot(Life):
         self.fails("hello:f()", 3, "in the factory", "def f(): raise TypeError('in the factory')", True)
 
     def test_system_exit_at_import(self):
-        self.fails("hello", 5, "", "raise SystemExit(5)")
-        self.fails("hello", 1, "words", "import sys; sys.exit('words')")
+        for settings in ({}, {"reload": True}):
+            for code, text, words in (
+                (9, "import sys; sys.exit(9)", "SystemExit: 9"),
+                (0, "import sys; sys.exit()", "SystemExit"),
+                (1, "import sys; sys.exit('two\\nlines')", "SystemExit: two lines"),
+                (255, "print('loading', flush=True); raise KeyboardInterrupt", "KeyboardInterrupt"),
+            ):
+                self.fails("hello", code, "importing the app failed: " + words, text, True, settings=settings)
+
+    def test_the_end_of_a_child_forked_at_import_is_no_failure(self):
+        shim = self.start(text="import os, sys\nif not os.fork(): sys.exit(3)\nos.wait()\n" + HELLO)
+        shim.wait_ready()
+        self.assertEqual(stop(shim), 0)
+        self.assertNotIn("Traceback", shim.log())
 
     def test_gevent_that_is_not_there(self):
         text = "gevent worker requires gevent: import of gevent halted; None in sys.modules"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import select
 import signal
 import struct
 import unittest
@@ -9,7 +10,7 @@ import unittest
 from support import Shim, stop, variables
 
 APP = """
-import os, threading, time
+import os, re, threading, time
 
 both = threading.Barrier(2) if __name__ else None
 
@@ -25,6 +26,9 @@ def application(environ, start_response):
         open("running", "w").close()
         while True:
             time.sleep(0.005)
+    if path == "/keep-the-interpreter":
+        open("running", "w").close()
+        re.match("(a+)+$", "a" * 40 + "b")
     if path == "/big":
         start_response("200 OK", [])
         return (bytes([65 + n % 26]) * 300000 for n in range(20))
@@ -161,6 +165,26 @@ class Slots:
 
 class Threads(Slots, unittest.TestCase):
     worker_class = "gthread"
+
+    def test_what_cannot_be_run_is_left_to_others(self):
+        shim = self.start()
+        self.running(shim, "/keep-the-interpreter")
+        sent = [shim.send(variables()) for _ in range(8)]
+        select.select([], [], [], 0.3)  # Time to take one, for a thread that would.
+        shim.queue_end.settimeout(0)
+        left = [struct.unpack_from("!BBH", shim.queue_end.recv(131072))[2] for _ in sent]
+        self.assertEqual(left, sent)
+
+    def test_all_threads_take_their_turn(self):
+        shim = self.start()
+        for _ in range(3):
+            ids = [shim.send(variables(path="/wait")) for _ in range(4)]
+            shim.wait_until(lambda: all(shim.cells[1:5]), "all slots at work")
+            self.go(shim)
+            self.ended(shim, ids)
+            os.remove(os.path.join(shim.directory, "go"))
+            shim.wait_until(lambda: not any(shim.cells[1:5]), "idle slots")
+        self.assertEqual(stop(shim), 0)
 
 
 @unittest.skipUnless(importlib.util.find_spec("gevent"), "gevent is not installed")

@@ -6,8 +6,9 @@ Never here: how requests are answered (handler.py).
 import os
 import signal
 import threading
+from select import POLLIN, poll
 
-from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
+from rgunicorn.channel import CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
 from rgunicorn.request import descriptor
 
 
@@ -29,6 +30,9 @@ class Loop:
         self.channel = channel
         self.slots = slots
         self.ended = None  # What ended a thread for all of them.
+        self.turn = threading.Lock()  # Held by the thread that waits for a message, so that one wakes no more of us.
+        self.readable = poll()
+        self.readable.register(queue.socket.fileno(), POLLIN)
         self.news, self.wake_end = os.pipe()
         os.set_blocking(self.wake_end, False)
         # A signal that comes just before the main thread begins to wait ends its wait as well.
@@ -67,19 +71,34 @@ class Loop:
     def receive(self, number):
         """Receives and runs requests until the worker retires.
 
-        A thread that waits cannot be called back. If it gets a message although the worker has retired, it says that
-        the request was not run; and if the process ends first, the front finds that in no cell and knows it as well.
+        No thread waits in the receive itself. The kernel would give it a message also while another thread runs C code
+        that keeps the interpreter's lock, and the request would be stuck with that one. A thread that comes back from
+        poll() without the lock has taken nothing yet, and another worker gets the message.
+
+        A thread may get a message just as the worker retires. It then says that the request was not run; and if the
+        process ends first, the front finds that in no cell and knows it as well.
         """
         worker, cells, buffer = self.worker, self.cells, bytearray(LARGEST)
         view, into = memoryview(buffer), [buffer]
         receive, unpack, cell = self.queue.receive, request_header, 1 + number
         from_message, handle = self.handler.environs.from_message, self.handler.run
+        turn, wait, without_wait, has_turn = self.turn, self.readable.poll, CLOEXEC | DONTWAIT, False
         while worker.alive:
-            count, rights, _, _ = receive(into, RIGHTS, CLOEXEC)
+            try:
+                count, rights, _, _ = receive(into, RIGHTS, without_wait)
+            except BlockingIOError:
+                # Nothing there, or another worker was faster.
+                if not has_turn:
+                    has_turn = turn.acquire()
+                wait()
+                continue
             if not count:
                 raise ChannelEnded
             _, flags, id, _, size = unpack(buffer)
             cells[cell] = id  # From here on the request counts as run, should this process die.
+            if has_turn:
+                turn.release()
+                has_turn = False
             if not worker.alive:
                 # The store came first, so the main thread either sees it and waits, or retired before it and we see that.
                 self.channel.refuse(id)

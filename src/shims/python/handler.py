@@ -3,12 +3,13 @@
 Never here: where requests come from (sync.py, gthread.py, ggevent.py), and how a response becomes frames (response.py).
 """
 
+import logging
 import os
 import sys
 import time
 from datetime import timedelta
 
-from rgunicorn import hookview
+from rgunicorn import hookview, logs
 from rgunicorn.channel import COPY, END, NOTE, NOTE_LIMIT, RESPONSE, ChannelEnded, counted, header
 from rgunicorn.request import Environs
 from rgunicorn.response import UNKNOWN, Departed, Exchange, FileWrapper, Head
@@ -168,7 +169,11 @@ class Handler:
     def fail(self, exchange, environ, error):
         """The app raised: the error page, or, if the head is out, an end that the client sees to be none."""
         if self.forked:
-            os._exit(0)  # App code has forked, and its child came back here: it has nobody to answer.
+            # App code has forked, and its child came back here: it has nobody to answer. What was raised at its try to
+            # do so is no news, what the app raised is.
+            if isinstance(error, Exception) and not exchange.sending:
+                self.tell_of_child(exchange.method, environ)
+            os._exit(0)
         if isinstance(error, ChannelEnded) or not self.worker.alive and isinstance(error, self.leaving):
             raise error
         if exchange.sending and isinstance(error, ConnectionError):
@@ -191,10 +196,18 @@ class Handler:
     def close(self, result, environ):
         try:
             result.close()
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
             if self.forked:
+                if isinstance(error, Exception):
+                    self.tell_of_child(environ.get("REQUEST_METHOD"), environ)
                 os._exit(0)
             self.log.exception("Error handling request %s %s", environ.get("REQUEST_METHOD"), uri(environ))
+
+    def tell_of_child(self, method, environ):
+        """Logs the exception of a child that app code has forked. Another thread may have held the locks of the logger or
+        of standard error when it did so, hence one plain write."""
+        text = logs.line(logging.ERROR, "Error handling request %s %s" % (method, uri(environ)), sys.exc_info())
+        os.write(2, text.encode("utf-8", "backslashreplace"))
 
     def tell(self, exchange, request, environ, seconds):
         """One line of the access log, where Python writes it."""

@@ -229,7 +229,7 @@ class Host:
     def preload(self, message, _):
         try:
             self.server.app.wsgi()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             raise self.at_start(error) from error
         # What is frozen is never touched by the collector, and so stays shared with the workers.
         gc.collect()

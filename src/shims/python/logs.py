@@ -49,6 +49,12 @@ class Logger:
         """Does nothing: this logger has no files."""
 
 
+def line(level, text, exc_info):
+    """What the logger would write, for a process that cannot use it."""
+    record = logging.LogRecord("gunicorn.error", level, "", 0, text, None, exc_info)
+    return logging.Formatter(Logger.error_fmt, Logger.datefmt).format(record) + "\n"
+
+
 def make_logger(cfg):
     """The logger of a process whose app brings none."""
     return Logger(cfg)

@@ -71,6 +71,10 @@ class Worker:
     def notify(self):
         self.tmp.notify()
 
+    def is_booting(self):
+        """True until requests may come, unless a signal has ended it. A child that the app forks at import is no worker."""
+        return not (self.booted or self.asked_to_quit or self.aborted) and self.pid == os.getpid()
+
     # Signals. Python runs these between two instructions of the main thread.
 
     def init_signals(self):
@@ -219,6 +223,7 @@ def guard_forks(worker, handler, channel, queue, board):
     def in_child():
         handler.forked = True
         channel.lock = threading.Lock()  # Another thread may have held it.
+        channel.listen = deaf  # An attempt to answer fails when it sends, and nowhere else.
         channel.close()
         queue.close()
         board.close()
@@ -230,6 +235,10 @@ def guard_forks(worker, handler, channel, queue, board):
         after()
 
     os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+
+
+def deaf():
+    """Stands in for listen() of a channel that is closed."""
 
 
 def serve(worker, config):
@@ -249,6 +258,8 @@ def run(worker, config):
         worker.serve(config)
         return 0
     except SystemExit as stop:
+        if worker.is_booting():
+            return failed_to_boot(worker, stop, exit_code(stop))
         return exit_code(stop)
     except (ChannelEnded, ConnectionError):
         return 1  # rgunicorn is gone, or what it reads from us is of no use any more.
@@ -260,12 +271,25 @@ def run(worker, config):
         log.exception("Exception in worker process")
         print(cause(error), file=sys.stderr, flush=True)
         return 255 if worker.booted else BOOT_ERROR
+    except BaseException as error:
+        if worker.is_booting():
+            return failed_to_boot(worker, error, 255)
+        raise
     finally:
         log.info("Worker exiting (pid: %s)", worker.pid)
         try:
             worker.cfg.worker_exit(worker.server, worker)
         except Exception:
             log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+
+
+def failed_to_boot(worker, error, code):
+    """Tells of an end of which Python says no more than a code, and gives that. The last line names the cause."""
+    worker.log.exception("Exception in worker process")
+    step = "importing the app" if worker.wsgi is None else "starting the worker"
+    words = " ".join(traceback.format_exception_only(type(error), error)[-1].split())
+    print("%s failed: %s" % (step, words), file=sys.stderr, flush=True)
+    return code
 
 
 def cause(error):
