@@ -442,8 +442,9 @@ impl<'a> Hosting<'a> {
         }
         if !matches!(pool.program, Program::Exec(_) | Program::Scripts) || is_php_cgi(&pool.program) {
             let limits = layer.keys().filter(|name| name.starts_with("rlimit_"));
-            let idle = |limit: &&str| format!("{limit} of pool {name} has no effect: it binds CGI scripts only");
-            self.warnings.extend(limits.map(|limit| idle(limit)));
+            let idle =
+                |limit: &&'static str| format!("{limit} of pool {name} has no effect: it binds CGI scripts only");
+            self.warnings.extend(limits.map(idle));
         }
         if let Program::Wsgi(wsgi) = &mut pool.program {
             // Workers of named pools are not forked from a process that has the app.
