@@ -123,6 +123,7 @@ impl Arbiter {
                 }
                 Input::WorkerYielded(worker)
             }
+            ToArbiter::CutBody { worker } => Input::WorkerCutBody(worker),
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");

@@ -287,6 +287,7 @@ impl Message for ToArbiter {
                 out.extend_from_slice(&workers.to_be_bytes());
             }
             Self::Yielded { worker } => worker_only(out, 15, *worker),
+            Self::CutBody { worker } => worker_only(out, 16, *worker),
             Self::Prepared => out.push(11),
             Self::Unprepared { reason } => {
                 out.push(12);
@@ -331,6 +332,9 @@ impl Message for ToArbiter {
                 workers: fields.u32()?,
             },
             15 => Self::Yielded {
+                worker: fields.worker()?,
+            },
+            16 => Self::CutBody {
                 worker: fields.worker()?,
             },
             11 => Self::Prepared,

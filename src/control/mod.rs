@@ -184,6 +184,11 @@ pub enum ToArbiter {
         /// Why, printable, for the log.
         reason: String,
     },
+    /// A worker has part of a request's body, and the rest will never come: kill it before it takes the part for all.
+    CutBody {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// A worker served its share (`max_requests`): start its replacement, then retire it.
     Spent {
         /// The worker.

@@ -318,7 +318,8 @@ impl Front {
         self.response_data(&mut exchange, data, last);
         let mut reply = Reply::Nothing;
         // Said only to one that is sending, and once: its next look finds it, so that nothing gathers in the socket.
-        if exchange.client.is_none() && !exchange.told && self.workers.get(worker).is_some_and(Worker::looks) {
+        let looks = self.workers.get(worker).is_some_and(Worker::looks);
+        if exchange.client.is_none() && !exchange.told && looks && self.is_unwanted(&exchange) {
             exchange.told = true;
             reply = Reply::Abort;
         }

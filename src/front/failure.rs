@@ -133,9 +133,9 @@ impl Front {
             Place::Assigned | Place::Pulled => self.abort(key, &mut exchange),
         }
         exchange.spool = Spool::default();
-        if std::mem::take(&mut exchange.blocked) {
-            self.resume_links.extend(exchange.link);
-            self.give_credit(&mut exchange);
+        if exchange.blocked {
+            // Its worker's clock stood still for the client's sake.
+            self.unblock(&mut exchange);
         }
         self.settle(key, exchange);
     }
@@ -155,20 +155,13 @@ impl Front {
             return;
         };
         let stream_cut = exchange.streams && !exchange.body_ended;
-        let wish = self.pools.get(exchange.pool).map(|pool| pool.config.scripts.on_abort);
         // An answer without a body is complete with its head: whoever asked has not left before the end.
         let is_complete = exchange.head.is_head() && exchange.stage == Stage::Committed;
-        let is_ended = match wish.unwrap_or_default() {
-            _ if is_complete && worker.aborts() => false,
-            OnAbort::Auto => exchange.head.is_safe() || !worker.aborts(),
-            OnAbort::Ignore => false,
-            OnAbort::Close | OnAbort::Term => true,
-        };
+        let is_ended = self.is_unwanted(exchange) && !(is_complete && worker.aborts());
         exchange.aborted = true;
         if !is_ended && !stream_cut {
             return;
         }
-        let is_sure = matches!(wish, Some(OnAbort::Close | OnAbort::Term));
         if worker.protocol == Protocol::Pipe {
             if worker.pulls() && !worker.flows() {
                 // It never reads its channel before it is told to drain.
@@ -188,31 +181,67 @@ impl Front {
             }
             return;
         }
-        if is_sure || stream_cut || exchange.head.is_safe() || exchange.stage == Stage::Committed {
-            // FastCGI apps notice that nobody listens when they write to a closed connection.
-            if let Some(link) = exchange.link {
-                self.release(exchange, worker_key, None);
-                if let Some(link) = self.links.get_mut(link) {
-                    link.exchange = None;
-                }
-                self.drop_link(link);
-                self.suspect(worker_key);
-                self.exchange_timers.set(key.place(), None);
+        if stream_cut && worker.is_ours() {
+            return self.end_cut_body(key, exchange, worker_key);
+        }
+        if stream_cut {
+            self.say_cut_body(
+                exchange,
+                "its connection is closed, and the server may take the part for the whole",
+            );
+        }
+        // FastCGI apps notice that nobody listens when they write to a closed connection.
+        if let Some(link) = exchange.link {
+            self.release(exchange, worker_key, None);
+            if let Some(link) = self.links.get_mut(link) {
+                link.exchange = None;
             }
+            self.drop_link(link);
+            self.suspect(worker_key);
+            self.exchange_timers.set(key.place(), None);
+        }
+    }
+
+    /// The rest of a body will never come. A FastCGI app takes the end of its connection for the end of the body, so that
+    /// stays open until the worker is gone.
+    fn end_cut_body(&mut self, key: Key, exchange: &mut Exchange, worker_key: Key) {
+        self.say_cut_body(exchange, "its worker is ended, which would take the part for the whole");
+        let link = exchange.link;
+        if let Some(worker) = self.workers.get_mut(worker_key) {
+            worker.has_cut_body = true;
+        }
+        self.release(exchange, worker_key, None);
+        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
+            link.leave_open();
+        }
+        self.exchange_timers.set(key.place(), None);
+        // Those that it has beside this one end first.
+        self.retire(worker_key);
+    }
+
+    fn say_cut_body(&self, exchange: &Exchange, outcome: &str) {
+        let count = exchange.body.len();
+        let text = format!("is broken off: its body ended after {count} bytes, before it was whole; {outcome}");
+        self.say_request(Level::Warning, exchange, &text);
+    }
+
+    /// True for a request that shall end when its client has left. A change is not broken off half way; but a WSGI app
+    /// finds at its next piece of the body that nobody listens, as under Gunicorn: streams are answers to POST, too.
+    pub(super) fn is_unwanted(&self, exchange: &Exchange) -> bool {
+        let Some(pool) = self.pools.get(exchange.pool) else {
+            return exchange.head.is_safe();
+        };
+        match pool.config.scripts.on_abort {
+            OnAbort::Auto => exchange.head.is_safe() || pool.is_wsgi,
+            OnAbort::Ignore => false,
+            OnAbort::Close | OnAbort::Term => true,
         }
     }
 
     /// True for a request that a worker which can end it shall end when its client has left.
     pub(super) fn ends_with_client(&self, exchange: &Exchange) -> bool {
-        let Some(pool) = self.pools.get(exchange.pool) else {
-            return false;
-        };
-        let is_ended = match pool.config.scripts.on_abort {
-            OnAbort::Auto => exchange.head.is_safe(),
-            OnAbort::Ignore => false,
-            OnAbort::Close | OnAbort::Term => true,
-        };
-        is_ended && pool.aborts
+        let aborts = self.pools.get(exchange.pool).is_some_and(|pool| pool.aborts);
+        aborts && self.is_unwanted(exchange)
     }
 
     /// The worker whose board names a pulled request.
@@ -260,6 +289,7 @@ impl Front {
         }
         let details = self.describe_request(exchange);
         let link = exchange.link.filter(|_| exchange.wire == 0);
+        let stream_cut = exchange.streams && !exchange.body_ended;
         if exchange.wire != 0
             && let Some(worker) = self.workers.get_mut(worker_key)
         {
@@ -269,10 +299,14 @@ impl Front {
         self.release(exchange, worker_key, None);
         self.fail(exchange, 504, "the application took too long to answer");
         if let Some(link_key) = link {
+            let is_ours = self.workers.get(worker_key).is_some_and(Worker::is_ours);
             if let Some(link) = self.links.get_mut(link_key) {
-                link.exchange = None;
+                link.leave_open();
             }
-            self.drop_link(link_key);
+            // Else the app would take the part of the body that it has for the whole until it is ended.
+            if !stream_cut || !is_ours {
+                self.drop_link(link_key);
+            }
         }
         if let Some(worker) = self.workers.get(worker_key) {
             exchange.pid = worker.pid;

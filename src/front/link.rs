@@ -176,6 +176,14 @@ impl Link {
         (!is_due || self.fds.len() > 1).then_some("expected a frame with the flag FD beside a descriptor")
     }
 
+    /// Its request is over as far as we are concerned. What still comes is thrown away, and nothing more is sent.
+    pub(super) fn leave_open(&mut self) {
+        self.exchange = None;
+        self.feeding.clear();
+        self.out.clear();
+        self.paused = false;
+    }
+
     /// A frame about no request, or about one already answered, goes out.
     pub(super) fn send_frame(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.out.bytes);

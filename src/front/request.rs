@@ -48,7 +48,10 @@ impl Front {
         }
         let has_body = client.conn.body_length() != BodyLength::None;
         let pool = self.pools.get(exchange.pool).filter(|_| exchange.own.is_none());
-        let streams = |pool: &Pool| exchange.wants_stream.unwrap_or(pool.config.stream_request);
+        let is_known = matches!(client.conn.body_length(), BodyLength::Known(_));
+        let streams = |pool: &Pool| {
+            exchange.wants_stream.unwrap_or(pool.config.stream_request) && (is_known || pool.takes_chunks)
+        };
         exchange.streams = has_body && pool.is_some_and(streams);
         let full = exchange.own.is_none() && self.refuses(exchange.pool);
         let is_own = exchange.own.is_some();

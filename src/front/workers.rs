@@ -80,6 +80,8 @@ pub(super) struct Worker {
     pub(super) output: Option<Key>,
     /// `Drained` was sent.
     pub(super) drained: bool,
+    /// One of its requests has a body that was cut: it is killed when it has no other.
+    pub(super) has_cut_body: bool,
     /// A request of its has passed the deadline. It gets nothing more and is ended when its other requests are.
     pub(super) is_overdue: bool,
     /// The numbers of its overdue requests. They were answered, but its board may still name them.
@@ -115,10 +117,16 @@ impl Worker {
             since: now,
             output: None,
             drained: false,
+            has_cut_body: false,
             is_overdue: false,
             given_up: Vec::new(),
             report: None,
         }
+    }
+
+    /// True if we have started it, and can end it.
+    pub(super) fn is_ours(&self) -> bool {
+        !matches!(self.route, Route::Upstream(_))
     }
 
     /// True if it counts the bytes it is sent.
@@ -211,6 +219,8 @@ pub(super) struct Pool {
     next_wire: u16,
     /// Its workers end single requests when told to.
     pub(super) aborts: bool,
+    /// Its workers need not know how long a body is: they are told its end. FastCGI apps want CONTENT_LENGTH.
+    pub(super) takes_chunks: bool,
     /// Work may be waiting for a worker that has come free.
     pub(super) dirty: bool,
 }
@@ -252,6 +262,7 @@ impl Pool {
         };
         Self {
             is_wsgi: matches!(config.program, config::Program::Wsgi(_)),
+            takes_chunks: config.protocol == WorkerProtocol::Pipe,
             config,
             dispatch: Dispatch::new(policy),
             demand,
@@ -319,6 +330,7 @@ impl Front {
         // What gives each request a process of its own does not wear out.
         let is_worn = !worker.aborts();
         let in_flight = worker.in_flight;
+        let is_pipe = worker.protocol == Protocol::Pipe;
         if let Some(pool) = self.pools.get_mut(worker.pool) {
             pool.dispatch.add(key.index, ready.slots, pulls && pool.queue.is_some());
             for _ in 0..in_flight {
@@ -326,6 +338,7 @@ impl Front {
             }
             pool.dirty = true;
             pool.aborts = !is_worn;
+            pool.takes_chunks = is_pipe;
             if worker.share == 0 && pool.config.max_requests > 0 && is_worn {
                 worker.share = pool.config.max_requests + self.random.u64(0..=pool.config.max_requests_jitter);
             }
@@ -424,8 +437,12 @@ impl Front {
         }
         if worker.in_flight == 0 && !worker.board_busy() {
             worker.drained = true;
-            let id = worker.id;
-            self.send_control(&ToArbiter::Drained { worker: id });
+            let (id, has_cut_body) = (worker.id, worker.has_cut_body);
+            self.send_control(&if has_cut_body {
+                ToArbiter::CutBody { worker: id }
+            } else {
+                ToArbiter::Drained { worker: id }
+            });
         } else if worker.pulls() {
             // A slot clears its cell without telling anyone.
             self.worker_timers

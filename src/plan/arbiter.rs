@@ -112,6 +112,8 @@ pub enum Input {
     WorkerOverdueAmongOthers(WorkerId),
     /// A worker broke its protocol.
     WorkerFaulty(WorkerId),
+    /// A worker has a request whose body will never be whole.
+    WorkerCutBody(WorkerId),
     /// A worker served its share.
     WorkerSpent(WorkerId),
     /// Somebody asked for a worker to be replaced.
@@ -464,6 +466,7 @@ impl Plan {
                 let until = now + KILL_AFTER;
                 self.worker_failed(now, worker, Event::Stop { until }, Why::Faulty, out);
             }
+            Input::WorkerCutBody(worker) => self.worker_failed(now, worker, Event::Kill, Why::CutBody, out),
             Input::WorkerSpent(worker) => {
                 if let Some(pool) = self.pool_of(worker) {
                     pool.spent(worker);

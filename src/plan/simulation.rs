@@ -132,6 +132,7 @@ impl World {
             | Input::WorkerOverdue(worker)
             | Input::WorkerOverdueAmongOthers(worker)
             | Input::WorkerFaulty(worker)
+            | Input::WorkerCutBody(worker)
             | Input::WorkerYielded(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
             Input::FrontConfigured(front) | Input::FrontHeard(front) | Input::Demand { front, .. } => {
@@ -377,6 +378,7 @@ impl World {
             },
             (1, Some(worker), _) if self.random.chance(50) => Input::WorkerOverdue(worker),
             (1, Some(worker), _) => Input::WorkerOverdueAmongOthers(worker),
+            (2, Some(worker), _) if self.random.chance(50) => Input::WorkerCutBody(worker),
             (2, Some(worker), _) => Input::WorkerFaulty(worker),
             (3 | 4, Some(worker), _) => Input::WorkerSpent(worker),
             (5, Some(worker), Some(front)) => Input::FrontGone {

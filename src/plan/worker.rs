@@ -31,6 +31,8 @@ pub enum Why {
     Overdue,
     /// It broke its protocol or its connection.
     Faulty,
+    /// Part of a request's body is missing, and it would take the end of the connection for the end of the body.
+    CutBody,
     /// It did not become ready in time.
     BootTimeout,
     /// The front died while it was working.
@@ -56,6 +58,7 @@ impl Why {
             Self::Shutdown => "shutting down",
             Self::Overdue => "overdue",
             Self::Faulty => "broke its protocol",
+            Self::CutBody => "the body of its request was cut",
             Self::BootTimeout => "not ready in time",
             Self::FrontDied => "was busy when the front died",
         }
@@ -125,6 +128,8 @@ pub enum Event {
         /// When it is aborted whatever it does.
         until: Instant,
     },
+    /// It must not do one step more.
+    Kill,
     /// Time passed.
     Tick,
 }
@@ -219,6 +224,15 @@ impl State {
             }
             (Self::Aborting { until }, Event::Tick) if until <= now => kill,
 
+            (
+                Self::Ready { .. }
+                | Self::Retiring { .. }
+                | Self::Overdue { .. }
+                | Self::Stopping { .. }
+                | Self::Aborting { .. },
+                Event::Kill,
+            ) => kill,
+
             // Nothing is due yet.
             (
                 Self::Booting { .. }
@@ -244,6 +258,8 @@ impl State {
                 Self::Booting { .. } | Self::Stopping { .. } | Self::Aborting { .. },
                 Event::Overdue | Event::OverdueAmongOthers { .. },
             )
+            // It has no request.
+            | (Self::Booting { .. }, Event::Kill)
             | (Self::Overdue { .. }, Event::OverdueAmongOthers { .. })
             | (Self::Stopping { .. } | Self::Aborting { .. }, Event::Retire { .. })
             | (Self::Aborting { .. }, Event::Stop { .. })
@@ -255,6 +271,7 @@ impl State {
                 | Event::Stop { .. }
                 | Event::Overdue
                 | Event::OverdueAmongOthers { .. }
+                | Event::Kill
                 | Event::Tick,
             ) => (self, None),
         }

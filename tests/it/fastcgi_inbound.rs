@@ -601,7 +601,9 @@ fn an_app_that_streams_gets_bodies_as_they_come() {
     let setup = Setup::c_app(1).with("stream_request", true);
     let socket = setup.path_text("fcgi.sock");
     let table = format!("[[listener]]\nbind = \"unix:{socket}\"\nprotocol = \"fastcgi\"\n");
-    let server = setup.tables(&table).allow("Invalid request").start();
+    let setup = setup.tables(&table).allow("Invalid request");
+    // The worker of a body that is not as long as announced is ended, since it may take the part for the whole.
+    let server = setup.allow("is broken off").allow("was cut").start();
     let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     let variables = |length: &'static str| {
         [

@@ -263,7 +263,7 @@ fn a_streamed_upload_to_fastcgi_that_stops_frees_its_worker() {
     let server = Setup::c_app(1).with("stream_request", true).allow("").start();
     for _ in 0..3 {
         let mut client = server.connect();
-        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
         drop(client);
         assert_eq!(server.get("/").status, 200);
     }

@@ -34,6 +34,7 @@ mod fastcgi_inbound;
 mod flow_control;
 mod forwarded;
 mod gunicorn;
+mod half_way;
 mod hosting;
 mod http_rules;
 mod kill_workers;

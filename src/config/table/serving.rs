@@ -140,7 +140,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         .because("a client that sends slowly would hold a worker")
         .doc("Hand requests over before their body is whole",
              "For apps that read the body as it arrives.\n\
-              Slow uploads then hold a worker, and a broken upload reaches the app."),
+              Slow uploads then hold a worker, and a broken upload reaches the app.\n\
+              A FastCGI worker would take part of a body for all of it: when the rest will never come, it is killed and replaced.\n\
+              Chunked bodies reach FastCGI workers when they are whole, since these want to know the length."),
 
     // ---- Sites
     row(Section::Sites, "root", path("a directory"), r#""""#)
@@ -219,7 +221,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--on-abort"])
         .because("a page nobody waits for is not worth its time, and a change must not be broken off half way")
         .doc("What becomes of a request whose client has left",
-             "`auto` ends GET, HEAD and OPTIONS, and lets other methods run on.\n\
+             "`auto` ends GET, HEAD and OPTIONS, and lets other methods run on; what they still send is thrown away; a WSGI app is ended at its next piece of the body, as by Gunicorn.\n\
               `ignore` lets all run on, `close` closes the pipe that a CGI script writes to, `term` sends it SIGTERM and 2 s later SIGKILL.\n\
               For FastCGI and pipe workers, `close` and `term` both do at once what `auto` does for GET: close the connection, or send ABORT."),
     row(Section::Scripts, "pass_auth", Kind::Flag, "false")

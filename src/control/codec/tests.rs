@@ -90,6 +90,7 @@ fn to_arbiter() -> impl Strategy<Value = ToArbiter> {
         Just(ToArbiter::Finished),
         (pool(), any::<u32>()).prop_map(|(pool, workers)| ToArbiter::Demand { pool, workers }),
         worker().prop_map(|worker| ToArbiter::Yielded { worker }),
+        worker().prop_map(|worker| ToArbiter::CutBody { worker }),
         Just(ToArbiter::Prepared),
         any::<String>().prop_map(|reason| ToArbiter::Unprepared { reason }),
         pool().prop_map(|pool| ToArbiter::PoolDrained { pool }),

@@ -384,6 +384,21 @@ fn a_spent_worker_is_retired_when_its_successor_is_ready() {
 }
 
 #[test]
+fn a_worker_whose_request_was_cut_is_killed_at_once_and_its_replacement_does_not_wait() {
+    let mut stage = Stage::serving(1);
+    for worker in 1..10 {
+        let actions = stage.give(Input::WorkerCutBody(WorkerId(worker)));
+        assert_eq!(
+            actions,
+            [step(worker, Step::SendKill, Why::CutBody), spawn(worker + 1, 1)]
+        );
+        assert_eq!(stage.give(Input::WorkerCutBody(WorkerId(worker))), []);
+        assert_eq!(stage.gone(worker, Death::Signal), []);
+        stage.give(Input::WorkerReady(WorkerId(worker + 1)));
+    }
+}
+
+#[test]
 fn an_overdue_worker_is_replaced_before_it_is_gone() {
     let mut stage = Stage::serving(1);
     stage.after(20 * SECOND);
@@ -522,6 +537,7 @@ fn what_those_who_are_gone_still_say_is_ignored() {
         Input::WorkerOverdue(gone),
         Input::WorkerOverdueAmongOthers(gone),
         Input::WorkerFaulty(gone),
+        Input::WorkerCutBody(gone),
         Input::WorkerSpent(gone),
         Input::WorkerGone {
             worker: gone,
