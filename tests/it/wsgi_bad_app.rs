@@ -246,6 +246,7 @@ fn a_stopped_worker_is_found_though_requests_may_wait_no_longer_than_they_may_ru
     let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
     let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue"]);
     let pid = server.wait_for_workers(1)[0];
+    assert_eq!(server.get("/").status, 200, "the worker is ready");
     procs::signal(pid, Signal::SIGSTOP);
     let response = request(&server.address, "POST", "/", &[], b"");
     assert_eq!(response.status, 200);
@@ -259,6 +260,7 @@ fn a_stopped_worker_is_found_by_a_front_that_was_held_up_until_both_limits_had_p
     let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
     let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue", "Invalid request"]);
     let pid = server.wait_for_workers(1)[0];
+    assert_eq!(server.get("/").status, 200, "the worker is ready");
     procs::signal(pid, Signal::SIGSTOP);
     let mut client = Client::connect(&server.address);
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
