@@ -241,13 +241,21 @@ fn a_worker_that_stops_while_it_has_nothing_to_do_is_replaced() {
     }
 }
 
+/// Stops a worker that is ready and waits for its next request: it has no word to say any more about the one before.
+fn stop_idle(server: &Server, pid: i32) {
+    assert_eq!(server.get("/").status, 200, "the worker is ready");
+    wait_within(Duration::from_secs(20), "the worker to wait", || {
+        (procs::look(pid)?.state == 'S').then_some(())
+    });
+    procs::signal(pid, Signal::SIGSTOP);
+}
+
 #[test]
 fn a_stopped_worker_is_found_though_requests_may_wait_no_longer_than_they_may_run() {
     let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
     let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue"]);
     let pid = server.wait_for_workers(1)[0];
-    assert_eq!(server.get("/").status, 200, "the worker is ready");
-    procs::signal(pid, Signal::SIGSTOP);
+    stop_idle(&server, pid);
     let response = request(&server.address, "POST", "/", &[], b"");
     assert_eq!(response.status, 200);
     assert_ne!(response.text().trim(), pid.to_string());
@@ -260,8 +268,7 @@ fn a_stopped_worker_is_found_by_a_front_that_was_held_up_until_both_limits_had_p
     let words = ["--workers", "1", "--timeout", "4", "--queue-timeout", "4"];
     let server = start(&[], &words, &["WORKER TIMEOUT", "orker", "overdue", "Invalid request"]);
     let pid = server.wait_for_workers(1)[0];
-    assert_eq!(server.get("/").status, 200, "the worker is ready");
-    procs::signal(pid, Signal::SIGSTOP);
+    stop_idle(&server, pid);
     let mut client = Client::connect(&server.address);
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     // An answer of the front's own to a later client: by then it has read the request of the first and queued it.
