@@ -178,10 +178,6 @@ impl Front {
         }
         exchange.seen_running = false;
         self.exchange_timers.set(key.place(), Some(self.now + LOOK));
-        // What somebody has taken says nothing about those who have not.
-        let queue = self.pools.get(exchange.pool).and_then(|pool| pool.queue.as_ref());
-        let waits = queue.is_some_and(|queue| socket::has_packet(&queue.receiver));
-        let limit = limit.filter(|_| waits);
         let suspect = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?)));
         if let Some((limit, (worker, seen_before))) = suspect {
             if seen_before {

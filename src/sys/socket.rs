@@ -78,13 +78,6 @@ pub fn try_receive_packet(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<Ow
     receive(socket.as_fd(), buffer, fds, flags)
 }
 
-/// True if a packet waits to be received; it stays where it is.
-pub fn has_packet(socket: impl AsFd) -> bool {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    let mut byte = [0];
-    nix::sys::socket::recv(socket.as_fd().as_raw_fd(), &mut byte, flags).is_ok()
-}
-
 fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, flags: MsgFlags) -> io::Result<usize> {
     let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(buffer)];
