@@ -365,6 +365,7 @@ impl Front {
             self.next_heartbeat = self.now + HEARTBEAT;
             self.send_control(&ToArbiter::Heartbeat);
             self.rescue();
+            self.look_at_lingering();
             self.make_room();
         }
         let mut due = Vec::new();

@@ -430,12 +430,14 @@ impl Front {
 
     /// When a request that its worker is silent about from now on is overdue.
     pub(super) fn deadline(&self, exchange: &Exchange) -> Option<Instant> {
-        let pool = self.pools.get(exchange.pool)?;
-        let silence = pool.config.timeout.map(|limit| self.now + limit);
-        match (silence, self.total_deadline(exchange)) {
-            (Some(silence), Some(total)) => Some(silence.min(total)),
-            (silence, total) => silence.or(total),
-        }
+        self.deadline_of_silence_since(exchange, self.now)
+    }
+
+    /// When a request that its worker has been silent about since then is overdue.
+    pub(super) fn deadline_of_silence_since(&self, exchange: &Exchange, since: Instant) -> Option<Instant> {
+        let limit = self.pools.get(exchange.pool)?.config.timeout;
+        let silence = limit.map(|limit| since + limit);
+        silence.into_iter().chain(self.total_deadline(exchange)).min()
     }
 
     /// When a request is overdue, whatever is sent of its response.

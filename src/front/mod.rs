@@ -30,6 +30,7 @@ mod scripts;
 mod send;
 mod shared;
 mod spool;
+mod stalled;
 mod tokens;
 mod workers;
 

@@ -11,7 +11,7 @@ use super::tokens::{Key, Kind};
 use super::workers::State;
 use crate::base::level::Level;
 use crate::pipe::{FrontConn, frame};
-use crate::sys::{fd, process_state, socket};
+use crate::sys::{fd, socket};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use std::fs::File;
@@ -132,20 +132,17 @@ impl Front {
         let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
         if let Some(worker) = self.runner(exchange) {
             exchange.missing_since = None;
-            let config = self.pools.get(exchange.pool).map(|pool| &pool.config);
-            let limits = config.and_then(|config| [config.timeout, config.total_timeout].into_iter().flatten().min());
-            let ran = self.now - exchange.dispatched;
-            if exchange.seen_running && limits.is_some_and(|limit| ran >= limit) {
-                self.overdue(exchange, worker);
-                return;
-            }
             if !exchange.seen_running {
                 // It waited in the socket; its clock starts when it is first seen to run.
                 exchange.seen_running = true;
                 exchange.dispatched = self.now;
             }
             // A pulled request is one that nothing was heard of yet.
-            let end = limits.map(|limit| exchange.dispatched + limit);
+            let end = self.deadline_of_silence_since(exchange, exchange.dispatched);
+            if end.is_some_and(|end| end <= self.now) {
+                self.overdue(exchange, worker);
+                return;
+            }
             self.exchange_timers.set(key.place(), end);
             if exchange.client.is_none() && !exchange.aborted {
                 // It left before a worker had taken the request.
@@ -153,10 +150,8 @@ impl Front {
             }
             return;
         }
-        if let Some(since) = exchange.missing_since
-            && self.now - since >= LOST_AFTER
-            && !self.is_anyone_taking(exchange.pool)
-        {
+        let missing = exchange.missing_since.map(|since| self.now - since);
+        if missing.is_some_and(|time| time >= LOST_AFTER) && !self.is_anyone_taking(exchange.pool) {
             self.withdraw(exchange);
             if exchange.may_have_run {
                 exchange.place = Place::Finished;
@@ -178,6 +173,10 @@ impl Front {
         }
         exchange.seen_running = false;
         self.exchange_timers.set(key.place(), Some(self.now + LOOK));
+        if missing.is_some_and(|time| time < LOST_AFTER) {
+            // It may well have gone with a worker: so far nobody else is to blame.
+            return;
+        }
         let suspect = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?)));
         if let Some((limit, (worker, seen_before))) = suspect {
             if seen_before {
@@ -194,59 +193,6 @@ impl Front {
         if queue_limit.is_some_and(|limit| self.now - exchange.queued >= limit) && exchange.missing_since.is_none() {
             self.take_back.push(exchange.pool);
         }
-    }
-
-    /// A worker takes nothing though it could. What waits in the socket was not run by anyone, and goes to another.
-    fn end_stalled(&mut self, pool_index: usize, worker: Key, limit: Duration) {
-        let text = format!("took no request for {:.1} s, though one waited", limit.as_secs_f64());
-        self.end_overdue(worker, text);
-        let pulled: Vec<Key> = self
-            .pools
-            .get(pool_index)
-            .map(|pool| pool.exchanges().collect())
-            .unwrap_or_default();
-        for key in pulled {
-            if let Some(other) = self.exchanges.get_mut(key)
-                && other.place == Place::Pulled
-                && !other.seen_running
-            {
-                other.queued = self.now;
-            }
-        }
-        self.take_back.push(pool_index);
-    }
-
-    /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or
-    /// held by a thread of its own. To be asked about a request that waits in the socket, and again until the flag says
-    /// that it was so at the look before: one look may come in the moment between the end of a request and the word of
-    /// it.
-    fn find_stalled(&mut self, exchange: &Exchange, limit: Duration) -> Option<(Key, bool)> {
-        let (now, pool) = (self.now, exchange.pool);
-        let keys: Vec<Key> = self.workers.keys().collect();
-        keys.into_iter().find_map(|key| {
-            let worker = self.workers.get_mut(key)?;
-            if worker.pool != pool || !worker.pulls() || worker.state != State::Ready || worker.is_full() {
-                worker.stalled = None;
-                return None;
-            }
-            let before = worker.stalled.filter(|(served, _, seen)| {
-                // Between two looks that far apart nothing may have waited.
-                *served == worker.served && now - *seen < 4 * LOOK
-            });
-            let since = before.map_or_else(|| exchange.dispatched.max(worker.active), |(_, since, _)| since);
-            worker.stalled = Some((worker.served, since, now));
-            (now - since >= limit).then_some((key, before.is_some()))
-        })
-    }
-
-    /// True if a worker with a free slot is on the processor or stopped: it may hold a message it has not named yet.
-    fn is_anyone_taking(&self, pool: usize) -> bool {
-        self.workers
-            .keys()
-            .filter_map(|key| self.workers.get(key))
-            .any(|worker| {
-                worker.pool == pool && worker.pulls() && !worker.is_full() && !process_state::is_sleeping(worker.pid)
-            })
     }
 
     /// A pulled request leaves the books of its pool.

@@ -39,6 +39,12 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Finds nothing anywhere.
+    pub(super) const NOBODY: Self = Self {
+        index: u32::MAX,
+        generation: 0,
+    };
+
     /// The key as a token of this kind.
     pub(super) fn token(self, kind: Kind) -> Token {
         let kind = KINDS.iter().position(|other| *other == kind).unwrap_or(0);

@@ -5,6 +5,7 @@ use super::demand::Outage;
 use super::event_loop::Front;
 use super::probe::Probe;
 use super::pull::Queue;
+use super::stalled::Lingering;
 use super::tokens::Key;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
@@ -86,6 +87,8 @@ pub(super) struct Worker {
     pub(super) is_overdue: bool,
     /// The numbers of its overdue requests. They were answered, but its board may still name them.
     pub(super) given_up: Vec<u16>,
+    /// What it has answered and is still busy with.
+    pub(super) lingering: Vec<Lingering>,
     /// What to log about an overdue request once the arbiter has said what the worker was doing.
     pub(super) report: Option<String>,
 }
@@ -120,6 +123,7 @@ impl Worker {
             has_cut_body: false,
             is_overdue: false,
             given_up: Vec::new(),
+            lingering: Vec::new(),
             report: None,
         }
     }
@@ -295,6 +299,11 @@ impl Pool {
         if let Some(place) = self.wires.get_mut(usize::from(wire)) {
             *place = None;
         }
+    }
+
+    /// Nobody gets this number until it is freed.
+    pub(super) fn keep_wire(&mut self, wire: u16) {
+        self.reassign_wire(wire, Key::NOBODY);
     }
 
     /// From now on the number means another exchange.
@@ -483,7 +492,9 @@ impl Front {
         self.worker_timers.set(key.place(), None);
         if let Some(worker) = self.workers.free(key) {
             if let Some(pool) = self.pools.get_mut(pool_index) {
-                worker.given_up.iter().for_each(|wire| pool.free_wire(*wire));
+                let lingering = worker.lingering.iter().map(|request| request.wire);
+                let wires = worker.given_up.iter().copied().chain(lingering);
+                wires.for_each(|wire| pool.free_wire(wire));
             }
             self.worker_keys.remove(&worker.id);
         }

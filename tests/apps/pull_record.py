@@ -2,11 +2,13 @@
 """docs/examples/pipe_pull.py, every byte of it, with another `app`: one that keeps a record of what it ran.
 
   /record?id=X&ms=N   appends "X PID" to the file named by the variable RECORD_FILE, sleeps, answers; with &breach=1, in a way that breaks the protocol
+  /stop-unnamed       stops the worker that receives it first, before it has said that it has it
   /sleep?ms=N  /pid  /sse  /echo  and "hello" for all other paths
 """
 
 import ast
 import os
+import signal
 import time
 import urllib.parse
 
@@ -43,13 +45,33 @@ def recording_app(variables, body):
     return head, b"hello\n"
 
 
+class Counted:
+    """The struct of the example's messages. It is asked between the receipt of a message and the word of it."""
+
+    def __init__(self, struct):
+        self.pack = struct.pack
+        self.unpack = struct.unpack_from
+
+    def unpack_from(self, buffer):
+        found = self.unpack(buffer)
+        block = bytes(buffer[12 : 12 + found[4]]).decode("latin-1").split("\0")
+        variables = dict(zip(block[::2], block[1::2]))
+        if variables.get("PATH_INFO") == "/stop-unnamed":
+            try:
+                os.close(os.open(variables["RECORD_FILE"] + ".stopped", os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGSTOP)
+            except FileExistsError:
+                pass
+        return found
+
+
 def main():
     with open(EXAMPLE) as file:
         tree = ast.parse(file.read(), EXAMPLE)
     places = [place for place, node in enumerate(tree.body) if getattr(node, "name", None) == "app"]
     assert len(places) == 1, "the example has one function `app`"
-    tree.body[places[0] : places[0] + 1] = ast.parse("app = recording_app").body
-    exec(compile(tree, EXAMPLE, "exec"), {"__name__": "__main__", "recording_app": recording_app})
+    tree.body[places[0] : places[0] + 1] = ast.parse("app, COUNTED = recording_app, Counted(COUNTED)").body
+    exec(compile(tree, EXAMPLE, "exec"), {"__name__": "__main__", "recording_app": recording_app, "Counted": Counted})
 
 
 main()

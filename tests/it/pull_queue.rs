@@ -1,7 +1,7 @@
 //! The pull queue: workers that take their requests themselves, and are killed while they do.
 
 use crate::harness::hammer::{Hammer, Plan};
-use crate::harness::{Setup, wait_until};
+use crate::harness::{Setup, procs, wait_for, wait_until};
 use crate::kill_workers::{check_failures, executions, kill_under_load};
 
 #[test]
@@ -146,5 +146,29 @@ fn pushed_requests_wait_no_longer_than_the_others() {
     assert_eq!(busy.response("GET").status, 200);
     assert_eq!(server.get("/").status, 200);
     assert!(!executions(&server).contains_key("late"));
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_stops_before_it_names_its_request_is_found_and_no_other_is_blamed() {
+    let server = Setup::pull_record(4)
+        .with_text("timeout", "1s")
+        .allow("WORKER TIMEOUT")
+        .allow("took no request")
+        .allow("orker")
+        .start();
+    let before = server.wait_for_workers(4);
+    let (response, stopped) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| server.get("/stop-unnamed"));
+        let stopped = wait_for("a worker to stop", || {
+            let is_stopped = |pid: &i32| procs::look(*pid).is_some_and(|process| process.state == 'T');
+            before.iter().copied().find(is_stopped)
+        });
+        (asked.join().unwrap(), stopped)
+    });
+    assert_eq!((response.status, response.text().as_str()), (200, "hello\n"));
+    let after = server.wait_for_workers(4);
+    let gone: Vec<i32> = before.into_iter().filter(|pid| !after.contains(pid)).collect();
+    assert_eq!(gone, [stopped]);
     server.stop();
 }

@@ -128,6 +128,39 @@ fn an_overdue_worker_with_other_requests_that_do_not_end_is_ended_by_graceful_ti
 }
 
 #[test]
+fn workers_that_do_not_come_back_from_what_they_have_answered_are_replaced() {
+    for class in [&[][..], &["--threads", "2"], &["-k", "gevent"]] {
+        let who = format!("{class:?}");
+        let words = [
+            &["--timeout", "1", "--workers", "2", "--graceful-timeout", "1"],
+            class,
+            &["bad"],
+        ]
+        .concat();
+        let server = Setup::wsgi(&words)
+            .allow("WORKER TIMEOUT")
+            .allow("was still busy")
+            .allow("Error handling request GET /lingers")
+            .allow("SystemExit")
+            .allow("orker")
+            .start();
+        // A worker with one slot takes no second one.
+        let lingering: Vec<i32> = (0..2)
+            .map(|_| server.get("/lingers").text().trim().parse().expect("a pid"))
+            .collect();
+        server.wait_for_log("was still busy 2.0 s after it had answered");
+        assert_eq!(server.get("/").status, 200, "{who}");
+        // Where they were is shown.
+        server.wait_for_log("in close");
+        wait_until("replacements", || {
+            let workers = server.workers();
+            workers.len() == 2 && !lingering.iter().any(|pid| workers.contains(pid))
+        });
+        server.stop();
+    }
+}
+
+#[test]
 fn an_import_that_hangs_ends_the_start() {
     let setup = Setup::bare(&["--boot-timeout", "1", "hangs"]);
     std::fs::write(setup.path("hangs.py"), "import time\ntime.sleep(1000)\n").expect("an app");

@@ -11,7 +11,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .differs("limits the silence of the app about one request, whatever the worker; the client gets 504")
         .doc("Time for the app to go on with its answer to a request",
              "It counts the silence of the app: each part of its response starts it over, and it stands still while the client is the slower one.\n\
-              The client then gets 504, or a cut connection if it has a part of the response; the log says what the worker was doing, and the worker is replaced."),
+              The client then gets 504, or a cut connection if it has a part of the response; the log says what the worker was doing, and the worker is replaced.\n\
+              A WSGI app's worker is also replaced if it is still busy that long after it has answered, in `close()` or a hook: counted in whole seconds, at least two."),
     row(Section::Deadlines, "total_timeout", OFF, "0")
         .flags(&["--total-timeout"])
         .because("event streams and large downloads go on for as long as they like")

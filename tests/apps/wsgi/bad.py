@@ -131,8 +131,26 @@ def until_gate():
     yield b"end"
 
 
+class Lingers:
+    """A response that is not done when it is answered: until there is a file named gate, or for ever."""
+
+    def __init__(self, gate=None):
+        self.gate = gate
+
+    def __iter__(self):
+        yield b"%d\n" % os.getpid()
+
+    def close(self):
+        while self.gate is None or not os.path.exists(self.gate):
+            time.sleep(0.1)
+        print("lingered to the end", file=sys.stderr, flush=True)
+
+
 def application(environ, start_response):
     """Does what the path says, and then answers."""
+    if environ["PATH_INFO"] in ("/lingers", "/lingers-until-gate"):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Lingers("gate" if environ["PATH_INFO"].endswith("gate") else None)
     if environ["PATH_INFO"] == "/until-gate":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return until_gate()
