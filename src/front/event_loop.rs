@@ -43,6 +43,9 @@ const SCRATCH: usize = 128 * 1024;
 /// Time between proofs that the loop turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Time between looks whether the workers are done with what they have answered, when nothing else is left.
+const BOARD_LOOK: Duration = Duration::from_millis(10);
+
 /// Time until a log that did not take all its lines is tried again.
 const LOG_RETRY: Duration = Duration::from_millis(100);
 
@@ -339,7 +342,10 @@ impl Front {
         let timers = tables.into_iter().filter_map(|timers| timers.next());
         let queues = self.pools.iter().filter_map(|pool| pool.dispatch.next_deadline());
         let drain = self.drain.map(|drain| {
-            if drain.idle_until > self.now {
+            if self.clients.len() == 0 {
+                // Slots clear their cells without telling anyone.
+                self.now + BOARD_LOOK
+            } else if drain.idle_until > self.now {
                 drain.idle_until
             } else {
                 drain.until
@@ -498,7 +504,8 @@ impl Front {
 
     fn has_drained(&mut self) -> bool {
         let Some(drain) = self.drain else { return false };
-        if self.clients.len() == 0 && self.exchanges.len() == 0 {
+        let is_served = self.clients.len() == 0 && self.exchanges.len() == 0;
+        if is_served && !self.is_any_board_busy() {
             return true;
         }
         if self.now < drain.until {

@@ -83,6 +83,12 @@ impl Front {
         }
     }
 
+    /// True if a worker runs something, or is not done with what it has answered.
+    pub(super) fn is_any_board_busy(&self) -> bool {
+        let mut workers = self.workers.keys().filter_map(|key| self.workers.get(key));
+        workers.any(|worker| worker.state != State::Condemned && worker.board_busy())
+    }
+
     /// A worker takes nothing though it could. What waits in the socket was not run by anyone, and goes to another.
     pub(super) fn end_stalled(&mut self, pool_index: usize, worker: Key, limit: Duration) {
         let text = format!("took no request for {:.1} s, though one waited", limit.as_secs_f64());

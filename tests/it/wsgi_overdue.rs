@@ -1,6 +1,9 @@
 //! Requests and imports that take too long: the client's answer, the stacks in the log, `worker_abort`.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
+use rgunicorn::sys::clock;
 
 use crate::harness::{Setup, procs, request, wait_until};
 
@@ -156,6 +159,25 @@ fn workers_that_do_not_come_back_from_what_they_have_answered_are_replaced() {
             let workers = server.workers();
             workers.len() == 2 && !lingering.iter().any(|pid| workers.contains(pid))
         });
+        server.stop();
+    }
+}
+
+#[test]
+fn a_stop_waits_for_what_follows_an_answer() {
+    for class in [&[][..], &["--threads", "2"], &["-k", "gevent"]] {
+        let words = [class, &["bad"]].concat();
+        let mut server = Setup::wsgi(&words).start();
+        assert_eq!(server.get("/lingers-until-gate").status, 200);
+        server.signal(Signal::SIGTERM);
+        server.wait_for_log("Handling signal: term");
+        // What has lost its front is killed after 2 s.
+        let until = clock::now() + Duration::from_secs(3);
+        wait_until("that time to pass", || clock::now() > until);
+        std::fs::write(server.path("gate"), "").expect("a file");
+        assert!(server.wait_for_end(Duration::from_secs(20)).success(), "{class:?}");
+        let log = server.log();
+        assert!(log.contains("lingered to the end"), "{class:?}: {log}");
         server.stop();
     }
 }

@@ -215,7 +215,8 @@ impl Plan {
         };
         found.front = None;
         let is_starting = found.phase == Phase::Starting;
-        if found.is_staying() {
+        let is_staying = found.is_staying();
+        if is_staying {
             let wait = found.pacing.failed(health);
             let failures = found.pacing.failures();
             found.resume = Some(now + wait);
@@ -224,7 +225,10 @@ impl Plan {
                 self.give_up(now, generation, Verdict::FrontFailed, out);
             }
         }
-        self.release_workers(now, generation, busy, out);
+        if is_staying {
+            // Else all of them are stopped, with the time that they have.
+            self.release_workers(now, generation, busy, out);
+        }
         self.release_pools(now, generation, out);
     }
 

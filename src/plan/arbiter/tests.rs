@@ -264,7 +264,8 @@ fn a_stop_drains_the_front_then_stops_the_workers() {
     let mut stage = Stage::serving(1);
     let actions = stage.give(Input::Asked(Asked::Stop));
     assert_eq!(actions, [Action::CloseListeners, drain(1, GRACE)]);
-    let actions = stage.give(front_gone(1, &[]));
+    // Should it still be busy with what it has answered, it has the rest of the time.
+    let actions = stage.give(front_gone(1, &[1]));
     assert_eq!(actions, [step(1, Step::SendStop, Why::Shutdown)]);
     let exit = Action::Exit { code: 0, verdict: None };
     let actions = stage.gone(1, Death::Signal);
