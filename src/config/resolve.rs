@@ -15,6 +15,9 @@ use super::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where everybody may write, on most systems.
+const SCRATCH_PLACES: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
 /// The longest `runtime_dir`, so that a worker's socket path in it stays below the limit of unix sockets.
 const RUNTIME_DIR_LIMIT: usize = 60;
 
@@ -219,6 +222,24 @@ impl Resolver<'_> {
         path
     }
 
+    /// A directory to write to. A default that cannot be used, as where all but some of the file system is read-only,
+    /// gives way to the first of the usual places that can.
+    fn writable_directory(&mut self, name: &str, fallback: &str) -> PathBuf {
+        let is_usable = |path: &str| Path::new(path).is_dir() && identity::may_write(Path::new(path));
+        let chosen = match self.values.text(name) {
+            "" => fallback,
+            text => text,
+        };
+        if self.values.is_default(name)
+            && self.around.look
+            && !is_usable(chosen)
+            && let Some(other) = SCRATCH_PLACES.into_iter().find(|place| is_usable(place))
+        {
+            self.values.replace(name, Value::Text(other.to_owned()));
+        }
+        self.directory(name, Path::new(fallback), true)
+    }
+
     /// Items of the form NAME=VALUE.
     pub(super) fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
@@ -323,7 +344,7 @@ impl Resolver<'_> {
     fn process(&mut self) -> Process {
         let Identity { user, group } = self.identity();
         let fallback = if identity::is_root() { "/run" } else { "/tmp" };
-        let runtime_dir = self.directory("runtime_dir", Path::new(fallback), true);
+        let runtime_dir = self.writable_directory("runtime_dir", fallback);
         if runtime_dir.as_os_str().len() > RUNTIME_DIR_LIMIT {
             let why = format!(
                 "must have a path of at most {RUNTIME_DIR_LIMIT} bytes, but {} is longer",
@@ -430,7 +451,7 @@ impl Resolver<'_> {
         };
         http.forwarded_allow_ips = self.trust("forwarded_allow_ips");
         http.proxy_allow_ips = self.trust("proxy_allow_ips");
-        http.tmp_upload_dir = self.directory("tmp_upload_dir", Path::new("/tmp"), true);
+        http.tmp_upload_dir = self.writable_directory("tmp_upload_dir", "/tmp");
         self.check_names(&http);
         http
     }

@@ -50,6 +50,26 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) {
 }
 
 #[test]
+fn a_default_directory_that_cannot_be_written_to_gives_way_to_another() {
+    let elsewhere = [("XDG_RUNTIME_DIR", "/nonexistent"), ("TMPDIR", "/nonexistent")];
+    let found = values(&elsewhere, &[], &["runtime_dir", "tmp_upload_dir"]);
+    for value in found {
+        assert!(value.starts_with("\"/tmp\""), "{value}");
+    }
+    // What was asked for is used or refused.
+    let args = [
+        "--exec",
+        "/bin/true",
+        "--check-config",
+        "--tmp-upload-dir",
+        "/nonexistent",
+    ];
+    let said = run(Path::new("/"), &[], &args);
+    assert!(said.err.contains("tmp_upload_dir is /nonexistent"), "{}", said.err);
+    assert_eq!(said.code, 1);
+}
+
+#[test]
 fn gunicorns_ways_to_write_options() {
     for (args, name, expected) in [
         (&["-w4"][..], "workers", "4  # command line"),

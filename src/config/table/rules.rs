@@ -180,7 +180,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         .differs("used for bodies; Gunicorn reads it nowhere")
         .because("every system has it and everybody may write there")
         .doc("Directory for request and response bodies",
-             "Its files have no name and vanish with the request."),
+             "Its files have no name and vanish with the request.\n\
+              A default that cannot be written to gives way to /tmp, /var/tmp or /dev/shm."),
 
     // ---- Logging
     row(Section::Logging, "errorlog", path("a file, or - for standard error"), r#""-""#)
@@ -302,7 +303,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .at_start()
         .because("`/run` for root and `/tmp` for others is where such files belong, and where this user may write")
         .doc("Directory in which the private one for worker sockets is made",
-             "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR."),
+             "The default is /run for root, and /tmp for others without XDG_RUNTIME_DIR; where that cannot be written to, /tmp, /var/tmp or /dev/shm."),
     row(Section::Process, "control_socket", path("a socket; empty = the default"), r#""""#)
         .flags(&["--control-socket"])
         .differs("without a WSGI app there is one only if it is set")
