@@ -311,12 +311,15 @@ impl Front {
     fn flush_access(&mut self) {
         let Some(access) = &mut self.access else { return };
         access.flush();
-        if !access.has_waiting() {
-            let dropped = access.take_dropped();
-            if dropped > 0 {
-                let text = "access lines were dropped, because the log's reader was too slow";
-                self.say(Level::Warning, None, format_args!("{dropped} {text}"));
-            }
+        let failure = access.take_failure();
+        let dropped = if access.has_waiting() { 0 } else { access.take_dropped() };
+        if dropped > 0 {
+            let text = "access lines were dropped, because the log could not be written or its reader was too slow";
+            self.say(Level::Warning, None, format_args!("{dropped} {text}"));
+        }
+        if let Some(error) = failure {
+            let text = "the access log cannot be written, and its lines are dropped until it can";
+            self.say(Level::Error, None, format_args!("{text}: {error}"));
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Logger, basic, escape, json, time};
 use crate::base::message::{RequestHead, ResponseHead};
 use crate::sys::clock;
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -381,6 +381,11 @@ impl AccessWriter {
     /// Lines dropped since the last call, for the error log.
     pub fn take_dropped(&mut self) -> u64 {
         self.sink.take_dropped()
+    }
+
+    /// Why lines cannot be written from now on, said once, for the error log.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.sink.take_failure()
     }
 
     /// Writes what waits to the old file as far as it goes, then continues with another.

@@ -17,6 +17,8 @@ pub struct Sink {
     dropped: u64,
     /// The last write failed for good.
     broken: bool,
+    /// Why, until somebody has asked.
+    failure: Option<io::Error>,
 }
 
 impl Sink {
@@ -29,6 +31,7 @@ impl Sink {
             limit,
             dropped: 0,
             broken: false,
+            failure: None,
         }
     }
 
@@ -62,6 +65,11 @@ impl Sink {
         }
     }
 
+    /// Why lines are lost from now on, said once for each time it begins.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
     /// Writes as much as `fd` takes without waiting.
     ///
     /// If writing fails for good (disk full, reader gone), what waits is dropped and counted: logging must not grow
@@ -80,11 +88,13 @@ impl Sink {
                     self.broken = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
+                Err(error) => {
                     let lost = waiting.iter().filter(|byte| **byte == b'\n').count();
                     self.dropped += u64::try_from(lost).unwrap_or(u64::MAX);
                     self.written = self.lines.len();
-                    self.broken = true;
+                    if !std::mem::replace(&mut self.broken, true) {
+                        self.failure = Some(error);
+                    }
                 }
             }
         }
@@ -175,10 +185,15 @@ mod tests {
         push(&mut sink, "a\nb\n");
         sink.write_to(write.as_fd());
         assert_eq!((sink.waiting(), sink.take_dropped()), (0, 0));
+        let failure = sink.take_failure().map(|error| error.kind());
+        assert_eq!(failure, Some(io::ErrorKind::BrokenPipe));
+        push(&mut sink, "lost, too\n");
+        sink.write_to(write.as_fd());
+        assert!(sink.take_failure().is_none(), "that is known");
         let file = tempfile::tempfile().unwrap();
         push(&mut sink, "c\n");
         sink.write_to(file.as_fd());
-        assert_eq!((sink.waiting(), sink.take_dropped()), (0, 2));
+        assert_eq!((sink.waiting(), sink.take_dropped()), (0, 3));
         assert_eq!(read_back(file), "c\n");
     }
 

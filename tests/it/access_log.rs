@@ -151,6 +151,21 @@ fn standard_output_takes_the_access_log_when_asked() {
 }
 
 #[test]
+fn a_full_disk_is_told_and_stops_nobody() {
+    let server = Setup::c_app(1)
+        .with_text("accesslog", "/dev/full")
+        .allow("the access log cannot be written")
+        .start();
+    for _ in 0..3 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    let line = server.wait_for_log("the access log cannot be written");
+    assert!(line.contains("No space left on device"), "{line}");
+    assert_eq!(server.log().matches("cannot be written").count(), 1);
+    server.stop();
+}
+
+#[test]
 fn a_request_that_was_not_understood_has_no_request_line() {
     let server = Setup::c_app(1)
         .with_text("access_log_format", "<%(r)s> %(s)s")
