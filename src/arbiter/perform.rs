@@ -260,6 +260,7 @@ impl Arbiter {
     }
 
     fn spawn_worker(&mut self, id: WorkerId, generation_id: GenerationId, pool_id: PoolId) {
+        self.keep_runtime_dir();
         let place = usize::from(pool_id.0);
         let Some(generation) = self.generations.get_mut(&generation_id) else {
             return;

@@ -2,6 +2,8 @@
 //!
 //! A lock on a file in it tells the living from the dead: unlike a pid it means the same in every container.
 
+use super::Arbiter;
+use crate::logging::NONE;
 use crate::sys::directory::Directory;
 use crate::sys::process::{is_alive, own_user};
 use std::ffi::OsStr;
@@ -17,6 +19,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
     path: PathBuf,
+    owner: Option<(u32, u32)>,
     directory: Directory,
     _lock: File,
 }
@@ -36,17 +39,23 @@ impl RuntimeDir {
                 Err(error) => return Err(error),
             }
         };
-        let directory = Directory::open(&path)?;
-        let lock = directory.file(LOCK, true)?;
-        lock.lock()?;
-        if let Some((user, group)) = owner {
-            std::os::unix::fs::lchown(&path, Some(user), Some(group))?;
-        }
+        let (directory, lock) = take(&path, owner)?;
         Ok(Self {
             path,
+            owner,
             directory,
             _lock: lock,
         })
+    }
+
+    /// Makes it again if somebody has removed it, as cleaners of temporary directories do. True if that was so.
+    pub(super) fn restore(&mut self) -> io::Result<bool> {
+        if self.directory.has_name()? {
+            return Ok(false);
+        }
+        DirBuilder::new().mode(0o700).create(&self.path)?;
+        (self.directory, self._lock) = take(&self.path, self.owner)?;
+        Ok(true)
     }
 
     /// Where it is.
@@ -60,10 +69,40 @@ impl RuntimeDir {
     }
 }
 
+impl Arbiter {
+    /// Sees to it that workers have a place for their sockets, whatever has become of it.
+    pub(super) fn keep_runtime_dir(&mut self) {
+        let restored = self.runtime_dir.restore();
+        let path = self.runtime_dir.path().display();
+        match restored {
+            Ok(false) => {}
+            Ok(true) => {
+                let line = format_args!("{path} was removed by somebody, and is made again: cleaners should spare it");
+                self.log.warning(&NONE, line);
+            }
+            Err(error) => {
+                let line = format_args!("{path} was removed by somebody, and cannot be made again: {error}");
+                self.log.error(&NONE, line);
+            }
+        }
+    }
+}
+
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
         remove(&self.path, &self.directory);
     }
+}
+
+/// Takes possession of a directory that was just made.
+fn take(path: &Path, owner: Option<(u32, u32)>) -> io::Result<(Directory, File)> {
+    let directory = Directory::open(path)?;
+    let lock = directory.file(LOCK, true)?;
+    lock.lock()?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
+    }
+    Ok((directory, lock))
 }
 
 /// Removes directories of our form that belong to us and that no living arbiter holds.
@@ -127,6 +166,23 @@ mod tests {
         std::fs::write(dir.path().join("w3.sock"), "").unwrap();
         drop(dir);
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again_and_is_as_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut dir = RuntimeDir::create(parent.path(), 7, 1, None).unwrap();
+        assert!(!dir.restore().unwrap());
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert!(dir.restore().unwrap());
+        assert!(!dir.restore().unwrap());
+        let mode = std::fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let _second = RuntimeDir::create(parent.path(), 8, 2, None).unwrap();
+        assert!(dir.path().exists(), "it is locked like the first");
+        let path = dir.path().to_owned();
+        drop(dir);
+        assert!(!path.exists());
     }
 
     #[test]

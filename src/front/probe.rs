@@ -43,15 +43,22 @@ impl Front {
                 self.probe_accepted(key);
                 return;
             }
-        } else if let Ok(mut stream) = UnixStream::connect(path) {
-            let mut record = Vec::new();
-            fastcgi::get_values(&mut record);
-            let registered = self
-                .poll
-                .registry()
-                .register(&mut stream, key.token(Kind::Probe), Interest::READABLE);
-            if registered.is_ok() && stream.write(&record).is_ok() {
-                worker.probe = Some(Probe { stream });
+        } else {
+            match UnixStream::connect(path) {
+                Ok(mut stream) => {
+                    let mut record = Vec::new();
+                    fastcgi::get_values(&mut record);
+                    let token = key.token(Kind::Probe);
+                    let registered = self.poll.registry().register(&mut stream, token, Interest::READABLE);
+                    if registered.is_ok() && stream.write(&record).is_ok() {
+                        worker.probe = Some(Probe { stream });
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let text = format!("cannot be reached any more: somebody has removed {}", path.display());
+                    return self.fault(key, &text);
+                }
+                Err(_) => {}
             }
         }
         worker.pause = (worker.pause * 2).min(LONGEST_PAUSE);

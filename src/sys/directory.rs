@@ -30,6 +30,11 @@ impl Directory {
         Ok(fstat(&self.descriptor)?.st_uid)
     }
 
+    /// False once it was removed.
+    pub fn has_name(&self) -> io::Result<bool> {
+        Ok(fstat(&self.descriptor)?.st_nlink > 0)
+    }
+
     /// The names in it.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = std::fs::read_dir(format!("/proc/self/fd/{}", self.descriptor.as_raw_fd()))?;

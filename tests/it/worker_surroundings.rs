@@ -223,3 +223,32 @@ fn a_worker_starts_in_its_directory_and_relative_programs_too() {
     assert_eq!(cwd, place.canonicalize().expect("the directory"));
     server.stop();
 }
+
+#[test]
+fn a_runtime_directory_that_a_cleaner_has_removed_is_made_again() {
+    let server = Setup::c_app(2)
+        .allow("was removed by somebody")
+        .allow("somebody has removed")
+        .allow("orker")
+        .start();
+    let before = server.wait_for_workers(2);
+    let mut found = std::fs::read_dir(server.path("run")).expect("its parent");
+    let directory = found.next().expect("the directory").expect("its name").path();
+    std::fs::remove_dir_all(&directory).expect("removable");
+    procs::signal(before[0], Signal::SIGKILL);
+    // One is dead, and nobody can connect to the other.
+    let requests: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send("GET /sleep?ms=300 HTTP/1.1\r\nHost: a\r\n\r\n");
+            client
+        })
+        .collect();
+    for mut client in requests {
+        assert_eq!(client.response("GET").status, 200);
+    }
+    server.wait_for_log("is made again");
+    assert!(directory.join("lock").exists());
+    server.wait_for_workers(2);
+    server.stop();
+}
