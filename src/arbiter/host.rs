@@ -164,14 +164,7 @@ impl Host {
                 (3, theirs.as_fd()),
                 (6, bundle.as_fd()),
             ],
-            identity: None,
-            group: None,
-            umask: None,
-            nice: None,
-            chroot: None,
-            no_new_privileges: false,
-            own_session: false,
-            many_descriptors: false,
+            ..Launch::default()
         })
         .map_err(|error: LaunchError| super::generation::chain(&error))?;
         Ok(Self {

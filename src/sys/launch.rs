@@ -11,8 +11,9 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Everything a child starts with; what is not listed here it does not have.
-#[derive(Debug)]
+/// Everything a child starts with; what is not listed here it does not have. By default it is who we are, without limits
+/// and privileges of its own; who starts what serves others says each of these.
+#[derive(Debug, Default)]
 pub struct Launch<'a> {
     /// A path if it contains `/`, else a name looked up in the PATH of `env`.
     pub program: OsString,
@@ -359,14 +360,8 @@ mod tests {
                 env: self.env.clone(),
                 directory: self.directory.into(),
                 descriptors: vec![(0, null.as_fd()), (1, out), (2, out), (5, out)],
-                identity: None,
-                group: None,
                 umask: Some(0o27),
-                nice: None,
-                chroot: None,
-                no_new_privileges: false,
-                own_session: false,
-                many_descriptors: false,
+                ..Launch::default()
             });
             drop(write);
             let mut text = String::new();
@@ -406,14 +401,7 @@ mod tests {
                 (2, write.as_fd()),
                 (100, write.as_fd()),
             ],
-            identity: None,
-            group: None,
-            umask: None,
-            nice: None,
-            chroot: None,
-            no_new_privileges: false,
-            own_session: false,
-            many_descriptors: false,
+            ..Launch::default()
         };
         let pid = launch_successor(&order, Some("LISTEN_PID")).unwrap();
         drop(write);
