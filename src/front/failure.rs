@@ -260,7 +260,8 @@ impl Front {
         };
         match exchange.place {
             Place::Assigned => {
-                let is_over = self.total_deadline(&exchange).is_some_and(|end| end <= self.now);
+                let total = self.pools.get(exchange.pool).and_then(|pool| pool.config.total_timeout);
+                let is_over = total.is_some_and(|limit| exchange.dispatched + limit <= self.now);
                 if !is_over && self.held_overdue(&mut exchange) {
                     self.settle(key, exchange);
                     return;
@@ -428,19 +429,12 @@ impl Front {
         self.exchange_timers.set(exchange.slot, self.deadline(exchange));
     }
 
-    /// When a request that its worker is silent about from now on is overdue.
+    /// When a request that its worker is silent about from now on is overdue. `total_timeout` counts from its dispatch,
+    /// whatever is sent of its response.
     pub(super) fn deadline(&self, exchange: &Exchange) -> Option<Instant> {
-        let pool = self.pools.get(exchange.pool)?;
-        let silence = pool.config.timeout.map(|limit| self.now + limit);
-        match (silence, self.total_deadline(exchange)) {
-            (Some(silence), Some(total)) => Some(silence.min(total)),
-            (silence, total) => silence.or(total),
-        }
-    }
-
-    /// When a request is overdue, whatever is sent of its response.
-    fn total_deadline(&self, exchange: &Exchange) -> Option<Instant> {
-        let limit = self.pools.get(exchange.pool)?.config.total_timeout?;
-        Some(exchange.dispatched + limit)
+        let limits = &self.pools.get(exchange.pool)?.config;
+        let silence = limits.timeout.map(|limit| self.now + limit);
+        let total = limits.total_timeout.map(|limit| exchange.dispatched + limit);
+        silence.into_iter().chain(total).min()
     }
 }
