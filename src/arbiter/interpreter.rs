@@ -102,13 +102,7 @@ fn run(place: Place<'_>) -> io::Result<Said> {
         directory: place.directory.to_owned(),
         descriptors: vec![(0, null.as_fd()), (1, printing.as_fd()), (2, printing.as_fd())],
         identity: place.identity,
-        group: None,
-        umask: None,
-        nice: None,
-        chroot: None,
-        no_new_privileges: false,
-        own_session: false,
-        many_descriptors: false,
+        ..Launch::default()
     })
     .map_err(io::Error::other)?;
     drop(printing);

@@ -8,6 +8,7 @@ mod changing;
 mod commands;
 mod control;
 mod control_socket;
+mod evaluation;
 mod facts;
 mod generation;
 mod host;
@@ -46,7 +47,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use cgroups::check_controller;
-pub use host::{Host, check_app, evaluate};
+pub use evaluation::{check_app, evaluate};
+pub use host::Host;
 
 /// Runs an arbiter until it is told to stop, starting from `loaded`; `reloader` gives later configurations, and `host`
 /// has evaluated this one, if its file is Python.

@@ -212,14 +212,7 @@ impl Arbiter {
                 env: self.environment_of_successor(&numbers, from_systemd),
                 directory: self.origin.directory.clone(),
                 descriptors: descriptors.into_iter().collect(),
-                identity: None,
-                group: None,
-                umask: None,
-                nice: None,
-                chroot: None,
-                no_new_privileges: false,
-                own_session: false,
-                many_descriptors: false,
+                ..Launch::default()
             },
             from_systemd.then_some("LISTEN_PID"),
         )

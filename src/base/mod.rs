@@ -1,5 +1,5 @@
-//! Plain types shared by every layer: message heads, identifiers, units, sites, files, exit codes, who is to blame, and
-//! where is reported to.
+//! Plain types shared by every layer: message heads, identifiers, units, sites, files, first lines of scripts, exit codes,
+//! who is to blame, and where is reported to.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
 
@@ -7,6 +7,7 @@ pub mod exit;
 pub mod fault;
 pub mod file;
 pub mod ids;
+pub mod interpreter_line;
 pub mod level;
 pub mod message;
 pub mod owner;

@@ -65,6 +65,7 @@ mod tests {
     use super::super::layers::{Entry, Layer};
     use super::super::problem::Problems;
     use super::super::resolve::{Surroundings, resolve};
+    use super::super::rights::Controllers;
     use super::super::{gunicorn, kind::Raw};
     use super::*;
     use std::path::Path;
@@ -85,7 +86,7 @@ mod tests {
             look: false,
             forgives: false,
             beside: &[],
-            check_controller: |_| Ok(()),
+            controllers: &Controllers::new(|_| Ok(())),
         };
         resolve(&mut values, Vec::new(), around, &mut problems, &mut warnings);
         assert!(problems.is_empty(), "{problems}");

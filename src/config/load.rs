@@ -8,6 +8,7 @@ use super::kind::Raw;
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
 use super::resolve::{Resolved, Surroundings, resolve};
+use super::rights::Controllers;
 use super::settings::{Section, Setting};
 use super::wsgi::Interpreters;
 use super::{AccessFormat, Config, Pool, Program, UNNAMED, cfg, file, gunicorn, identity, include};
@@ -173,7 +174,7 @@ impl Reloader {
             look: true,
             forgives: false,
             beside: &self.beside,
-            check_controller: self.check_controller,
+            controllers: &Controllers::new(self.check_controller),
         };
         let Resolved {
             mut config,
@@ -327,7 +328,7 @@ pub fn from_text(text: &str, env: &[(String, String)]) -> Result<Config, Problem
         look: false,
         forgives: false,
         beside: &[],
-        check_controller: |_| Ok(()),
+        controllers: &Controllers::new(|_| Ok(())),
     };
     let resolved = resolve(&mut values, vec![unit], around, &mut problems, &mut Vec::new());
     problems.into_result()?;

@@ -2,6 +2,7 @@
 
 use super::layers::Origin;
 use super::problem::Problem;
+use crate::base::interpreter_line::{self, InterpreterLine};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// PATH where the environment has none, as execvp(3) and most shells have it.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
-const FIRST_LINE_LIMIT: usize = 256;
 
 /// What is needed to look for a program.
 pub(super) struct Search<'a> {
@@ -128,7 +126,7 @@ impl Search<'_> {
     /// Checks what the kernel looks at: the magic of a binary, or the first line of a script.
     fn check_start(&self, program: &str, path: &Path, start: &[u8]) -> Result<(), Problem> {
         let shown = path.display();
-        let Some(line) = start.strip_prefix(b"#!") else {
+        let Some(line) = InterpreterLine::of(start) else {
             let is_text = !start.contains(&0);
             if is_text && !start.starts_with(b"\x7fELF") {
                 let advice = format!("start it with a line such as #!/usr/bin/env python3 ({shown})");
@@ -138,13 +136,11 @@ impl Search<'_> {
             }
             return Ok(());
         };
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        if line.ends_with(b"\r") {
+        if line.has_return() {
             let why = "its #! line ends in CR LF, so its interpreter's name would end in a carriage return";
             return Err(self.problem(program, why).advice(format!("sed -i 's/\\r$//' {shown}")));
         }
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let mut words = line.words().map(String::from_utf8_lossy);
         let Some(interpreter) = words.next() else {
             let advice = format!("name one in the first line of {shown}");
             return Err(self.problem(program, "its #! line names no interpreter").advice(advice));
@@ -154,16 +150,19 @@ impl Search<'_> {
             self.problem(program, &format!("its interpreter {name} {why}"))
                 .advice(advice)
         };
-        match self.chdir.join(interpreter).metadata() {
-            Err(_) => return Err(missing(interpreter, "does not exist")),
-            Ok(meta) if !is_executable(&meta) => return Err(missing(interpreter, "is not executable")),
+        match self.chdir.join(interpreter.as_ref()).metadata() {
+            Err(_) => return Err(missing(&interpreter, "does not exist")),
+            Ok(meta) if !is_executable(&meta) => return Err(missing(&interpreter, "is not executable")),
             Ok(_) => {}
         }
-        if Path::new(interpreter).file_name().is_some_and(|name| name == "env") {
+        if Path::new(interpreter.as_ref())
+            .file_name()
+            .is_some_and(|name| name == "env")
+        {
             // `env -S python3 -u` and `env NAME=value python3`: the first word that is neither is the program.
             let named = words.find(|word| !word.starts_with('-') && !word.contains('='));
             if let Some(name) = named.filter(|name| !name.contains('/') && self.on_path(name).is_none()) {
-                return Err(missing(name, "is not on PATH"));
+                return Err(missing(&name, "is not on PATH"));
             }
         }
         Ok(())
@@ -176,7 +175,7 @@ fn is_executable(meta: &Metadata) -> bool {
 
 fn first_bytes(path: &Path) -> Option<Vec<u8>> {
     let mut start = Vec::new();
-    let limit = u64::try_from(FIRST_LINE_LIMIT).ok()?;
+    let limit = u64::try_from(interpreter_line::LIMIT).ok()?;
     File::open(path).ok()?.take(limit).read_to_end(&mut start).ok()?;
     Some(start)
 }

@@ -6,9 +6,9 @@ use super::include::Files;
 use super::kind::{Value, shown_text};
 use super::layers::{Origin, Values};
 use super::listeners;
-use super::load::CheckController;
 use super::pool::file_name;
 use super::problem::{Problem, Problems};
+use super::rights::Controllers;
 use super::{
     AccessFormat, AccessLog, Bind, Config, HeaderMap, Http, Level, Logs, Process, Program, ProxyProtocol, Trust,
 };
@@ -38,7 +38,7 @@ pub(super) struct Surroundings<'a> {
     /// Directories in which this program lies, where an interpreter may lie too.
     pub beside: &'a [PathBuf],
     /// Says why a controller of control groups cannot be used.
-    pub check_controller: CheckController,
+    pub controllers: &'a Controllers,
 }
 
 /// What values and tables come to.

@@ -4,8 +4,11 @@
 
 use super::identity::{self, Identity};
 use super::kind::{Value, shown_text};
+use super::load::CheckController;
 use super::resolve::{Resolver, join};
 use super::{Program, Rights};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 /// Most percent of one CPU that `cpu_max` takes: a thousand CPUs.
@@ -17,6 +20,31 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// What to do where limits by control group cannot be applied.
 const GROUPS_ADVICE: &str = "in a systemd service, set Delegate=yes and DelegateSubgroup=supervisor; \
     elsewhere, start as root in a group of its own whose controllers are those of cgroup v2; or leave the limit out";
+
+/// Which controllers of control groups cannot be used, and why. The answer holds for all pools of a load, so each is
+/// asked about once: to find it, the control group and the processes in it are looked at.
+#[derive(Debug)]
+pub(super) struct Controllers {
+    check: CheckController,
+    answers: RefCell<BTreeMap<&'static str, Result<(), String>>>,
+}
+
+impl Controllers {
+    pub(super) fn new(check: CheckController) -> Self {
+        Self {
+            check,
+            answers: RefCell::default(),
+        }
+    }
+
+    fn check(&self, controller: &'static str) -> Result<(), String> {
+        let mut answers = self.answers.borrow_mut();
+        answers
+            .entry(controller)
+            .or_insert_with(|| (self.check)(controller))
+            .clone()
+    }
+}
 
 impl Resolver<'_> {
     /// User and group, by the settings of these names.
@@ -67,7 +95,7 @@ impl Resolver<'_> {
             ("pids_max", "pids", pids > 0),
         ];
         for (name, controller, _) in limits.into_iter().filter(|(.., is_set)| *is_set) {
-            if let Err(why) = (self.around.check_controller)(controller) {
+            if let Err(why) = self.around.controllers.check(controller) {
                 let why = format!("cannot be applied: {why}");
                 self.refuse(name, 0, &why, GROUPS_ADVICE);
             }

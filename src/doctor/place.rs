@@ -2,6 +2,7 @@
 
 use super::Subject;
 use super::report::{Report, shown};
+use crate::base::interpreter_line::InterpreterLine;
 use crate::base::owner::{Ours, Owned, Writers};
 use crate::sys::account::{Account, group_name, user_name};
 use std::ffi::OsString;
@@ -30,7 +31,7 @@ impl Subject {
             .named
             .extension()
             .is_some_and(|ending| ending.eq_ignore_ascii_case("php"));
-        is_php && !self.start.as_ref().is_some_and(|start| start.starts_with(b"#!"))
+        is_php && self.start.as_deref().and_then(InterpreterLine::of).is_none()
     }
 }
 

@@ -2,14 +2,12 @@
 
 use super::report::{Report, quoted, shown};
 use super::{Subject, elf};
+use crate::base::interpreter_line::{InterpreterLine, LIMIT};
 use crate::sys::account::Account;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
-const LINE_LIMIT: usize = 256;
 
 /// PATH where the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -57,7 +55,7 @@ pub(super) fn check(subject: &Subject, account: &Account, report: &mut Report) -
     if start.starts_with(b"\x7fELF") {
         return binary(start, &path, report);
     }
-    let Some(line) = start.strip_prefix(b"#!") else {
+    let Some(line) = InterpreterLine::of(start) else {
         no_interpreter(start, &path, report);
         return None;
     };
@@ -105,14 +103,12 @@ fn no_interpreter(start: &[u8], path: &str, report: &mut Report) {
     }
 }
 
-fn interpreter(rest: &[u8], subject: &Subject, account: &Account, report: &mut Report) {
+fn interpreter(line: InterpreterLine<'_>, subject: &Subject, account: &Account, report: &mut Report) {
     let path = shown(&subject.named);
     let place = format!("{path}:1");
-    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let plain = line.strip_suffix(b"\r").unwrap_or(line);
-    if plain.len() < line.len() {
+    if line.has_return() {
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let text = line.trim_ascii_start();
+        let text = line.text().trim_ascii_start();
         let advice = format!("save it with Unix line ends, or: sed -i 's/\\r$//' {path}");
         match text.iter().position(blank).and_then(|end| text.get(end..)) {
             // Some interpreters do not mind.
@@ -134,14 +130,12 @@ fn interpreter(rest: &[u8], subject: &Subject, account: &Account, report: &mut R
             ),
         }
     }
-    if line.len() + 2 >= LINE_LIMIT {
-        let what = format!("its first line is longer than the {LINE_LIMIT} bytes that the kernel reads");
+    if line.text().len() + 2 >= LIMIT {
+        let what = format!("its first line is longer than the {LIMIT} bytes that the kernel reads");
         report.fatal(what, place.clone(), "shorten it");
         return;
     }
-    let mut words = plain
-        .split(|byte| matches!(byte, b' ' | b'\t'))
-        .filter(|word| !word.is_empty());
+    let mut words = line.without_return().words();
     let Some(name) = words.next() else {
         report.fatal("its #! line names no interpreter", place, "name one, such as #!/bin/sh");
         return;

@@ -165,13 +165,7 @@ fn execute(
         directory,
         descriptors: vec![(0, null.as_fd()), (1, out_end.as_fd()), (2, err_end.as_fd())],
         identity: runner.identity.as_ref(),
-        group: None,
-        umask: None,
-        nice: None,
-        chroot: None,
-        no_new_privileges: false,
-        own_session: false,
-        many_descriptors: false,
+        ..Launch::default()
     });
     let pid = launched.map_err(Failure::Launch)?;
     drop((out_end, err_end));

@@ -260,7 +260,8 @@ impl Front {
         };
         match exchange.place {
             Place::Assigned => {
-                let is_over = self.total_deadline(&exchange).is_some_and(|end| end <= self.now);
+                let total = self.pools.get(exchange.pool).and_then(|pool| pool.config.total_timeout);
+                let is_over = total.is_some_and(|limit| exchange.dispatched + limit <= self.now);
                 if !is_over && self.held_overdue(&mut exchange) {
                     self.settle(key, exchange);
                     return;
@@ -433,16 +434,12 @@ impl Front {
         self.deadline_of_silence_since(exchange, self.now)
     }
 
-    /// When a request that its worker has been silent about since then is overdue.
+    /// When a request that its worker has been silent about since then is overdue. `total_timeout` counts from its
+    /// dispatch, whatever is sent of its response.
     pub(super) fn deadline_of_silence_since(&self, exchange: &Exchange, since: Instant) -> Option<Instant> {
-        let limit = self.pools.get(exchange.pool)?.config.timeout;
-        let silence = limit.map(|limit| since + limit);
-        silence.into_iter().chain(self.total_deadline(exchange)).min()
-    }
-
-    /// When a request is overdue, whatever is sent of its response.
-    fn total_deadline(&self, exchange: &Exchange) -> Option<Instant> {
-        let limit = self.pools.get(exchange.pool)?.config.total_timeout?;
-        Some(exchange.dispatched + limit)
+        let limits = &self.pools.get(exchange.pool)?.config;
+        let silence = limits.timeout.map(|limit| since + limit);
+        let total = limits.total_timeout.map(|limit| exchange.dispatched + limit);
+        silence.into_iter().chain(total).min()
     }
 }

@@ -251,6 +251,7 @@ impl route::Tree for Lookup<'_> {
             Err(Missing::NotFound) => Look::Missing,
             Err(Missing::NotADirectory) => Look::NotADirectory,
             Err(Missing::Denied) => Look::Denied,
+            // The router has refused paths that go up, so it was a link.
             Err(Missing::GoesUp | Missing::Escapes | Missing::Endless) => Look::Escapes,
             Err(Missing::Other(error)) => {
                 self.failure = Some(error);

@@ -2,15 +2,14 @@
 //!
 //! Nothing is looked at before the system has refused: what it accepts costs no look.
 
+use crate::base::interpreter_line::{self, InterpreterLine};
 use crate::logging::escape;
 use crate::sys::script::Step;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-
-/// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE).
-const FIRST_LINE: usize = 256;
 
 /// What the first bytes of a file make of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +32,7 @@ enum Start {
 
 impl Start {
     fn of(path: &Path) -> Self {
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(FIRST_LINE as u64).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Self::of_bytes(&bytes),
-            Err(_) => Self::Unknown,
-        }
+        first_bytes(path).map_or(Self::Unknown, |bytes| Self::of_bytes(&bytes))
     }
 
     fn of_bytes(bytes: &[u8]) -> Self {
@@ -48,14 +42,11 @@ impl Start {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Self::Mark;
         }
-        let Some(line) = bytes.strip_prefix(b"#!") else {
+        let Some(line) = InterpreterLine::of(bytes) else {
             let is_binary = bytes.starts_with(b"\x7fELF") || bytes.contains(&0);
             return if is_binary { Self::Binary } else { Self::Text };
         };
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let mut words = line.split(is_blank).filter(|word| !word.is_empty());
-        words
+        line.words()
             .next()
             .map_or(Self::NoInterpreter, |word| Self::Interpreter(word.to_vec()))
     }
@@ -133,12 +124,18 @@ pub(super) fn diagnose(
 
 /// What the first line has to do with a script that ended with 126 or 127 and printed nothing.
 pub(super) fn first_line_hint(script: &Path) -> Option<&'static str> {
+    let bytes = first_bytes(script)?;
+    InterpreterLine::of(&bytes)?
+        .has_return()
+        .then_some("its first line ends in CR LF")
+}
+
+/// What the kernel looks at; `None` if it cannot be read.
+fn first_bytes(script: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(script)
-        .and_then(|file| file.take(FIRST_LINE as u64).read_to_end(&mut bytes))
-        .ok()?;
-    let line = bytes.split(|byte| *byte == b'\n').next()?;
-    (line.starts_with(b"#!") && line.ends_with(b"\r")).then_some("its first line ends in CR LF")
+    let file = File::open(script).ok()?;
+    file.take(interpreter_line::LIMIT as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// What is wrong with the interpreter of a script.
@@ -160,8 +157,6 @@ fn interpreter_fault(start: &Start) -> Option<String> {
         Ok(_) => None,
     }
 }
-
-use std::os::unix::ffi::OsStrExt;
 
 /// What is wrong with a file in whose format the kernel sees no program.
 fn format_fault(start: &Start) -> Option<String> {
@@ -190,15 +185,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_lines_are_read_as_the_kernel_reads_them() {
+    fn files_are_told_by_how_they_begin() {
         let interpreter = |name: &str| Start::Interpreter(name.as_bytes().to_vec());
         let cases: &[(&[u8], Start)] = &[
             (b"", Start::Empty),
-            (b"#!/bin/sh\necho", interpreter("/bin/sh")),
             (b"#! /usr/bin/env python3 -u\n", interpreter("/usr/bin/env")),
-            (b"#!/bin/sh\r\necho", interpreter("/bin/sh\r")),
             (b"#!\n/bin/sh", Start::NoInterpreter),
-            (b"#!  \t\n", Start::NoInterpreter),
             (b"\xef\xbb\xbf#!/bin/sh\n", Start::Mark),
             (b"echo\n", Start::Text),
             (b"\x7fELF\x02", Start::Binary),

@@ -4,6 +4,7 @@
 //! what scripts print and for their ends; nothing in it blocks. It is a shell of its own, as it executes what others wrote.
 //! Never here: HTTP, which script a path names, deadlines of requests: the front says when one has passed.
 
+mod channel;
 mod diagnose;
 mod launch;
 mod output;
@@ -14,9 +15,9 @@ mod strays;
 
 use crate::base::exit::Exit;
 use crate::config::{OnAbort, RUNNER_VARIABLE, RunnerOrder, Strays};
-use crate::pipe::{WorkerConn, WorkerEvent, frame};
+use crate::pipe::{WorkerConn, frame};
 use crate::sys::board::Board;
-use crate::sys::process::{self, End};
+use crate::sys::process;
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, fd, socket, title};
 use launch::{Launched, Launchers};
@@ -238,70 +239,6 @@ impl Runner {
         Ok(())
     }
 
-    /// Reads what the front has sent.
-    fn read_channel(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
-        let mut descriptors = Vec::new();
-        loop {
-            match socket::receive_stream(&self.channel, &mut self.scratch, &mut descriptors) {
-                Ok(received) if received.bytes == 0 => {
-                    self.abandoned = true;
-                    return Ok(());
-                }
-                Ok(received) => {
-                    let bytes = self.scratch.get(..received.bytes).unwrap_or_default();
-                    self.input.extend_from_slice(bytes);
-                    self.obey(touched)?;
-                    if received.bytes < self.scratch.len() {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.abandoned = true;
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn obey(&mut self, touched: &mut Vec<usize>) -> io::Result<()> {
-        let (mut used, mut block) = (0, Vec::new());
-        loop {
-            let rest = self.input.get(used..).unwrap_or_default();
-            let (count, event) = self
-                .conn
-                .step(rest, &mut block)
-                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
-            used += count;
-            match event {
-                WorkerEvent::NeedData => break,
-                WorkerEvent::Drain => self.draining = true,
-                // The runner shares no memory.
-                WorkerEvent::Return { .. } => {}
-                WorkerEvent::Window { id, bytes } => {
-                    if let Some(slot) = self.slot_of(id)
-                        && let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut)
-                    {
-                        run.response.widen(bytes);
-                        touched.push(slot);
-                    }
-                }
-                WorkerEvent::Abort { id, overdue } => self.abort_request(id, overdue, touched),
-                // Those come through the queue.
-                WorkerEvent::Request { .. }
-                | WorkerEvent::Spilled { .. }
-                | WorkerEvent::Data { .. }
-                | WorkerEvent::End { .. } => {
-                    let text = "the front sent a request over the channel";
-                    return Err(io::Error::new(ErrorKind::InvalidData, text));
-                }
-            }
-        }
-        self.input.drain(..used);
-        Ok(())
-    }
-
     fn slot_of(&self, id: u16) -> Option<usize> {
         let has = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.id == id);
         self.runs.iter().position(has)
@@ -439,55 +376,9 @@ impl Runner {
         if run.abort.is_some() {
             WorkerConn::abort(run.id, &mut self.out);
         } else {
-            self.answer(&mut run);
+            run.answer(&mut self.out);
         }
         self.vacate(slot);
-    }
-
-    fn answer(&mut self, run: &mut Run) {
-        let words = match run.end {
-            Some(End::Signal { number, core }) => {
-                let core = if core { " (core dumped)" } else { "" };
-                Some(format!("it was killed by {}{core}", signals::name(number)))
-            }
-            Some(End::Code(code)) if code != 0 => Some(format!("it exited with code {code}")),
-            Some(End::Code(_)) | None => None,
-        };
-        let is_killed = matches!(run.end, Some(End::Signal { .. }));
-        let fault = match words {
-            Some(words) if is_killed => {
-                let place = if run.response.has_head() {
-                    " in the middle of its response"
-                } else {
-                    " before its header was complete"
-                };
-                Some(words + place)
-            }
-            Some(words) if run.response.has_head() => {
-                run.errors.say(frame::level::INFO, &words, &mut self.out);
-                None
-            }
-            Some(words) if run.response.is_silent() => Some(words + " and printed nothing"),
-            Some(words) => {
-                let what = run.response.fault().map(str::to_owned);
-                Some(what.map_or_else(
-                    || words.clone() + " before its header was complete",
-                    |what| format!("{words}; {what}"),
-                ))
-            }
-            None => None,
-        };
-        let fault = match fault {
-            Some(fault) => Err(fault),
-            None => run.response.complete(&mut self.out),
-        };
-        if let Err(mut why) = fault {
-            if let Some(hint) = run.hint() {
-                why.push_str("; ");
-                why.push_str(hint);
-            }
-            WorkerConn::give_up(run.id, 502, &run.errors.about(&why), &mut self.out);
-        }
     }
 
     fn vacate(&mut self, slot: usize) {
@@ -622,39 +513,6 @@ impl Runner {
         if let Some(place) = self.runs.get_mut(slot) {
             *place = Some(run);
         }
-    }
-
-    /// Sends what waits for the front, as far as it takes it.
-    fn flush(&mut self) -> io::Result<()> {
-        while self.writable && self.sent < self.out.len() {
-            let rest = self.out.get(self.sent..).unwrap_or_default();
-            match socket::send_stream(&self.channel, rest, false) {
-                Ok(count) => self.sent += count,
-                // Not before it is needed: whatever the front reads makes room, and would wake us.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    self.watch_channel(Interest::READABLE | Interest::WRITABLE)?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.abandoned = true;
-                    return Ok(());
-                }
-            }
-        }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.out.shrink_to(CROWDED);
-            self.sent = 0;
-        }
-        Ok(())
-    }
-
-    fn watch_channel(&self, interest: Interest) -> io::Result<()> {
-        let number = self.channel.as_raw_fd();
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&number), CHANNEL, interest)
     }
 
     /// Ends every process that any script has left, and those that still run.

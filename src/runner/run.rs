@@ -1,6 +1,8 @@
-//! One script that runs: its pipes, its end, and the ladder of signals for one that nobody waits for.
+//! One script that runs: its pipes, its end and what is answered then, and the ladder of signals for one that nobody
+//! waits for.
 
 use super::output::{Errors, Response};
+use crate::pipe::{WorkerConn, frame};
 use crate::sys::process::{self, End};
 use crate::sys::signals;
 use std::ffi::OsStr;
@@ -118,6 +120,53 @@ impl Run {
         (is_missing && self.response.is_silent())
             .then(|| super::diagnose::first_line_hint(script))
             .flatten()
+    }
+
+    /// Completes its response, or says why there is none.
+    pub(super) fn answer(&mut self, out: &mut Vec<u8>) {
+        let words = match self.end {
+            Some(End::Signal { number, core }) => {
+                let core = if core { " (core dumped)" } else { "" };
+                Some(format!("it was killed by {}{core}", signals::name(number)))
+            }
+            Some(End::Code(code)) if code != 0 => Some(format!("it exited with code {code}")),
+            Some(End::Code(_)) | None => None,
+        };
+        let is_killed = matches!(self.end, Some(End::Signal { .. }));
+        let fault = match words {
+            Some(words) if is_killed => {
+                let place = if self.response.has_head() {
+                    " in the middle of its response"
+                } else {
+                    " before its header was complete"
+                };
+                Some(words + place)
+            }
+            Some(words) if self.response.has_head() => {
+                self.errors.say(frame::level::INFO, &words, out);
+                None
+            }
+            Some(words) if self.response.is_silent() => Some(words + " and printed nothing"),
+            Some(words) => {
+                let what = self.response.fault().map(str::to_owned);
+                Some(what.map_or_else(
+                    || words.clone() + " before its header was complete",
+                    |what| format!("{words}; {what}"),
+                ))
+            }
+            None => None,
+        };
+        let fault = match fault {
+            Some(fault) => Err(fault),
+            None => self.response.complete(out),
+        };
+        if let Err(mut why) = fault {
+            if let Some(hint) = self.hint() {
+                why.push_str("; ");
+                why.push_str(hint);
+            }
+            WorkerConn::give_up(self.id, 502, &self.errors.about(&why), out);
+        }
     }
 
     /// Nobody waits for it: closes its output, or ends it and its group.

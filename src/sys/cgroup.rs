@@ -268,14 +268,8 @@ pub(crate) mod tests {
             env: Vec::new(),
             directory: "/".into(),
             descriptors: vec![(0, null.as_fd()), (1, null.as_fd()), (2, null.as_fd())],
-            identity: None,
             group: Some(entrance.as_fd()),
-            umask: None,
-            nice: None,
-            chroot: None,
-            no_new_privileges: false,
-            own_session: false,
-            many_descriptors: false,
+            ..Launch::default()
         })
         .unwrap()
     }

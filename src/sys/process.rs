@@ -249,14 +249,9 @@ mod tests {
             env: Vec::new(),
             directory: "/".into(),
             descriptors: vec![(0, null.as_fd()), (1, null.as_fd()), (2, null.as_fd())],
-            identity: None,
-            group: None,
-            umask: None,
-            nice: None,
-            chroot: None,
             no_new_privileges: true,
-            own_session: false,
             many_descriptors: true,
+            ..Launch::default()
         })
         .unwrap();
         waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();

@@ -1,25 +1,15 @@
 //! The pull queue: workers that take their requests themselves, and are killed while they do.
 
 use crate::harness::hammer::{Hammer, Plan};
-use crate::harness::{Setup, procs, wait_for, wait_until};
-use crate::kill_workers::{check_failures, executions, kill_under_load};
+use crate::harness::{Server, Setup, procs, wait_for, wait_until};
+use crate::kill_workers::{check_executions, check_failures, executions, kill_under_load};
 
 #[test]
 fn killed_pulling_workers_lose_nothing_and_no_post_runs_twice() {
     let server = Setup::pull_record(4).allow("").start();
     let outcomes = kill_under_load(&server, "POST", "/record?id={id}&ms=4");
     check_failures(&server, &outcomes);
-    let counts = executions(&server);
-    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(twice.is_empty(), "executed more than once: {twice:?}");
-    for outcome in outcomes.iter().filter(|outcome| outcome.status() == Some(200)) {
-        assert_eq!(
-            counts.get(&outcome.id),
-            Some(&1),
-            "{} was answered but not executed",
-            outcome.id
-        );
-    }
+    check_executions(&server, &outcomes);
     server.wait_for_workers(4);
     server.stop();
 }
@@ -42,26 +32,35 @@ fn an_answer_that_breaks_the_protocol_is_no_reason_to_run_a_post_again() {
     server.stop();
 }
 
+/// Asks until both workers have been replaced, and some more; nothing may fail.
+pub(crate) fn replaced_unharmed(server: &Server, when: &str) {
+    let first = server.wait_for_workers(2);
+    let hammer = Hammer::start(&server.address, &posts());
+    wait_until("every first worker to be replaced", || {
+        let now = server.workers();
+        !first.iter().any(|pid| now.contains(pid))
+    });
+    hammer.wait_for_more(400);
+    hammer.stop_unharmed(when);
+}
+
+/// Clients that post as long as they are let, in new connections now and then.
+fn posts() -> Plan {
+    Plan {
+        clients: 8,
+        method: "POST",
+        target: "/record?id={id}".to_owned(),
+        per_connection: 30,
+    }
+}
+
 #[test]
 fn pulling_workers_retire_without_a_failed_request() {
     let server = Setup::pull_record(2)
         .with("max_requests", 40)
         .with("max_requests_jitter", 20)
         .start();
-    let first = server.wait_for_workers(2);
-    let plan = Plan {
-        clients: 8,
-        method: "POST",
-        target: "/record?id={id}".to_owned(),
-        per_connection: 30,
-    };
-    let hammer = Hammer::start(&server.address, &plan);
-    wait_until("every first worker to be replaced", || {
-        let now = server.workers();
-        !first.iter().any(|pid| now.contains(pid))
-    });
-    hammer.wait_for_more(200);
-    hammer.stop_unharmed("under load");
+    replaced_unharmed(&server, "pulling");
     assert!(executions(&server).values().all(|count| *count == 1));
     server.wait_for_workers(2);
     server.stop();
@@ -103,13 +102,7 @@ fn large_requests_travel_as_descriptors() {
 #[test]
 fn a_worker_that_may_not_pull_is_assigned_to() {
     let server = Setup::pull_record(2).with("pull", false).start();
-    let plan = Plan {
-        clients: 8,
-        method: "POST",
-        target: "/record?id={id}".to_owned(),
-        per_connection: 30,
-    };
-    let hammer = Hammer::start(&server.address, &plan);
+    let hammer = Hammer::start(&server.address, &posts());
     hammer.wait_for_more(300);
     let outcomes = hammer.stop();
     assert!(outcomes.iter().all(|outcome| outcome.status() == Some(200)));

@@ -1,7 +1,7 @@
 //! The queue of a pool: bounded in number and time, and rid of requests whose client left.
 
-use crate::harness::hammer::{Hammer, Plan};
 use crate::harness::{Client, Server, Setup, procs, wait_until};
+use crate::pull_queue::replaced_unharmed;
 use nix::sys::signal::Signal;
 
 /// Occupies the only worker, and gives the connection on which its answer will come.
@@ -159,20 +159,7 @@ fn assigned_workers_are_replaced_before_they_are_spent() {
             Setup::c_app(2)
         };
         let server = setup.with("max_requests", 20).with("max_requests_jitter", 10).start();
-        let first = server.wait_for_workers(2);
-        let plan = Plan {
-            clients: 8,
-            method: "POST",
-            target: "/record?id={id}".to_owned(),
-            per_connection: 30,
-        };
-        let hammer = Hammer::start(&server.address, &plan);
-        wait_until("every first worker to be replaced", || {
-            let now = server.workers();
-            !first.iter().any(|pid| now.contains(pid))
-        });
-        hammer.wait_for_more(400);
-        hammer.stop_unharmed(protocol);
+        replaced_unharmed(&server, protocol);
         server.wait_for_workers(2);
         server.stop();
     }

@@ -288,6 +288,15 @@ fn a_pool_that_does_not_come_up_leaves_everything_as_it_was() {
     server.stop();
 }
 
+/// Reloads with another environment for the tenant c, which alone is replaced. Returns what was logged meanwhile.
+fn replace_c(server: &Server, env: &str) -> String {
+    rewrite(server, "c", &tenant("c", &format!("workers = 1\nenv = {{ {env} }}")));
+    let mark = server.log().len();
+    let line = reload(server);
+    assert!(line.contains("2 pools go on untouched, replaced: c"), "{line}");
+    server.log()[mark..].to_owned()
+}
+
 #[test]
 fn a_file_that_is_broken_by_now_keeps_its_tenant_and_the_others_change() {
     let setup = setup().allow("conf.d/");
@@ -306,18 +315,8 @@ fn a_file_that_is_broken_by_now_keeps_its_tenant_and_the_others_change() {
     ];
     for (round, text) in broken.iter().enumerate() {
         rewrite(&server, "b", text);
-        rewrite(
-            &server,
-            "c",
-            &tenant("c", &format!("workers = 1\nenv = {{ A = '{round}' }}")),
-        );
-        let mark = server.log().len();
-        let line = reload(&server);
-        assert!(line.contains("2 pools go on untouched, replaced: c"), "{line}");
-        let log = server.log();
-        let told = log[mark..]
-            .lines()
-            .find(|line| line.contains("conf.d/b.toml is broken"));
+        let log = replace_c(&server, &format!("A = '{round}'"));
+        let told = log.lines().find(|line| line.contains("conf.d/b.toml is broken"));
         let told = told.unwrap_or_else(|| panic!("nothing about {text}\n{log}"));
         assert!(told.contains("[ERROR]") && told.contains("conf.d/b.toml:"), "{told}");
         assert!(workers.contains(&pid(&server, "b")), "{text}");
@@ -332,19 +331,8 @@ fn a_file_that_is_broken_by_now_keeps_its_tenant_and_the_others_change() {
     .enumerate()
     {
         rewrite(&server, "aa", text);
-        rewrite(
-            &server,
-            "c",
-            &tenant("c", &format!("workers = 1\nenv = {{ B = '{round}' }}")),
-        );
-        let mark = server.log().len();
-        let line = reload(&server);
-        assert!(line.contains("2 pools go on untouched, replaced: c"), "{line}");
-        assert!(
-            server.log()[mark..].contains("conf.d/aa.toml is left out"),
-            "{}",
-            server.log()
-        );
+        let log = replace_c(&server, &format!("B = '{round}'"));
+        assert!(log.contains("conf.d/aa.toml is left out"), "{log}");
         assert!(workers.contains(&pid(&server, "b")), "{text}");
     }
     fs::remove_file(server.path("conf.d/aa.toml")).expect("the newcomer");

@@ -101,8 +101,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libc", &["sys", "config"]),
     ("socket2", &["sys"]),
     ("mio", &["front", "arbiter", "runner"]),
-    ("slab", &["front"]),
-    ("anyhow", &["main", "cli", "front", "arbiter", "runner"]),
 ];
 
 /// What modules without input and output may not name.

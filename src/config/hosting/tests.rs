@@ -4,6 +4,7 @@ use crate::base::site::{Act, Fallback, Host, PathMatch, Route, Symlinks};
 use crate::config::layers::{Layer, Values};
 use crate::config::problem::Problems;
 use crate::config::resolve::{Resolved, Surroundings, resolve};
+use crate::config::rights::Controllers;
 use crate::config::{Config, Program, WorkerProtocol, file, from_text};
 use proptest::prelude::*;
 use std::path::Path;
@@ -48,7 +49,7 @@ fn load(texts: &[&str]) -> Result<(Config, String, Vec<String>), Problems> {
         look: false,
         forgives: false,
         beside: &[],
-        check_controller: |_| Ok(()),
+        controllers: &Controllers::new(|_| Ok(())),
     };
     let mut warnings = Vec::new();
     let Resolved { config, tables, .. } = resolve(&mut values, units, around, &mut problems, &mut warnings);

@@ -5,6 +5,7 @@ use crate::config::kind::Kind;
 use crate::config::settings::Setting;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 const START: &str = "/srv/app";
 
@@ -28,7 +29,7 @@ fn resolved(layer: &Layer) -> Result<(Config, String), Problems> {
         look: false,
         forgives: false,
         beside: &[],
-        check_controller: |_| Ok(()),
+        controllers: &Controllers::new(|_| Ok(())),
     };
     let resolved = resolve(
         &mut values,
@@ -319,4 +320,40 @@ fn what_hardly_was_meant_is_a_warning() {
         ]),
         0
     );
+}
+
+#[test]
+fn controllers_are_asked_about_once_a_load_and_each_pool_hears_the_answer() {
+    static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tenants.toml");
+    let pool = |name: &str| {
+        format!("[pool.{name}]\nexec = '/bin/true'\nprotocol = 'fastcgi'\nmemory_max = '1g'\npids_max = 9\n")
+    };
+    std::fs::write(&file, pool("a") + &pool("b") + &pool("c")).unwrap();
+    let reloader = Reloader {
+        flags: layer(&[("config", text(file.to_str().unwrap()))]),
+        arguments: Layer::new(),
+        env: env(),
+        start: dir.path().to_owned(),
+        argv: Vec::new(),
+        check_format: |_| Ok(()),
+        check_controller: |name| {
+            ASKED.lock().unwrap().push(name.to_owned());
+            if name == "pids" {
+                Err("none here".to_owned())
+            } else {
+                Ok(())
+            }
+        },
+        beside: Vec::new(),
+        warnings: Vec::new(),
+        good: Files::new(),
+    };
+    for loads in 1..=2 {
+        let problems = reloader.load(None).unwrap_err().to_string();
+        let refusal = "pids_max cannot be applied: none here";
+        assert_eq!(problems.matches(refusal).count(), 3, "{problems}");
+        assert_eq!(*ASKED.lock().unwrap(), ["memory", "pids"].repeat(loads));
+    }
 }

@@ -141,7 +141,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .same()
         .doc("Fields with `_` in their name accepted from trusted peers",
              "SCRIPT_NAME names the place the app is mounted at: it becomes the variable, and PATH_INFO is the rest of the path.\n\
-              A path that does not lie below it gets 400."),
+              A path that does not lie below it gets 500."),
     row(Section::Trust, "header_map", Kind::Choice(&["drop", "refuse", "dangerous"]), r#""drop""#)
         .flags(&["--header-map"])
         .same()
@@ -162,7 +162,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     // ---- Buffers
     row(Section::Buffers, "body_buffer", Kind::Size { zero: "files only" }, r#""64k""#)
         .flags(&["--body-buffer"])
-        .because("most forms fit; 10,000 waiting requests would not take more than 640 MiB")
+        .because("most forms fit; 10,000 waiting requests take 625 MiB at most")
         .doc("Request body kept in memory before it goes to a file", ""),
     row(Section::Buffers, "response_buffer", Kind::Size { zero: "" }, r#""256k""#)
         .flags(&["--response-buffer"])

@@ -87,7 +87,7 @@ pub(super) const SETTINGS: &[Setting] = &[
               No shell is involved: write `[\"sh\", \"-c\", \"...\"]` for one.\n\
               A name without a slash is looked up on the worker's PATH.\n\
               A relative path starts from `chdir`, because the program is started there.\n\
-              Either `exec` or `connect` must be set."),
+              Without an app, `root`, `connect`, or sites and pools of a file, it must be set."),
     row(Section::App, "protocol", Kind::Choice(&["auto", "fastcgi", "pipe", "cgi"]), r#""auto""#)
         .flags(&["--protocol"])
         .differs("says how workers are spoken to; clients always speak HTTP")

@@ -13,6 +13,22 @@ fn elastic(most_workers: usize) -> Terms {
     terms
 }
 
+/// A stage with these terms whose front waits for workers.
+fn configured(terms: &Terms) -> Stage {
+    let mut stage = Stage::new(1);
+    stage.plan = Plan::new(terms, 7);
+    stage.give(Input::Tick);
+    stage.give(Input::FrontConfigured(FrontId(1)));
+    stage
+}
+
+/// A stage on which elastic pools serve, with the worker that they must have.
+fn serving(most_workers: usize) -> Stage {
+    let mut stage = configured(&elastic(most_workers));
+    stage.give(Input::WorkerReady(WorkerId(1)));
+    stage
+}
+
 fn demand(pool: u16, workers: usize) -> Input {
     Input::Demand {
         front: FrontId(1),
@@ -31,10 +47,7 @@ fn spawn_in(worker: u32, pool: u16) -> Action {
 
 #[test]
 fn a_pool_without_workers_serves_and_gets_them_when_requests_come() {
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&elastic(usize::MAX), 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
+    let mut stage = configured(&elastic(usize::MAX));
     let actions = stage.give(Input::WorkerReady(WorkerId(1)));
     assert!(actions.contains(&Action::Serve(FrontId(1))), "{actions:?}");
     assert_eq!(stage.give(demand(0, 2)), [spawn_in(2, 0), spawn_in(3, 0)]);
@@ -57,11 +70,7 @@ fn a_pool_without_workers_serves_and_gets_them_when_requests_come() {
 
 #[test]
 fn pools_without_workers_come_first_when_there_is_room_for_few() {
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&elastic(3), 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
-    stage.give(Input::WorkerReady(WorkerId(1)));
+    let mut stage = serving(3);
     assert_eq!(stage.give(demand(1, 2)), [spawn_in(2, 1)]);
     stage.give(demand(1, 3));
     let most = 3;
@@ -84,11 +93,7 @@ fn crowded(workers: usize) -> Action {
 
 #[test]
 fn a_worker_that_is_spared_makes_room_for_another_pool() {
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&elastic(2), 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
-    stage.give(Input::WorkerReady(WorkerId(1)));
+    let mut stage = serving(2);
     stage.give(demand(1, 2));
     stage.give(Input::WorkerReady(WorkerId(2)));
     let note = Note::Crowded { workers: 1, most: 2 };
@@ -104,11 +109,7 @@ fn a_worker_that_is_spared_makes_room_for_another_pool() {
 
 #[test]
 fn a_front_hears_that_a_pool_cannot_start_and_when_it_can() {
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&elastic(usize::MAX), 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
-    stage.give(Input::WorkerReady(WorkerId(1)));
+    let mut stage = serving(usize::MAX);
     stage.give(demand(0, 1));
     let pool = PoolId(0);
     let downs = |actions: &[Action]| {
@@ -159,11 +160,7 @@ fn who_kills_the_workers_of_a_pool_that_is_well_makes_no_outage() {
 
 #[test]
 fn an_outage_of_a_pool_that_nobody_needs_is_forgotten() {
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&elastic(usize::MAX), 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
-    stage.give(Input::WorkerReady(WorkerId(1)));
+    let mut stage = serving(usize::MAX);
     stage.give(demand(0, 1));
     stage.gone(2, Death::Impossible);
     stage.gone(3, Death::Impossible);
@@ -197,10 +194,7 @@ fn signals_scale_neither_pools_of_one_process_nor_beyond_all_workers() {
 fn one_pool_of_several_that_does_not_boot_holds_up_nobody() {
     let mut terms = elastic(usize::MAX);
     terms.pools[0].workers = 1;
-    let mut stage = Stage::new(1);
-    stage.plan = Plan::new(&terms, 7);
-    stage.give(Input::Tick);
-    stage.give(Input::FrontConfigured(FrontId(1)));
+    let mut stage = configured(&terms);
     stage.give(Input::WorkerReady(WorkerId(2)));
     let actions = stage.give(Input::WorkerGone {
         worker: WorkerId(1),
