@@ -238,7 +238,16 @@ fn what_the_user_cannot_reach_is_told_at_the_start() {
             ended.stderr
         );
         let mut lines = ended.stderr.lines();
-        let told = lines.any(|line| line.contains("ermission denied") && line.contains(&path));
-        assert!(told, "{setting}: {}", ended.stderr);
+        let line = lines.find(|line| line.contains("ermission denied") && line.contains(&path));
+        let line = line.unwrap_or_else(|| panic!("{setting}: {}", ended.stderr));
+        if setting == "exec" {
+            let program = format!("{path}/app");
+            for said in [
+                format!("cannot execute the program {program} as user nobody: "),
+                format!("; rgunicorn --doctor {program} -u nobody says why"),
+            ] {
+                assert!(line.contains(&said), "{said}: {line}");
+            }
+        }
     }
 }
