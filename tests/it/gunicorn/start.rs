@@ -205,6 +205,8 @@ fn checks_of_the_configuration() {
     check(&[
         plain("--check-config hello", 0, ""),
         plain("hello:iterator extra words --check-config", 0, ""),
+        plain("--check-config --backlog 0 hello", 0, ""),
+        plain("--check-config --backlog 100000 hello", 0, ""),
         plain("--check-config nosuch", 1, "No module named 'nosuch'"),
         plain("--check-config ", 1, "Empty module name"),
         plain(
