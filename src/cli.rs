@@ -409,7 +409,10 @@ fn add_words(flags: &mut Layer, matches: &mut ArgMatches, origin: &Origin) {
         return;
     };
     let Some(entry) = flags.get_mut("exec") else {
-        let app = Raw::Text(first.clone());
+        // An empty word, as an unset variable of a shell leaves it, is an app that cannot be imported, as in Gunicorn: the
+        // app of a file must not run in its stead. Empty text would leave the setting unset; a blank names nothing either.
+        let named = if first.is_empty() { " " } else { first };
+        let app = Raw::Text(named.to_owned());
         flags.insert("wsgi_app", Entry::new(app, origin.clone()));
         return;
     };

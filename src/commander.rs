@@ -75,13 +75,22 @@ fn print(text: &str) {
 /// Sends one command and shows the answer.
 fn run(line: &mut Line, command: &str, json: bool) -> Result<(), CallError> {
     let data = line.ask(command)?;
-    let text = if json {
-        serde_json::to_string_pretty(&data).unwrap_or_default()
-    } else {
-        show(command, &data)
-    };
-    print(&format!("{text}\n"));
-    Ok(())
+    let failure = failure(&data);
+    if json {
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&data).unwrap_or_default()
+        ));
+    } else if failure.is_none() {
+        print(&format!("{}\n", show(command, &data)));
+    }
+    failure.map_or(Ok(()), |text| Err(CallError::Refused(text)))
+}
+
+/// Why nothing was done, where the answer itself is in order: `worker kill` of no worker has `"success": false`.
+fn failure(data: &Value) -> Option<String> {
+    let is_failure = data["success"] == false;
+    is_failure.then(|| data["error"].as_str().unwrap_or("Unknown error").to_owned())
 }
 
 /// Takes commands from standard input. Refusals are shown; only a lost connection that cannot be made again ends it.

@@ -17,7 +17,7 @@ use crate::sys::cgroup::Group;
 use crate::sys::launch::{Launch, LaunchError, Stage, launch};
 use crate::sys::privilege::Identity;
 use crate::sys::process::{self, set_umask};
-use crate::sys::{clock, fd, listen, socket};
+use crate::sys::{account, clock, fd, listen, socket};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -27,6 +27,9 @@ use std::time::Instant;
 
 /// Connections that may wait at a FastCGI worker: more than a front ever opens to one.
 const WORKER_BACKLOG: i32 = 511;
+
+/// This program, for who runs it again.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Variables that speak to the arbiter, not to apps.
 const OURS: [&str; 8] = [
@@ -111,8 +114,33 @@ pub(super) enum SpawnError {
     #[error("cannot make the worker's descriptors: {0}")]
     Resources(#[from] io::Error),
     /// The process could not be launched.
-    #[error("{0}: {source}", source = .0.source)]
-    Launch(LaunchError),
+    #[error("{error}{who}: {source}{advice}", who = as_whom(.error, *.user), source = .error.source,
+        advice = advice(.error, *.user))]
+    Launch {
+        /// Why.
+        error: LaunchError,
+        /// The user whose rights it had.
+        user: u32,
+    },
+}
+
+/// Directories and programs are reached with the rights of one user, who may be another than the one who looks.
+fn as_whom(error: &LaunchError, user: u32) -> String {
+    match error.stage {
+        Stage::Directory | Stage::Execute => format!(" as user {}", account::user_name(user)),
+        _ => String::new(),
+    }
+}
+
+/// What finds out why a program may not be executed: a directory above it, its bits, its mount.
+fn advice(error: &LaunchError, user: u32) -> String {
+    let is_forbidden = error.stage == Stage::Execute && error.source.kind() == io::ErrorKind::PermissionDenied;
+    // Not for the runner, which is this program.
+    if !is_forbidden || error.subject == Path::new(OWN_PROGRAM) {
+        return String::new();
+    }
+    let (file, user) = (error.subject.display(), account::user_name(user));
+    format!("; rgunicorn --doctor {file} -u {user} says why")
 }
 
 impl SpawnError {
@@ -120,7 +148,7 @@ impl SpawnError {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Resources(_) => false,
-            Self::Launch(error) => error.stage == Stage::Execute && !error.is_passing(),
+            Self::Launch { error, .. } => error.stage == Stage::Execute && !error.is_passing(),
         }
     }
 }
@@ -227,7 +255,8 @@ pub(super) fn worker(order: &Order<'_>, host: Option<&mut Host>) -> Result<Worke
                 if let Some((_, path)) = &listener {
                     order.directory.remove(path);
                 }
-                SpawnError::Launch(error)
+                let user = order.identity.map_or_else(process::own_user, Identity::uid);
+                SpawnError::Launch { error, user }
             })?
         }
     };
@@ -311,7 +340,7 @@ fn runner(order: &Order<'_>, theirs: &Theirs<'_>) -> Result<i32, LaunchError> {
     let entrance = order.entrance()?;
     let group = entrance.as_ref().map(AsFd::as_fd);
     launch(&Launch {
-        program: "/proc/self/exe".into(),
+        program: OWN_PROGRAM.into(),
         args: vec![title("runner", &order.pool.name).into(), "__runner".into()],
         env,
         directory: order.pool.chdir.clone(),
@@ -413,7 +442,7 @@ pub(super) fn front(
         .iter()
         .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
     let pid = launch(&Launch {
-        program: "/proc/self/exe".into(),
+        program: OWN_PROGRAM.into(),
         args: vec![title("front", &process.proc_name).into(), "__front".into()],
         env: env.collect(),
         directory: "/".into(),
@@ -427,7 +456,10 @@ pub(super) fn front(
         own_session: false,
         many_descriptors: true,
     })
-    .map_err(SpawnError::Launch)?;
+    .map_err(|error| SpawnError::Launch {
+        error,
+        user: identity.map_or_else(process::own_user, Identity::uid),
+    })?;
     Ok(FrontProcess {
         generation,
         pid,

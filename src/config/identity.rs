@@ -33,8 +33,10 @@ impl Identity {
             }
         };
         if uid.is_some() && gid.is_none() && refusals.is_empty() {
-            let why = format!("must be set, because user {user} has no account with a group");
-            refusals.push(("group", why, "for example --group nogroup"));
+            // Gunicorn's workers would keep the group that started them, which is root's.
+            let why = format!("must be set, because user {user} has no account that says its group");
+            let advice = "add -g with a name or a number, such as -g 65534; workers never keep root's group";
+            refusals.push(("group", why, advice));
         }
         // Becoming what one is already needs no rights and is no change. Root and its group are never switched to.
         let uid = uid.filter(|uid| *uid != 0 && *uid != Uid::effective().as_raw());
@@ -162,6 +164,11 @@ mod tests {
     fn unknown_names_and_missing_rights_are_refused() {
         assert_eq!(names("no-such-user", "no-such-group", true), ["user", "group"]);
         assert_eq!(names("54321", "", true), ["group"], "nobody knows this user's group");
+        let (_, refusals) = Identity::find("54321", "", true);
+        assert!(
+            refusals.iter().all(|(_, _, advice)| advice.contains("add -g ")),
+            "{refusals:?}"
+        );
         assert_eq!(names("daemon", "", false), ["user"]);
         assert_eq!(names("", "daemon", false), ["group"]);
         assert!(names("", "", false).is_empty());

@@ -59,7 +59,8 @@ pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Op
         return Some(0);
     }
     let rest = head.path().strip_prefix(place)?;
-    matches!(rest.first(), None | Some(b'/')).then_some(place.len())
+    let is_below = matches!(rest, [] | [b'/', ..] | [b'%', b'2', b'f' | b'F', ..]);
+    is_below.then_some(place.len())
 }
 
 /// Applies the policy to a request: removes fields that must not get through, and learns the scheme.
@@ -210,6 +211,11 @@ mod tests {
             ("/app/", "/app/", Some(4)),
             ("/app/page", "", Some(0)),
             ("/app/page", "/", Some(0)),
+            // An encoded slash ends the place as well: PATH_INFO is decoded.
+            ("/app%2fpage", "/app", Some(4)),
+            ("/app%2F", "/app", Some(4)),
+            ("/app%2e", "/app", None),
+            ("/app%2", "/app", None),
             ("/apple", "/app", None),
             ("/", "/app", None),
             ("/%61pp/page", "/app", None),

@@ -261,7 +261,7 @@ impl Logger {
         let push = |out: &mut Vec<u8>| render(time, pid, level, context, message, out);
         self.shared.sink.borrow_mut().push(push);
         if self.shared.flush == Flush::EachLine {
-            self.flush();
+            self.write_out();
         }
     }
 
@@ -275,13 +275,18 @@ impl Logger {
             }
         });
         if self.shared.flush == Flush::EachLine {
-            self.flush();
+            self.write_out();
         }
     }
 
     /// Writes what descriptor 2 and the daemons take without waiting. Call it once per turn of an event loop, and before
     /// exit.
     pub fn flush(&self) {
+        self.relay(Relay::settle);
+        self.write_out();
+    }
+
+    fn write_out(&self) {
         self.flush_relay();
         let stderr = io::stderr();
         let mut sink = self.shared.sink.borrow_mut();

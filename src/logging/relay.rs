@@ -13,6 +13,8 @@ pub struct Relay {
     syslog: Option<Syslog>,
     /// The process whose traceback is being printed.
     traceback: Option<i32>,
+    /// The process whose last line is of level error. It is counted when the next line shows what kind it is.
+    failed: Option<i32>,
 }
 
 impl Relay {
@@ -23,6 +25,7 @@ impl Relay {
             statsd: statsd.map(Statsd::new),
             syslog: syslog.map(Syslog::new),
             traceback: None,
+            failed: None,
         })
     }
 
@@ -48,12 +51,21 @@ impl Relay {
         if line.is_empty() {
             return;
         }
-        let (pid, level, message) = if let Some((pid, level, message)) = formatted(line) {
+        if self.failed == Some(pid) && begins_traceback(line) {
+            self.failed = None;
             if let Some(statsd) = &mut self.statsd {
+                statsd.exception();
+            }
+        }
+        self.settle();
+        let (pid, level, message) = if let Some((logger, level, message)) = formatted(line) {
+            if level == Level::Error {
+                self.failed = Some(pid);
+            } else if let Some(statsd) = &mut self.statsd {
                 statsd.line(level);
             }
             self.traceback = None;
-            (pid, level, message)
+            (logger, level, message)
         } else {
             (pid, self.plain_level(pid, line), line)
         };
@@ -61,6 +73,15 @@ impl Relay {
             // A NUL would end the message.
             let clean = |byte: &u8| if *byte == 0 { b'?' } else { *byte };
             syslog.error_line(level, pid.into(), |out| out.extend(message.iter().map(clean)));
+        }
+    }
+
+    /// No line that could belong to the last one is to come: a logger writes both at once.
+    pub(super) fn settle(&mut self) {
+        if self.failed.take().is_some()
+            && let Some(statsd) = &mut self.statsd
+        {
+            statsd.line(Level::Error);
         }
     }
 
@@ -120,6 +141,11 @@ impl Relay {
         let statsd = self.statsd.as_mut().and_then(|statsd| statsd.complaint(now));
         statsd.or_else(|| self.syslog.as_mut().and_then(|syslog| syslog.complaint(now)))
     }
+}
+
+/// True of the first line that Python's loggers write below a message that was logged with an exception.
+fn begins_traceback(line: &[u8]) -> bool {
+    line.starts_with(b"Traceback (most recent call last)") || line.starts_with(b"  + Exception Group Traceback")
 }
 
 /// Process, level and message of a line `[2026-11-20 09:09:28 +0000] [pid] [LEVEL] message`.
@@ -206,7 +232,55 @@ mod tests {
         }
         let mut buffer = [0; 200];
         let count = metrics.recv(&mut buffer).unwrap();
-        assert_eq!(&buffer[..count], b"gunicorn.log.error:1|c|@1.0");
+        assert_eq!(&buffer[..count], b"gunicorn.log.exception:1|c|@1.0");
+    }
+
+    #[test]
+    fn an_error_with_a_traceback_right_below_it_is_an_exception() {
+        const ERROR: (i32, &str) = (42, "[2026-11-20 09:09:28 +0000] [42] [ERROR] it failed\n");
+        const CRITICAL: (i32, &str) = (42, "[2026-11-20 09:09:28 +0000] [42] [CRITICAL] it failed\n");
+        const INFO: (i32, &str) = (42, "[2026-11-20 09:09:28 +0000] [42] [INFO] hello\n");
+        const TRACEBACK: (i32, &str) = (42, "Traceback (most recent call last):\n");
+        const GROUP: (i32, &str) = (42, "  + Exception Group Traceback (most recent call last):\n");
+        const PLAIN: (i32, &str) = (42, "printed\n");
+        const OTHERS: (i32, &str) = (43, "Traceback (most recent call last):\n");
+        for (lines, expected) in [
+            (&[ERROR, TRACEBACK][..], "exception:1"),
+            (&[ERROR, GROUP], "exception:1"),
+            (&[ERROR, TRACEBACK, ERROR, TRACEBACK], "exception:2"),
+            (&[ERROR], "error:1"),
+            (&[ERROR, INFO, TRACEBACK], "error:1"),
+            (&[ERROR, PLAIN, TRACEBACK], "error:1"),
+            (&[ERROR, OTHERS], "error:1"),
+            (&[ERROR, ERROR, TRACEBACK], "error:1 exception:1"),
+            (&[CRITICAL, TRACEBACK], "critical:1"),
+            (&[TRACEBACK], ""),
+        ] {
+            let metrics = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let statsd = reporting::Statsd {
+                host: StatsdHost::Udp(metrics.local_addr().unwrap()),
+                prefix: String::new(),
+                tags: String::new(),
+                backlog_metric: false,
+            };
+            let mut relay = Relay::new(Some(&statsd), None).unwrap();
+            for (pid, line) in lines {
+                relay.app_line(*pid, line.as_bytes());
+            }
+            relay.settle();
+            relay.flush(crate::sys::clock::now());
+            metrics.set_nonblocking(true).unwrap();
+            let mut found = Vec::new();
+            let mut buffer = [0; 200];
+            while let Ok(count) = metrics.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                found.extend(
+                    text.strip_prefix("gunicorn.log.")
+                        .map(|rest| rest.replace("|c|@1.0", "")),
+                );
+            }
+            assert_eq!(found.join(" "), expected, "{lines:?}");
+        }
     }
 
     #[test]

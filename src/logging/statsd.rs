@@ -11,6 +11,7 @@
 //! | `gunicorn.workers` | gauge | processes | when the number changes, and every 10 s |
 //! | `gunicorn.backlog` | histogram | connections | once a second, with `enable_backlog_metric` |
 //! | `gunicorn.log.LEVEL` | counter | lines | each line of level warning, error or critical |
+//! | `gunicorn.log.exception` | counter | lines | each line of level error of an app with a traceback, instead |
 //!
 //! Never here: sockets (`outlet`), and when something is worth counting.
 
@@ -35,6 +36,7 @@ enum Counter {
     Requests,
     Status(u16),
     Critical,
+    Exception,
     Error,
     Warning,
 }
@@ -55,6 +57,7 @@ impl Counter {
             Self::Requests => "gunicorn.requests",
             Self::Status(_) => "gunicorn.request.status.",
             Self::Critical => "gunicorn.log.critical",
+            Self::Exception => "gunicorn.log.exception",
             Self::Error => "gunicorn.log.error",
             Self::Warning => "gunicorn.log.warning",
         }
@@ -103,6 +106,11 @@ impl Statsd {
         if let Some(counter) = Counter::of_lines(level) {
             self.count(counter);
         }
+    }
+
+    /// A line of level error was logged with a traceback.
+    pub(super) fn exception(&mut self) {
+        self.count(Counter::Exception);
     }
 
     /// The value of something now.

@@ -199,6 +199,21 @@ fn sockets_belong_to_the_user() {
 }
 
 #[test]
+fn a_user_without_an_account_needs_a_group() {
+    let setup = || as_nobody(Path::new(&c_app())).with_text("protocol", "fastcgi");
+    let ended = setup().with("user", "\"99999\"").with("errorlog", "\"-\"").run_to_end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    for said in ["group must be set, because user 99999 has no account", "add -g "] {
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
+    let setup = setup().with("user", "\"99999\"").with("group", "\"99998\"");
+    chown(setup.path("spool"), Some(99999), Some(99998)).expect("an owner");
+    let server = started(setup);
+    assert_is(server.front(), (99999, 99998), &[99998]);
+    server.stop();
+}
+
+#[test]
 fn what_the_user_cannot_reach_is_told_at_the_start() {
     let hidden = |setup: &Setup, name: &str| {
         let path = setup.path(name);
@@ -223,7 +238,16 @@ fn what_the_user_cannot_reach_is_told_at_the_start() {
             ended.stderr
         );
         let mut lines = ended.stderr.lines();
-        let told = lines.any(|line| line.contains("ermission denied") && line.contains(&path));
-        assert!(told, "{setting}: {}", ended.stderr);
+        let line = lines.find(|line| line.contains("ermission denied") && line.contains(&path));
+        let line = line.unwrap_or_else(|| panic!("{setting}: {}", ended.stderr));
+        if setting == "exec" {
+            let program = format!("{path}/app");
+            for said in [
+                format!("cannot execute the program {program} as user nobody: "),
+                format!("; rgunicorn --doctor {program} -u nobody says why"),
+            ] {
+                assert!(line.contains(&said), "{said}: {line}");
+            }
+        }
     }
 }

@@ -106,6 +106,30 @@ fn prefix_tags_backlog_and_log_lines_over_a_unix_socket() {
 }
 
 #[test]
+fn an_exception_of_the_app_is_counted_as_one_and_not_as_an_error() {
+    let (daemon, address) = udp_daemon();
+    let setup = Setup::bare(&["--statsd-host", &address, "app"]).allow("");
+    let app = "import logging\n\
+               def application(environ, start_response):\n\
+               \x20   if environ['PATH_INFO'] == '/raise':\n\
+               \x20       raise ValueError('on purpose')\n\
+               \x20   if environ['PATH_INFO'] == '/error':\n\
+               \x20       logging.getLogger('gunicorn.error').error('it failed')\n\
+               \x20   start_response('200 OK', [('Content-Length', '0')])\n\
+               \x20   return []\n";
+    std::fs::write(setup.path("app.py"), app).expect("an app");
+    let server = setup.start();
+    let count_of = |target: &str| {
+        server.get(target);
+        let mut found = receive_until(|buffer| daemon.recv(buffer), |text| text.contains("gunicorn.log."));
+        found.pop().unwrap_or_default()
+    };
+    assert_eq!(count_of("/raise"), "gunicorn.log.exception:1|c|@1.0");
+    assert_eq!(count_of("/error"), "gunicorn.log.error:1|c|@1.0");
+    server.stop();
+}
+
+#[test]
 fn a_daemon_that_is_gone_costs_one_warning_per_process_and_nothing_else() {
     let (daemon, address) = udp_daemon();
     drop(daemon);

@@ -228,8 +228,9 @@ class Shim:
         return "".join(line for line in self.whole_log().splitlines(True) if not said.fullmatch(line.rstrip("\n")))
 
     def whole_log(self):
-        self.errors.seek(0)
-        return self.errors.read().decode()
+        # The worker writes where this file's offset stands: reading must not move it.
+        fd = self.errors.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode()
 
     def wait(self):
         """The exit code; negative for a signal."""

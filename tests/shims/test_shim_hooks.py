@@ -108,6 +108,31 @@ class Hooks(unittest.TestCase):
         shim.wait_for_log("post /raise 7 500 Internal Server Error 500")
         self.assertEqual(stop(shim), 0)
 
+    def test_whether_the_connection_closes(self):
+        hooks = """
+def post_request(worker, req, environ, resp):
+    print("hook", req.should_close(), resp.should_close(), resp.must_close, resp.chunked, file=sys.stderr, flush=True)
+"""
+        cases = [
+            ({}, "False False False False"),
+            ({"HTTP_CONNECTION": "close"}, "True True True False"),
+            ({"HTTP_CONNECTION": "Keep-Alive"}, "False False False False"),
+            ({"HTTP_CONNECTION": "upgrade , CLOSE"}, "True True True False"),
+            ({"SERVER_PROTOCOL": "HTTP/1.0"}, "True True True False"),
+            ({"SERVER_PROTOCOL": "HTTP/1.0", "HTTP_CONNECTION": "keep-alive"}, "False False False False"),
+            ({"SERVER_PROTOCOL": "HTTP/1.0", "HTTP_CONNECTION": "upgrade"}, "True True True False"),
+        ]
+        shim = self.start(hooks)
+        for more, _ in cases:
+            shim.get("/", **more)
+        self.assertEqual(stop(shim), 0)
+        self.assertEqual(self.lines(shim), [said for _, said in cases])
+        # Gunicorn's threads force nothing.
+        shim = self.start(hooks, worker_class="gthread", slots=2)
+        shim.get("/", HTTP_CONNECTION="close")
+        self.assertEqual(stop(shim), 0)
+        self.assertEqual(self.lines(shim), ["True True False False"])
+
     def test_a_short_post_request(self):
         shim = self.start("def post_request(worker, req):\n    print('hook', req.method, file=sys.stderr, flush=True)")
         shim.get("/")

@@ -253,7 +253,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("Keep access lines out of syslog", ""),
     row(Section::Logging, "statsd_host", text("HOST:PORT or unix://PATH; empty = off"), r#""""#)
         .flags(&["--statsd-host"])
-        .differs("a line with a traceback counts as gunicorn.log.error, there is no gunicorn.log.exception")
+        .differs("an error with a traceback counts as gunicorn.log.exception, whichever call of the logger wrote it")
         .doc("Address of a statsd daemon that gets metrics",
              "A host name is resolved once."),
     row(Section::Logging, "statsd_prefix", text("a prefix"), r#""""#)

@@ -27,7 +27,7 @@ pub(super) const SETTINGS: &[Setting] = &[
              "Without a port, 8000 is used; `:PORT` listens on all IPv4 addresses.\n\
               Port 0 lets the system choose; the log says which.\n\
               A host name is resolved once, to its first IPv4 address if it has one."),
-    row(Section::Sockets, "backlog", number("connections", 1, 65_535), "2048")
+    row(Section::Sockets, "backlog", number("connections", 0, 2_147_483_647), "2048")
         .flags(&["--backlog"])
         .same()
         .doc("Connections the kernel keeps waiting for us",

@@ -56,6 +56,8 @@ def unreadable(expression):
 def load(spec):
     """The app that `spec` names. Gunicorn's order: the module is imported before the rest of the text is looked at."""
     module = spec.partition(":")[0]
+    if not module:
+        raise ValueError("Empty module name: the app is named %r" % spec)
     try:
         found = importlib.import_module(module)
     except ImportError:

@@ -77,6 +77,7 @@ class Handler:
         self.cfg = worker.cfg
         self.send = channel.send
         self.channel = channel
+        self.alone = not multithread
         self.environs = Environs(base_environ(self.cfg, multithread))
         self.Exchange = type("Exchange", (Exchange,), {"channel": channel, "log": worker.log})
         self.sendfile = sendfile_is_on(self.cfg)
@@ -212,12 +213,13 @@ class Handler:
     def tell(self, exchange, request, environ, seconds):
         """One line of the access log, where Python writes it."""
         if self.access:
-            response = hookview.Response(exchange, request)
+            response = hookview.Response(exchange, request, self.alone)
             self.log.access(response, request, environ, timedelta(seconds=seconds))
 
     def post_request(self, exchange, request, environ):
         try:
-            self.cfg.post_request(self.worker, request, environ, hookview.Response(exchange, request))
+            response = hookview.Response(exchange, request, self.alone)
+            self.cfg.post_request(self.worker, request, environ, response)
         except Exception:
             self.log.exception("Exception in post_request hook")
 

@@ -55,7 +55,10 @@ class Request:
             return True
         for name, value in self.headers:
             if name == "CONNECTION":
-                return value.lower().strip() == "close"
+                words = [word.strip(" \t") for word in value.lower().split(",")]
+                if "close" in words or "keep-alive" in words:
+                    return "close" in words
+                break
         return self.version <= (1, 0)
 
     def force_close(self):
@@ -63,9 +66,10 @@ class Request:
 
 
 class Response:
-    """`resp`."""
+    """`resp`. With `alone`, which is one request at a time, Gunicorn closes every connection by force; here those only
+    that would be closed anyway."""
 
-    def __init__(self, exchange, request):
+    def __init__(self, exchange, request, alone):
         head = exchange.head
         self.req = request
         self.status = head.status if head else None
@@ -74,8 +78,9 @@ class Response:
         self.headers_sent = exchange.begun
         self.sent = exchange.sent
         self.response_length = head.announced if head and head.announced >= 0 else None
-        self.chunked = self.response_length is None and request.version > (1, 0)
-        self.must_close = False
+        bodiless = request.method == "HEAD" or self.status_code in (204, 304)
+        self.chunked = self.response_length is None and request.version > (1, 0) and not bodiless
+        self.must_close = alone and request.should_close()
 
     def should_close(self):
         return self.must_close or self.req.should_close()

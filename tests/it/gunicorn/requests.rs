@@ -161,6 +161,9 @@ fn mounted() {
         &[
             ("inside", b"GET /app/x?y HTTP/1.1\r\nHost: x\r\n\r\n"),
             ("itself", b"GET /app HTTP/1.1\r\nHost: x\r\n\r\n"),
+            ("encoded slash", b"GET /app%2fx%2fy?z HTTP/1.1\r\nHost: x\r\n\r\n"),
+            ("upper case", b"GET /app%2F HTTP/1.1\r\nHost: x\r\n\r\n"),
+            ("encoded letter", b"GET /ap%70/x HTTP/1.1\r\nHost: x\r\n\r\n"),
             ("outside", b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n"),
         ],
     );

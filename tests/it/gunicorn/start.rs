@@ -56,6 +56,15 @@ fn app_specifications() {
         plain("nosuch:app", 3, "No module named 'nosuch'"),
         plain("hello.application", 3, "No module named 'hello.application'"),
         plain("hello.py", 3, "hello"),
+        plain(":application", 3, "Empty module name: the app is named ':application'"),
+        plain(":", 3, "Empty module name"),
+        plain("", 3, "Empty module name: the app is named ''"),
+        with_file(
+            "-c full.py ",
+            ("full.py", "wsgi_app = 'hello:application'\n"),
+            3,
+            "Empty module name: the app is named ''",
+        ),
         plain("hello:missing", 4, "Failed to find attribute 'missing' in 'hello'."),
         plain("hello:not_callable", 4, "Application object must be callable."),
         plain(
@@ -196,7 +205,10 @@ fn checks_of_the_configuration() {
     check(&[
         plain("--check-config hello", 0, ""),
         plain("hello:iterator extra words --check-config", 0, ""),
+        plain("--check-config --backlog 0 hello", 0, ""),
+        plain("--check-config --backlog 100000 hello", 0, ""),
         plain("--check-config nosuch", 1, "No module named 'nosuch'"),
+        plain("--check-config ", 1, "Empty module name"),
         plain(
             "--check-config hello:missing",
             1,
