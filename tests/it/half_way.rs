@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use rgunicorn::fastcgi::record::{self, RecordType};
 
 use crate::harness::fastcgi::encode;
-use crate::harness::server::quoted;
+use crate::harness::server::{list, quoted};
 use crate::harness::tree::{page, script};
-use crate::harness::{Server, Setup, procs, wait_until};
+use crate::harness::{Server, Setup, procs, wait_for, wait_until};
 
 /// Each prints for a second, then writes the request's method to the file DONE; with the query `next` it does nothing.
 const SLOW_PHP: &str = "<?php\nheader('Content-Type: text/plain');\n\
@@ -212,6 +213,50 @@ fn a_streamed_body_that_is_cut_is_not_taken_for_a_whole_one() {
         fs::remove_file(server.path("begun")).expect("the mark");
     }
     assert!(!server.log().contains("crash"), "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn a_server_that_is_not_ours_is_left_alone_when_a_streamed_body_is_cut() {
+    let setup = Setup::new();
+    let theirs = UnixListener::bind(setup.path("theirs.sock")).expect("a socket");
+    let upstream = format!("unix:{}", setup.path_text("theirs.sock"));
+    let server = setup
+        .with("connect", list(&[&upstream]))
+        .with("stream_request", true)
+        .allow("is broken off")
+        .start_unready();
+    let mut client = server.connect();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf");
+    theirs.set_nonblocking(true).expect("a socket");
+    let (mut stream, _) = wait_for("a connection", || theirs.accept().ok());
+    stream.set_nonblocking(false).expect("a socket");
+    let patience = Some(Duration::from_secs(30));
+    stream.set_read_timeout(patience).expect("a socket");
+    let mut found = Vec::new();
+    while !found.windows(4).any(|bytes| bytes == b"half") {
+        let mut part = [0; 4096];
+        let count = stream.read(&mut part).expect("the request");
+        assert!(count > 0, "it ended before the body");
+        found.extend_from_slice(&part[..count]);
+    }
+    drop(client);
+    let line = server.wait_for_log("is broken off");
+    for part in [
+        "after 4 bytes",
+        "its connection is closed",
+        "may take the part for the whole",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("the end of the connection");
+    let mut end = Vec::new();
+    record::write(RecordType::STDIN, 1, b"", &mut end);
+    assert!(
+        !rest.windows(end.len()).any(|bytes| bytes == end),
+        "the body was said to be whole"
+    );
     server.stop();
 }
 
