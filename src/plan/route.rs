@@ -185,7 +185,11 @@ impl Router {
     /// Decides for a decoded path. `*`, which OPTIONS may name, is like `/`, but names no file.
     ///
     /// `is_plain` = it has no encoded slash. A path with one names no file, since it could name another than it shows.
+    ///
+    /// Routes see other spellings of a path, too, since files and many apps do: `//private` is for a route of `/private`,
+    /// and so are `/x/../private` and `/private/../x`.
     pub fn route<'a>(&mut self, site: &'a Site, path: &[u8], is_plain: bool, tree: &mut dyn Tree) -> Decision<'a> {
+        self.path.clear();
         match self.pass(site, path, is_plain, tree) {
             Step::Done(decision) => decision,
             Step::Again(other) => match self.pass(site, other.as_bytes(), true, tree) {
@@ -199,7 +203,12 @@ impl Router {
     fn pass<'a>(&mut self, site: &'a Site, path: &[u8], is_plain: bool, tree: &mut dyn Tree) -> Step<'a> {
         let mut named = None;
         self.streams = None;
-        for route in site.routes.iter().filter(|route| is_for(&route.path, path)) {
+        let others = other_spellings(path);
+        let is_for = |route: &&Route| {
+            let others = others.iter().any(|other| is_for(&route.path, other));
+            others || is_for(&route.path, path)
+        };
+        for route in site.routes.iter().filter(is_for) {
             match &route.act {
                 Act::Script { .. } | Act::NoScript { .. } | Act::Files { .. } => {
                     let found = *named.get_or_insert_with(|| self.name(site, path, is_plain, tree));
@@ -352,6 +361,36 @@ fn is_for(wanted: &PathMatch, path: &[u8]) -> bool {
         PathMatch::Prefix(prefix) => is_below(path, prefix),
         PathMatch::Exact(exact) => path == exact.as_bytes(),
     }
+}
+
+/// What a path with empty segments or dots may be taken for: with one slash where there are several, and with its dots
+/// resolved as well. None of any other path.
+fn other_spellings(path: &[u8]) -> Vec<Vec<u8>> {
+    if !path.windows(2).any(|pair| pair == b"//" || pair == b"/.") {
+        return Vec::new();
+    }
+    let (mut merged, mut resolved) = (Vec::new(), Vec::new());
+    let mut is_directory = path.ends_with(b"/");
+    for segment in path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty()) {
+        merged.push(b'/');
+        merged.extend_from_slice(segment);
+        let is_dots = segment == b"." || segment == b"..";
+        if segment == b".." {
+            let parent = resolved.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            resolved.truncate(parent);
+        } else if !is_dots {
+            resolved.push(b'/');
+            resolved.extend_from_slice(segment);
+        }
+        is_directory = is_dots || path.ends_with(b"/");
+    }
+    if path.ends_with(b"/") {
+        merged.push(b'/');
+    }
+    if is_directory || resolved.is_empty() {
+        resolved.push(b'/');
+    }
+    vec![merged, resolved]
 }
 
 /// Whether a path is `prefix` or something below it.

@@ -457,3 +457,72 @@ fn files_and_directories_that_may_not_be_read_are_forbidden() {
     assert_eq!(ask(&server.address, "GET", "test", "/index.html").text(), "front\n");
     server.stop();
 }
+
+#[test]
+fn slashes_and_dots_lead_past_no_route() {
+    let setup = Setup::new();
+    script(
+        &setup,
+        "site/cgi-bin/report",
+        format!("#!/bin/sh\n# {SECRET}\nprintf 'Content-Type: text/plain\\n\\nran\\n'\n"),
+    );
+    page(
+        &setup,
+        "site/cgi-bin/not-executable",
+        format!("#!/bin/sh\n# {SECRET}\n"),
+    );
+    page(&setup, "site/private/secret.txt", SECRET);
+    page(&setup, "site/private/a.php", format!("<?php echo '{SECRET}';"));
+    let root = quoted(&setup.path_text("site"));
+    // One site with nothing but a root, and one with routes.
+    let tables = format!(
+        "[pool.php]\nexec = ['php-cgi']\n[pool.cgi]\nprotocol = 'cgi'\n\
+         [[site]]\nroot = {root}\n\
+         [[site.route]]\npath = '/private'\nrefuse = 403\n\
+         [[site.route]]\npath = '/cgi-bin/'\npool = 'cgi'\n\
+         [[site.route]]\nsuffix = '.php'\npool = 'php'\n\
+         [[site.route]]\nstatic = true\n"
+    );
+    let plain = Setup::new().allow("not-executable");
+    script(
+        &plain,
+        "site/cgi-bin/report",
+        format!("#!/bin/sh\n# {SECRET}\nprintf 'Content-Type: text/plain\\n\\nran\\n'\n"),
+    );
+    page(
+        &plain,
+        "site/cgi-bin/not-executable",
+        format!("#!/bin/sh\n# {SECRET}\n"),
+    );
+    let with_routes = setup.tables(&tables).allow("not-executable").start();
+    let with_root = started(plain);
+    for server in [&with_root, &with_routes] {
+        for target in ["//cgi-bin/report", "/cgi-bin//report", "///cgi-bin///report"] {
+            let response = ask(&server.address, "GET", "test", target);
+            assert_eq!((response.status, response.text().as_str()), (200, "ran\n"), "{target}");
+        }
+        for target in ["//cgi-bin/not-executable", "//cgi-bin/report.gz", "/cgi-bin/./report"] {
+            let response = ask(&server.address, "GET", "test", target);
+            assert!(response.status >= 400, "{target}: {}", response.status);
+            assert!(!response.text().contains(SECRET), "{target}");
+        }
+    }
+    for target in [
+        "/private/secret.txt",
+        "//private/secret.txt",
+        "///private//secret.txt",
+        "/private//a.php",
+        "//private/a.php",
+        "/./private/secret.txt",
+        "/x/../private/secret.txt",
+        "/%2e/private/secret.txt",
+        "/x/%2e%2e/private/secret.txt",
+        "/%2Fprivate/secret.txt",
+    ] {
+        let response = ask(&with_routes.address, "GET", "test", target);
+        assert_eq!(response.status, 403, "{target}");
+        assert!(!response.text().contains(SECRET), "{target}");
+    }
+    with_root.stop();
+    with_routes.stop();
+}

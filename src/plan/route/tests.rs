@@ -399,3 +399,80 @@ fn the_route_that_counts_says_whether_bodies_stream() {
     };
     assert!(is_plain(&[one(None)]) && !is_plain(&[one(Some(true))]));
 }
+
+#[test]
+fn routes_see_every_spelling_of_a_path() {
+    let exact = Route {
+        path: PathMatch::Exact("/old".to_owned()),
+        ..route("/", &[], Act::Refuse { status: 410 })
+    };
+    let app = Act::App {
+        pool: 0,
+        script_name: String::new(),
+    };
+    let site = site_with(vec![
+        route("/private", &[], Act::Refuse { status: 403 }),
+        exact,
+        route("/cgi-bin/", &[], Act::Script { pool: 7 }),
+        route("/app", &[], app),
+        files(),
+    ]);
+    let mut files = Files::new(&["cgi-bin/report", "private/secret.txt", "dir/page.html"]);
+    let mut router = Router::default();
+    let refused = |status| Decision::Refuse { status, why: "" };
+    for (path, expected) in [
+        ("//private/secret.txt", refused(403)),
+        ("/private//secret.txt", refused(403)),
+        ("///private///secret.txt", refused(403)),
+        ("/./private/x", refused(403)),
+        ("/x/../private/x", refused(403)),
+        ("/../private", refused(403)),
+        ("/x/..//private/", refused(403)),
+        ("/private/../dir/page.html", refused(403)),
+        ("/private/.", refused(403)),
+        ("//old", refused(410)),
+        ("/x/../old", refused(410)),
+        ("/old/.", NOT_FOUND),
+        ("//cgi-bin/report", Decision::Script { pool: 7, name: 15 }),
+        ("/cgi-bin//report", Decision::Script { pool: 7, name: 15 }),
+        ("//app/x", Decision::App { pool: 0, mount: 0 }),
+        ("//dir//page.html", Decision::File),
+        ("/x/../dir/page.html", NOT_FOUND),
+        ("/privateer", NOT_FOUND),
+    ] {
+        assert_eq!(
+            router.route(&site, path.as_bytes(), true, &mut files),
+            expected,
+            "{path}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_refused_is_refused_however_it_is_spelled(
+        before in proptest::collection::vec("[a-c]{1,2}", 0..3),
+        after in "[a-c./]{0,6}",
+        slashes in proptest::collection::vec("/{1,3}(\\./{1,2}){0,2}", 8),
+    ) {
+        let site = site_with(vec![route("/private", &[], Act::Refuse { status: 403 }), files()]);
+        let mut path = String::new();
+        let mut slashes = slashes.iter();
+        for name in &before {
+            path += slashes.next().unwrap();
+            path += name;
+        }
+        for _ in &before {
+            path += slashes.next().unwrap();
+            path += "..";
+        }
+        path += slashes.next().unwrap();
+        path += "private/";
+        path += &after;
+        // What goes up again and elsewhere need not be refused, but nothing of it is a file.
+        let decision = Router::default().route(&site, path.as_bytes(), true, &mut tree());
+        let goes_up = after.split('/').any(|segment| segment == "..");
+        let refused = Decision::Refuse { status: 403, why: "" };
+        prop_assert!(decision == refused || goes_up && decision == NOT_FOUND, "{} {:?}", path, decision);
+    }
+}
