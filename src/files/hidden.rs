@@ -1,4 +1,4 @@
-//! What is never sent, whatever the permissions of the file say: dotfiles, leftovers of editors, sources of scripts.
+//! What is never sent, and, but for scripts, never run, whatever the permissions of the file say: dotfiles, leftovers of editors, sources of scripts.
 //!
 //! By names alone, and without regard to case, so that it holds on every file system. What is hidden answers 404, as if
 //! it were not there.
@@ -95,20 +95,22 @@ pub struct Hiding<'a> {
 #[must_use]
 pub fn hidden<'p>(segments: impl IntoIterator<Item = &'p [u8]>, hiding: &Hiding<'_>) -> Option<Hidden> {
     let mut last: &[u8] = b"";
+    let segments = segments.into_iter().inspect(|segment| last = segment);
+    let by_name = private(segments);
+    by_name.or_else(|| is_script(stripped(last), hiding).then_some(Hidden::Script))
+}
+
+/// Why a path is not served, be it a file that would be sent, a script that would be run, or a directory.
+#[must_use]
+pub fn private<'p>(segments: impl IntoIterator<Item = &'p [u8]>) -> Option<Hidden> {
+    let mut last: &[u8] = b"";
     for segment in segments {
         if is_dotfile(segment) {
             return Some(Hidden::Dotfile);
         }
         last = segment;
     }
-    let name = stripped(last);
-    if is_leftover(name) {
-        Some(Hidden::Leftover)
-    } else if is_script(name, hiding) {
-        Some(Hidden::Script)
-    } else {
-        None
-    }
+    is_leftover(stripped(last)).then_some(Hidden::Leftover)
 }
 
 fn is_dotfile(segment: &[u8]) -> bool {

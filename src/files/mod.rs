@@ -51,6 +51,6 @@ mod tests;
 
 pub use answer::{Answer, Boundary, Piece, Representation, answer};
 pub use coding::{Accepted, Choice, Coding};
-pub use hidden::{Hidden, Hiding, hidden};
+pub use hidden::{Hidden, Hiding, hidden, private};
 pub use range::RANGE_LIMIT;
 pub use types::Types;

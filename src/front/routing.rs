@@ -11,7 +11,7 @@ use crate::base::owner::{self, Owned};
 use crate::base::site::{Act, Route, Site, Symlinks};
 use crate::cgi::vars::{PathError, decode_path};
 use crate::config::{Pool, Program, Rights, WorkerProtocol};
-use crate::files::Hiding;
+use crate::files::{self, Hiding};
 use crate::logging::escape;
 use crate::plan::route::{self, Decision, Hosts, Look, Router};
 use crate::sys::process;
@@ -329,6 +329,7 @@ impl Front {
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
         exchange.wants_stream = sites.router.streams();
         let path = sites.router.path();
+        let decision = unless_private(decision, path);
         let mut why = Cow::Borrowed("");
         let mut level = Level::Info;
         match decision {
@@ -396,6 +397,25 @@ impl Front {
             self.say_request(level, exchange, &text);
         }
         Ok(())
+    }
+}
+
+/// The same, but as if it were not there for scripts and directories of which nothing is served. Files are left to those
+/// who send them.
+fn unless_private<'a>(decision: Decision<'a>, path: &[u8]) -> Decision<'a> {
+    let named = match decision {
+        Decision::Script { name, .. } => path.get(..name).unwrap_or_default(),
+        // A reason is given for what was found, and not for what the configuration refuses.
+        Decision::Refuse { status: 403, why } if !why.is_empty() => path,
+        Decision::NoScript { .. } | Decision::Slash => path,
+        _ => return decision,
+    };
+    match files::private(named.split(|byte| *byte == b'/')) {
+        Some(hidden) => Decision::Refuse {
+            status: 404,
+            why: hidden.reason(),
+        },
+        None => decision,
     }
 }
 

@@ -526,3 +526,47 @@ fn slashes_and_dots_lead_past_no_route() {
     with_root.stop();
     with_routes.stop();
 }
+
+#[test]
+fn what_is_never_sent_is_not_run_either() {
+    let setup = guarded();
+    let body = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nran\\n'\n";
+    for name in [
+        "site/.git/hooks/post.sh",
+        "site/.x.sh",
+        "site/cgi-bin/report~",
+        "site/cgi-bin/.hidden",
+        "site/cgi-bin/x.bak",
+        "site/cgi-bin/x",
+        "site/.well-known/x.sh",
+    ] {
+        script(&setup, name, body);
+    }
+    page(&setup, "site/.x.php", "<?php echo 'ran';");
+    page(&setup, "site/.d/a.php", "<?php echo 'ran';");
+    page(&setup, "site/.d/index.php", "<?php echo 'ran';");
+    let server = started(setup);
+    for target in [
+        "/.git/hooks/post.sh",
+        "/.x.sh",
+        "/.x.sh/info",
+        "/cgi-bin/report~",
+        "/cgi-bin/.hidden",
+        "/cgi-bin/x.bak",
+        "/.x.php",
+        "/.d/a.php",
+        "/.d/a.php/info",
+        "/.d/",
+        "/.d",
+        "/.git",
+        "/.git/",
+        "/.git/hooks",
+    ] {
+        let response = ask(&server.address, "GET", "test", target);
+        assert_eq!(response.status, 404, "{target}: {}", response.text());
+    }
+    for target in ["/cgi-bin/x", "/.well-known/x.sh", "/run.sh/.git/info"] {
+        assert_eq!(ask(&server.address, "GET", "test", target).status, 200, "{target}");
+    }
+    server.stop();
+}
