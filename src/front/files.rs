@@ -10,8 +10,9 @@ use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
 use crate::base::site::{Site, Symlinks};
-use crate::files::{self, Accepted, Answer, Boundary, Coding, Piece, Representation, Types};
+use crate::files::{self, Accepted, Answer, Boundary, Coding, Hidden, Piece, Representation, Types};
 use crate::http1;
+use crate::plan::route::{self, Runner};
 use crate::sys::clock;
 use crate::sys::tree::Missing;
 use std::fs::File;
@@ -60,6 +61,7 @@ impl Front {
     /// One below the site's root may have been put there by a tenant: what holds for links elsewhere in the root holds
     /// for it too, and it may be a FIFO, which nobody may wait for.
     fn page(&mut self, site: SitePlace, status: u16) -> Option<(File, u64, String)> {
+        let hiding = self.sites.hiding(site);
         let site = self.sites.get(site)?;
         let (_, path) = site.pages.iter().find(|(known, _)| *known == status)?;
         let inside = site
@@ -71,11 +73,16 @@ impl Front {
             Some((root, name)) => (root, name, site.symlinks),
             None => elsewhere().map(|(directory, name)| (directory, name, Symlinks::Follow))?,
         };
+        let name = name.as_os_str().as_bytes();
+        let last = name.rsplit(|byte| *byte == b'/').next();
+        let runner = inside.map_or(Runner::None, |_| route::runner(site, &[b"/", name].concat(), name));
+        let is_script = runner != Runner::None || files::hidden(last, &hiding) == Some(Hidden::Script);
         let opened = match self.directories.get(directory, self.now) {
-            Ok(tree) => tree.open_file(name.as_os_str().as_bytes(), symlinks),
+            Ok(tree) => tree.open_file(name, symlinks),
             Err(error) => Err(Missing::Other(error)),
         };
         let why = match opened {
+            _ if is_script => "it is a script, and pages are sent as they are".to_owned(),
             Ok((facts, Some(file))) => {
                 let content_type = types(Some(site)).of(path.as_os_str().as_bytes());
                 return Some((file, facts.size, content_type.to_owned()));

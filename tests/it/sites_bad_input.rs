@@ -570,3 +570,29 @@ fn what_is_never_sent_is_not_run_either() {
     }
     server.stop();
 }
+
+#[test]
+fn pages_of_errors_are_never_the_source_of_a_script() {
+    let setup = guarded().allow("it is a script");
+    script(&setup, "site/cgi-bin/report", format!("#!/bin/sh\n# {SECRET}\n"));
+    let root = quoted(&setup.path_text("site"));
+    let outside = quoted(&format!("file:{}", setup.path_text("site/a.inc")));
+    let tables = format!(
+        "[[site]]\nroot = {root}\n\
+         pages = {{ 404 = '/a.php', 403 = '/cgi-bin/report', 405 = '/run.sh', 416 = {outside} }}\n"
+    );
+    page(&setup, "site/empty/x.txt", "x");
+    let server = setup.tables(&tables).start();
+    for (method, target, status) in [
+        ("GET", "/none", 404),
+        ("GET", "/empty/", 403),
+        ("PUT", "/index.html", 405),
+    ] {
+        let response = ask(&server.address, method, "test", target);
+        assert_eq!(response.status, status, "{target}");
+        assert!(!response.text().contains(SECRET), "{target}: {}", response.text());
+        assert!(response.text().contains("<h1>"), "{target}: {}", response.text());
+    }
+    server.wait_for_log("it is a script, and pages are sent as they are");
+    server.stop();
+}
