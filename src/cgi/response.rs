@@ -140,6 +140,12 @@ impl Parser {
         Ok((input.len(), Event::NeedData))
     }
 
+    /// True inside a header of which something has come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.used > 0
+    }
+
     /// The error for output that ended where it stands: inside a header.
     #[must_use]
     pub fn eof(&self) -> Error {

@@ -59,10 +59,9 @@ impl Front {
                     let Some(mut exchange) = self.exchanges.take(exchange_key) else {
                         continue;
                     };
-                    let result = self.stdout_data(parser, &mut exchange, data);
+                    self.stdout_data(parser, &mut exchange, data);
                     self.exchanges.put(exchange_key, exchange);
                     touch(touched, exchange_key);
-                    result.map_err(|error| error.to_string())?;
                 }
                 fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
                 fastcgi::Event::End { app_status, status } => {
@@ -74,31 +73,34 @@ impl Front {
                     // Bytes of STDIN the app did not read would be taken for the next request: a new connection then.
                     link.finished = !conn.is_reusable() || !link.out.is_empty();
                     let reusable = (!link.finished).then_some(key);
-                    self.fastcgi_end(reusable, link.worker, exchange_key, app_status, status);
+                    self.fastcgi_end(reusable, link.worker, exchange_key, parser, app_status, status);
                 }
                 fastcgi::Event::Values(_) | fastcgi::Event::Unknown(_) => {}
             }
         }
     }
 
-    fn stdout_data(
-        &mut self,
-        parser: &mut Parser,
-        exchange: &mut Exchange,
-        data: &[u8],
-    ) -> Result<(), response::Error> {
+    /// Passes on what a page has printed. A head that is wrong is the page's doing, not the worker's: the rest is read
+    /// for the end of the request, as it is for CGI scripts, and the connection serves on.
+    fn stdout_data(&mut self, parser: &mut Parser, exchange: &mut Exchange, data: &[u8]) {
         self.worker_spoke(exchange);
-        if exchange.redirect {
-            return Ok(());
+        if exchange.redirect || exchange.bad_head.is_some() {
+            return;
         }
         let mut data = data;
         while exchange.stage == Stage::Awaiting && !data.is_empty() {
-            let (used, event) = parser.step(data, &mut exchange.response)?;
+            let (used, event) = match parser.step(data, &mut exchange.response) {
+                Ok(step) => step,
+                Err(error) => {
+                    exchange.bad_head = Some(error.to_string());
+                    return;
+                }
+            };
             data = data.get(used..).unwrap_or_default();
             if let response::Event::Head(kind) = event {
                 if kind == response::Kind::LocalRedirect {
                     exchange.redirect = true;
-                    return Ok(());
+                    return;
                 }
                 if exchange.response.status < 200 {
                     parser.reset();
@@ -109,7 +111,6 @@ impl Front {
         if !data.is_empty() {
             self.response_data(exchange, data, false);
         }
-        Ok(())
     }
 
     fn fastcgi_end(
@@ -117,6 +118,7 @@ impl Front {
         reusable: Option<Key>,
         worker: Key,
         exchange_key: Key,
+        parser: &Parser,
         app_status: u32,
         status: fastcgi::ProtocolStatus,
     ) {
@@ -125,9 +127,16 @@ impl Front {
         };
         self.release(&mut exchange, worker, reusable);
         match status {
+            // It was run, whatever the status says.
+            _ if exchange.bad_head.is_some() => self.blame_head(&mut exchange),
             fastcgi::ProtocolStatus::Complete if exchange.redirect => self.redirect(exchange_key, &mut exchange),
             fastcgi::ProtocolStatus::Complete if exchange.stage == Stage::Awaiting => {
-                self.blame(&mut exchange, 502, "it ended the request without a response head");
+                exchange.bad_head = Some(if parser.has_begun() {
+                    parser.eof().to_string()
+                } else {
+                    "it ended the request without a response head".to_owned()
+                });
+                self.blame_head(&mut exchange);
             }
             fastcgi::ProtocolStatus::Complete => {
                 if app_status != 0 {

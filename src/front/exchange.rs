@@ -102,6 +102,8 @@ pub(super) struct Exchange {
     pub(super) dispatched: Instant,
     /// The response is a local redirect: when it ends, another path is served.
     pub(super) redirect: bool,
+    /// What is wrong with the head that its page has printed: the request has run, and is answered 502 at its end.
+    pub(super) bad_head: Option<String>,
     /// Local redirects followed.
     pub(super) redirects: u8,
     /// Workers that would not have it.
@@ -192,6 +194,7 @@ impl Exchange {
             queued: now,
             dispatched: now,
             redirect: false,
+            bad_head: None,
             redirects: 0,
             refusals: 0,
             deaths: 0,
@@ -255,6 +258,7 @@ impl Exchange {
         self.spool = Spool::default();
         self.stage = Stage::Awaiting;
         self.redirect = false;
+        self.bad_head = None;
         self.worker = None;
         self.link = None;
         self.wire = 0;

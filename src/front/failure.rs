@@ -61,6 +61,10 @@ impl Front {
 
     /// A request's worker is gone. `not_run`: it cannot have reached the app.
     pub(super) fn worker_lost(&mut self, key: Key, exchange: &mut Exchange, not_run: bool, down: &Down) {
+        if exchange.bad_head.is_some() {
+            // The page has run and is told what is wrong with it, whatever became of its worker.
+            return self.blame_head(exchange);
+        }
         let untouched = exchange.stage != Stage::Committed && exchange.is_whole();
         if not_run && untouched {
             self.say(
@@ -113,6 +117,18 @@ impl Front {
             _ => "the application failed to answer",
         };
         self.fail(exchange, status, detail);
+    }
+
+    /// Fails a request whose page has printed a head that is wrong, in the words that CGI scripts get.
+    pub(super) fn blame_head(&mut self, exchange: &mut Exchange) {
+        let why = exchange.bad_head.take().unwrap_or_default();
+        let script = escape::cut(self.script_of(exchange), 1024).to_string();
+        let text = if script.is_empty() {
+            why
+        } else {
+            format!("{script}: {why}")
+        };
+        self.blame(exchange, 502, &text);
     }
 
     /// Nobody waits for this exchange any more.

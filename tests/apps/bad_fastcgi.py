@@ -142,6 +142,10 @@ def bad_head(link):
     link.sendall(whole(b"this is \x01 no header at all\n\nbody"))
 
 
+def cut_head(link):
+    link.sendall(whole(b"Content-Type: text/plain\r\n"))
+
+
 def no_head(link):
     link.sendall(record(STDOUT, b"") + end())
 
@@ -233,6 +237,7 @@ BAD = {
     "/wrong-version": wrong_version,
     "/wrong-id": wrong_id,
     "/bad-head": bad_head,
+    "/cut-head": cut_head,
     "/no-head": no_head,
     "/long-head": long_head,
     "/split-field": split_field,

@@ -1,9 +1,12 @@
 //! Workers that misbehave: whatever they do, the client gets a correct answer or a clean 502, nothing hangs, nothing
 //! leaks, and the log says why.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::harness::procs::{self, is_alive};
+use crate::harness::server::quoted;
+use crate::harness::tree::page;
 use crate::harness::{Response, Server, Setup, request, wait_until};
 
 /// What a client must see.
@@ -80,6 +83,7 @@ fn fastcgi_workers() {
         // FastCGI 1.0 §3.3: records of a request that is not active are ignored, so this is silence.
         ("/wrong-id", Seen::Status(504)),
         ("/bad-head", Seen::Status(502)),
+        ("/cut-head", Seen::Status(502)),
         ("/no-head", Seen::Status(502)),
         ("/long-head", Seen::Status(502)),
         ("/split-field", Seen::Status(502)),
@@ -88,6 +92,96 @@ fn fastcgi_workers() {
         ("/stdout", Seen::Hello),
     ];
     check(server, &cases);
+}
+
+/// Says that it runs, then what the query names.
+const BAD_PAGE: &str = "<?php\nfile_put_contents('RAN', '.', FILE_APPEND);\n\
+    $heads = ['length' => 'Content-Length: -1', 'huge' => 'Content-Length: 99999999999999999999',\n\
+    'long' => 'X-Long: ' . str_repeat('a', 70000), 'status' => 'Status: 999', 'name' => 'X Y: 1',\n\
+    'control' => \"X-A: b\\x01c\", 'output' => 'Content-Length: -1', 'dies' => 'Content-Length: -1'];\n\
+    $what = $_SERVER['QUERY_STRING'];\nif (isset($heads[$what])) header($heads[$what]);\n\
+    if ($what == 'output') echo str_repeat('x', 3000000);\n\
+    if ($what == 'dies') { echo str_repeat('x', 100000); flush(); exec('kill -9 ' . getmypid()); }\necho 'hello';\n";
+
+/// Pages behind a single php-cgi.
+fn php_pages() -> Server {
+    let setup = Setup::new();
+    let ran = setup.path_text("ran");
+    page(&setup, "site/bad.php", BAD_PAGE.replace("RAN", &ran));
+    let root = quoted(&setup.path_text("site"));
+    let tables = format!("[pool.php]\nexec = ['php-cgi']\nworkers = 1\n[[site]]\nroot = {root}\npool = 'php'\n");
+    setup.tables(&tables).allow("").start()
+}
+
+/// Asks a page for a bad head, and finds that it ran once and that one line says why it failed.
+fn ask_for_bad_head(server: &Server, method: &str, what: &str, words: &str) {
+    let _ = fs::remove_file(server.path("ran"));
+    let before = server.log().len();
+    let response = request(&server.address, method, &format!("/bad.php?{what}"), &[], b"");
+    assert_eq!(response.status, 502, "{method} {what}: {}", server.log());
+    let line = server.wait_for_log_after(before, words);
+    let script = server.path("site/bad.php");
+    let is_named = line.contains(&format!("failed (502): {}: ", script.display()));
+    assert!(is_named && line.contains("[WARNING]"), "{line}");
+    assert!(line.contains("request=") && line.contains("client="), "{line}");
+    assert_eq!(server.log()[before..].matches("bad.php").count(), 2, "{}", server.log());
+    assert_eq!(fs::read_to_string(server.path("ran")).expect("a page that ran"), ".");
+}
+
+#[test]
+fn a_page_with_a_bad_head_runs_once_and_its_worker_lives_on() {
+    let server = php_pages();
+    let worker = server.wait_for_workers(1);
+    let cases = [
+        ("length", "expected digits in Content-Length, found \"-1\""),
+        ("huge", "expected digits in Content-Length"),
+        ("long", "expected header fields of at most 65536 bytes"),
+        ("status", "found \"999"),
+        ("name", "expected a header field, found \"X Y: 1\""),
+        ("control", "in the value of \"X-A\", found byte 0x01"),
+        ("output", "expected digits in Content-Length"),
+    ];
+    for (what, words) in cases {
+        for method in ["GET", "POST"] {
+            ask_for_bad_head(&server, method, what, words);
+            assert_eq!(server.get("/bad.php").text(), "hello", "after {what}");
+        }
+    }
+    assert_eq!(server.workers(), worker, "{}", server.log());
+    assert!(!server.log().contains("broke its protocol"), "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn a_page_that_ends_its_worker_after_a_bad_head_is_not_run_again() {
+    let server = php_pages();
+    ask_for_bad_head(&server, "GET", "dies", "expected digits in Content-Length");
+    assert_eq!(server.get("/bad.php").text(), "hello");
+    server.stop();
+}
+
+#[test]
+fn an_app_with_a_bad_head_keeps_its_worker_and_its_connection() {
+    let server = Setup::bad_fastcgi(&[]).allow("").start();
+    let worker = server.wait_for_workers(1);
+    for (target, words) in [
+        ("/bad-head", "found \"this is \\x01 no header"),
+        (
+            "/cut-head",
+            "found the end of the output after \"Content-Type: text/plain",
+        ),
+        ("/no-head", "it ended the request without a response head"),
+        ("/long-head", "at most 65536 bytes"),
+        ("/split-field", "in the value of \"X-Bad\", found byte 0x0d"),
+    ] {
+        let before = server.log().len();
+        assert_eq!(server.get(target).status, 502, "{target}");
+        server.wait_for_log_after(before, words);
+        assert_eq!(server.get("/").text(), "hello\n", "after {target}");
+    }
+    assert_eq!(server.workers(), worker, "{}", server.log());
+    assert!(!server.log().contains("sent again"), "{}", server.log());
+    server.stop();
 }
 
 #[test]
