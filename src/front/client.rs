@@ -292,8 +292,8 @@ impl Front {
     }
 
     /// The client sent FIN. A request nobody has started is dropped, as nginx does; a running one goes on, unless its
-    /// worker can end it and nothing is lost by that: most who send FIN have left, and a script costs more than an
-    /// answer to one who has not.
+    /// worker can end it and nothing is lost by that, or `on_abort` asks for it: most who send FIN have left, and a script
+    /// costs more than an answer to one who has not.
     fn client_half_closed(&mut self, key: Key) {
         let Some(client) = self.clients.get(key) else { return };
         let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) else {

@@ -254,10 +254,13 @@ impl Front {
         }
     }
 
-    /// True for a request that a worker which can end it shall end when its client has left.
+    /// True for a request that shall end when its client has sent FIN: its worker can end it, or that is wished for.
     pub(super) fn ends_with_client(&self, exchange: &Exchange) -> bool {
-        let aborts = self.pools.get(exchange.pool).is_some_and(|pool| pool.aborts);
-        aborts && self.is_unwanted(exchange)
+        let ends = self.pools.get(exchange.pool).is_some_and(|pool| {
+            let wish = pool.config.scripts.on_abort;
+            pool.aborts || matches!(wish, OnAbort::Close | OnAbort::Term)
+        });
+        ends && self.is_unwanted(exchange)
     }
 
     /// The worker whose board names a pulled request.

@@ -9,7 +9,7 @@ use super::event_loop::Front;
 use super::tokens::{Key, Kind};
 use super::workers::{Route, State};
 use crate::base::level::Level;
-use crate::config::Upstream;
+use crate::config::{OnAbort, Upstream};
 use crate::control::{Protocol, Ready};
 use crate::fastcgi;
 use crate::sys::socket;
@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// An upstream is tried again after 0.1 s, then after twice as long each time, up to 30 s.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Time for a worker to notice that its client has left, where `on_abort = term` ends it then.
+const ABORT_GRACE: Duration = Duration::from_secs(2);
 
 /// A connection that nobody has accepted yet.
 #[derive(Debug)]
@@ -63,8 +66,18 @@ impl Front {
         }
         worker.pause = (worker.pause * 2).min(LONGEST_PAUSE);
         let (pause, since, state, pool) = (worker.pause, worker.since, worker.state, worker.pool);
-        let limit = self.pools.get(pool).and_then(|pool| pool.config.timeout);
-        if state == State::Suspect && limit.is_some_and(|limit| self.now - since > limit) {
+        let config = self.pools.get(pool).map(|pool| &pool.config);
+        let limit = config.and_then(|config| config.timeout);
+        let ends_with_client = config.is_some_and(|config| config.scripts.on_abort == OnAbort::Term);
+        let silence = self.now - since;
+        if state == State::Suspect && ends_with_client && silence > ABORT_GRACE {
+            self.fault(
+                key,
+                "goes on with a request whose connection is closed (on_abort = term)",
+            );
+            return;
+        }
+        if state == State::Suspect && limit.is_some_and(|limit| silence > limit) {
             self.fault(key, "does not accept connections any more");
             return;
         }

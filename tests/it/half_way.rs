@@ -115,6 +115,20 @@ fn on_abort_lets_pages_run_on_or_ends_changes() {
 }
 
 #[test]
+fn on_abort_ends_a_page_that_does_not_notice() {
+    let (setup, _) = setup("php", "on_abort = 'term'");
+    let stubborn = "<?php ignore_user_abort(true); echo str_repeat('x', 5000); flush(); for (;;) usleep(100000);";
+    page(&setup, "site/stubborn.php", stubborn);
+    let server = setup.allow("on_abort = term").allow("orker").start();
+    let before = server.wait_for_workers(1);
+    leave(&server, "GET", "/stubborn.php");
+    wait_until("the end of its worker", || !procs::is_alive(before[0]));
+    server.wait_for_log("goes on with a request whose connection is closed (on_abort = term)");
+    assert_eq!(done(&server, "/slow.php"), "");
+    server.stop();
+}
+
+#[test]
 fn a_change_that_its_client_held_up_goes_on_without_it() {
     let (setup, target) = setup("php", "");
     let server = setup

@@ -223,7 +223,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .doc("What becomes of a request whose client has left",
              "`auto` ends GET, HEAD and OPTIONS, and lets other methods run on; what they still send is thrown away; a WSGI app is ended at its next piece of the body, as by Gunicorn.\n\
               `ignore` lets all run on, `close` closes the pipe that a CGI script writes to, `term` sends it SIGTERM and 2 s later SIGKILL.\n\
-              For FastCGI and pipe workers, `close` and `term` both do at once what `auto` does for GET: close the connection, or send ABORT."),
+              For FastCGI and pipe workers, `close` and `term` both do at once what `auto` does for GET: close the connection, or send ABORT; after `term`, a FastCGI worker that goes on for 2 s more is replaced."),
     row(Section::Scripts, "pass_auth", Kind::Flag, "false")
         .flags(&["--pass-auth"])
         .because("RFC 3875 §9.2: other processes of its user can read a script's environment, passwords in it too")
