@@ -158,7 +158,7 @@ impl Front {
             return Ok(());
         };
         if client.conn.is_fastcgi() {
-            Self::finish_block(&mut exchange, client, length);
+            Self::finish_block(&mut exchange, length);
         } else if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
             self.exchanges.put(exchange_key, exchange);
             return Err(self.refuse(key, client, error.status(), &error.to_string()));
