@@ -7,8 +7,11 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The first line is empty.
-    #[error("expected header fields, found an empty line first")]
-    Empty,
+    #[error("expected header fields, found an empty line first{}", then(found))]
+    Empty {
+        /// The first bytes of what follows, as far as they had come.
+        found: Excerpt,
+    },
     /// The output ended inside the header.
     #[error("expected an empty line after the header fields, found the end of the output after {found}")]
     Eof {
@@ -89,6 +92,14 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> u16 {
         502
+    }
+}
+
+fn then(found: &Excerpt) -> String {
+    if found.as_bytes().is_empty() {
+        String::new()
+    } else {
+        format!(", then {found}")
     }
 }
 

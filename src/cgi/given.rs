@@ -153,13 +153,16 @@ impl<'a> Given<'a> {
     /// Appends the variables to `block` as `NAME\0VALUE\0`: each name once, those of `ours` and then `params` instead of
     /// what was given under the same names.
     ///
-    /// HTTP_PROXY is left out (CVE-2016-5385: many HTTP clients take it for a setting), and so is CONTENT_LENGTH, which
-    /// the caller adds when the body is whole.
+    /// HTTP_PROXY is left out (CVE-2016-5385: many HTTP clients take it for a setting), an empty CONTENT_TYPE, which web
+    /// servers send without a body, and CONTENT_LENGTH, which the caller adds when the body is whole.
     pub fn write_block(&self, ours: &[(&str, &[u8])], params: &[(String, String)], block: &mut Vec<u8>) {
         let is_param = |name: &[u8]| params.iter().any(|(param, _)| param.as_bytes() == name);
         let is_ours = |name: &[u8]| ours.iter().any(|(own, _)| own.as_bytes() == name);
         let is_left_out = |name: &[u8]| matches!(name, b"HTTP_PROXY" | b"CONTENT_LENGTH");
-        let given = self.pairs().filter(|(name, _)| !is_left_out(name) && !is_ours(name));
+        let is_nothing = |name: &[u8], value: &[u8]| name == b"CONTENT_TYPE" && value.is_empty();
+        let given = self
+            .pairs()
+            .filter(|(name, value)| !is_left_out(name) && !is_nothing(name, value) && !is_ours(name));
         let ours = ours.iter().map(|(name, value)| (name.as_bytes(), *value));
         for (name, value) in given.chain(ours).filter(|(name, _)| !is_param(name)) {
             push(name, value, block);
@@ -304,6 +307,7 @@ mod tests {
             ("CONTENT_LENGTH", "7"),
             ("B", "theirs"),
             ("C", "theirs"),
+            ("CONTENT_TYPE", ""),
         ];
         let text = block(
             &pairs,
@@ -311,6 +315,7 @@ mod tests {
             &[("C", "set"), ("D", "old"), ("D", "set")],
         );
         assert_eq!(text, "SERVER_SOFTWARE nginx/1 A 2 B ours C set D set ");
+        assert_eq!(block(&[("CONTENT_TYPE", "a/b")], &[], &[]), "CONTENT_TYPE a/b ");
     }
 
     proptest! {

@@ -125,6 +125,10 @@ impl Parser {
                 self.partial = line;
                 is_end
             };
+            if is_end && !self.seen.line {
+                let found = Excerpt::new(input.get(at..).unwrap_or_default());
+                return Err(Error::Empty { found });
+            }
             if is_end {
                 let kind = self.finish(input.get(..at).unwrap_or(input), head)?;
                 self.done = Some(kind);
@@ -244,9 +248,6 @@ impl Parser {
     /// Decides at the empty line what the response is: §6.2.
     fn finish(&self, input: &[u8], head: &mut ResponseHead) -> Result<Kind, Error> {
         let seen = &self.seen;
-        if !seen.line {
-            return Err(Error::Empty);
-        }
         let (status, kind) = match (seen.location, seen.status) {
             (None, Some(status)) => (status, Kind::Document),
             (None, None) if seen.content_type || seen.file => (200, Kind::Document),

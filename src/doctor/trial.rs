@@ -7,6 +7,7 @@ use super::{Runner, Subject, verdict};
 use crate::base::SERVER_SOFTWARE;
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::process::{self, End};
+use crate::sys::script::is_endless;
 use crate::sys::{clock, fd, poll, signals};
 use std::ffi::OsString;
 use std::fs::File;
@@ -282,6 +283,10 @@ fn not_launched(error: &LaunchError, subject: &Subject, report: &mut Report) {
         _ if source.raw_os_error() == Some(8) => (
             format!("the system does not know its format: {error}: {source}"),
             "copy or build it again",
+        ),
+        _ if is_endless(source) => (
+            format!("its interpreter is a script that leads back to itself, or through too many others: {error}"),
+            "name a program as its interpreter, such as #!/bin/sh",
         ),
         _ => (format!("it cannot be run: {error}: {source}"), "see the reason given"),
     };

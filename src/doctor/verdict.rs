@@ -179,7 +179,7 @@ fn bad_header(error: &Error, output: &[u8], path: &str, report: &mut Report) {
                 "print the header first: Content-Type: application/octet-stream, for example, and an empty line",
             )
         }
-        Error::Empty => (
+        Error::Empty { .. } => (
             "it prints an empty line before the header".to_owned(),
             "print nothing before the header; for PHP, look for text before <?php and after ?> of included files",
         ),

@@ -39,8 +39,6 @@ pub(super) struct Inbound {
     is_head: bool,
     /// CONTENT_LENGTH, if it has digits.
     announced: Option<u64>,
-    /// CONTENT_LENGTH is there and empty: so the web server says that there is no body.
-    is_empty: bool,
     /// Body bytes that have come.
     received: u64,
     /// The web server wants to use the connection again, and so do we.
@@ -69,7 +67,6 @@ impl Inbound {
             head: RequestHead::default(),
             is_head: false,
             announced: None,
-            is_empty: false,
             received: 0,
             keeps: false,
             writing: Writing::Head,
@@ -183,7 +180,6 @@ impl Inbound {
         }
         self.writing = Writing::Head;
         self.announced = None;
-        self.is_empty = false;
         self.received = 0;
         self.sent = 0;
         self.has_surplus = false;
@@ -274,7 +270,6 @@ impl Front {
             }
         };
         inbound.is_head = exchange.head.is_head();
-        inbound.is_empty = given.get("CONTENT_LENGTH").is_some() && inbound.announced.is_none();
         client.peer.address = address(given.text("REMOTE_ADDR"), given.text("REMOTE_PORT"));
         exchange.client_ip = client.peer.address.map(|address| address.ip());
         exchange.https = !matches!(given.text("HTTPS"), b"" | b"off");
@@ -420,15 +415,11 @@ impl Front {
     }
 
     /// The block of a request that came by FastCGI is complete once the length of its body is known.
-    pub(super) fn finish_block(exchange: &mut Exchange, client: &mut Client, length: Option<u64>) {
-        let is_empty = client.conn.fastcgi().is_some_and(|inbound| inbound.is_empty);
+    pub(super) fn finish_block(exchange: &mut Exchange, length: Option<u64>) {
+        // RFC 3875 §4.1.2: it is there if and only if there is a body. Web servers send it empty.
+        let Some(length) = length else { return };
         let mut digits = itoa::Buffer::new();
-        let value = match length {
-            Some(length) => digits.format(length).as_bytes(),
-            None if is_empty => b"",
-            None => return,
-        };
-        given::push(b"CONTENT_LENGTH", value, &mut exchange.block);
+        given::push(b"CONTENT_LENGTH", digits.format(length).as_bytes(), &mut exchange.block);
     }
 
     /// A local redirect goes to the web server, whose paths these are.

@@ -14,6 +14,7 @@ use crate::base::message::BodyLength;
 use crate::cgi::{environ, vars};
 use crate::http1;
 use crate::plan::dispatch::Verdict;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 
 impl Front {
@@ -100,12 +101,15 @@ impl Front {
         };
         let http = &self.config.http;
         if let Err(error) = exchange.body.push(data, http.body_buffer, &http.tmp_upload_dir) {
-            let text = format!(
-                "cannot spool a request body in {}: {error}",
-                http.tmp_upload_dir.display()
-            );
-            self.say(Level::Error, None, format_args!("{text}"));
-            return Err(self.answer_error(key, client, 500, "the request body could not be stored"));
+            // A disk that is full passes.
+            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let status = if is_full { 503 } else { 500 };
+            let directory = http.tmp_upload_dir.display();
+            let text = format!("failed ({status}): cannot spool a request body in {directory}: {error}");
+            if let Some(exchange) = client.exchange.and_then(|key| self.exchanges.get(key)) {
+                self.say_request(Level::Error, exchange, &text);
+            }
+            return Err(self.answer_error(key, client, status, "the request body could not be stored"));
         }
         if exchange.streams
             && let Some(link) = exchange.link
@@ -154,7 +158,7 @@ impl Front {
             return Ok(());
         };
         if client.conn.is_fastcgi() {
-            Self::finish_block(&mut exchange, client, length);
+            Self::finish_block(&mut exchange, length);
         } else if let Err(error) = self.write_block(&mut exchange, client.peer, length) {
             self.exchanges.put(exchange_key, exchange);
             return Err(self.refuse(key, client, error.status(), &error.to_string()));

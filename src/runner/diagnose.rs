@@ -4,7 +4,7 @@
 
 use crate::base::interpreter_line::{self, InterpreterLine};
 use crate::logging::escape;
-use crate::sys::script::Step;
+use crate::sys::script::{Step, is_endless};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -97,6 +97,10 @@ pub(super) fn diagnose(
     }
     let start = Start::of(script);
     match error.kind() {
+        _ if is_endless(error) => {
+            let why = "its interpreter is a script that leads back to itself, or through too many others (it must be a program)";
+            (500, interpreter_fault(&start).unwrap_or_else(|| why.to_owned()))
+        }
         ErrorKind::PermissionDenied if meta.permissions().mode() & 0o111 == 0 => {
             (403, "it is not executable (chmod +x it)".to_owned())
         }
@@ -140,7 +144,12 @@ fn first_bytes(script: &Path) -> Option<Vec<u8>> {
 
 /// What is wrong with the interpreter of a script.
 fn interpreter_fault(start: &Start) -> Option<String> {
-    let Start::Interpreter(word) = start else { return None };
+    let word = match start {
+        Start::Interpreter(word) => word,
+        // Kernels differ in how they refuse it.
+        Start::NoInterpreter => return Some("its first line names no interpreter".to_owned()),
+        _ => return None,
+    };
     if let Some(name) = word.strip_suffix(b"\r") {
         let name = escape::cut(name, 128);
         return Some(format!(
@@ -165,10 +174,9 @@ fn format_fault(start: &Start) -> Option<String> {
         Start::Mark => {
             "it begins with a byte order mark, so that its first line does not count (save it as plain UTF-8)"
         }
-        Start::NoInterpreter => "its first line names no interpreter",
         Start::Text => "it has no #! line and is no program (begin it with a line such as #!/usr/bin/perl)",
         Start::Binary => "it is a program for another processor or system",
-        Start::Interpreter(_) => return interpreter_fault(start),
+        Start::Interpreter(_) | Start::NoInterpreter => return interpreter_fault(start),
         Start::Unknown => return None,
     };
     Some(why.to_owned())
@@ -238,6 +246,9 @@ mod tests {
             500,
             "/etc/passwd is not executable",
         );
+        for kind in [denied, absent, ErrorKind::Other] {
+            check(&file("nobody", b"#!\n", 0o755), kind, 500, "names no interpreter");
+        }
         check(&file("noexec", b"#!/bin/sh\n", 0o755), denied, 403, "noexec");
         check(&file("loader", b"\x7fELF", 0o755), absent, 500, "loader");
         check(&file("empty", b"", 0o755), ErrorKind::Other, 500, "empty");

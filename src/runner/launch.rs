@@ -110,6 +110,12 @@ impl Launchers {
     pub(super) fn is_starting(&self, pid: i32) -> bool {
         self.starting.iter().any(|newest| newest.load(Ordering::SeqCst) == pid)
     }
+
+    /// The pids of all that are being started.
+    pub(super) fn starting(&self) -> Vec<i32> {
+        let newest = self.starting.iter().map(|newest| newest.load(Ordering::SeqCst));
+        newest.filter(|pid| *pid != 0).collect()
+    }
 }
 
 fn work(mut scripts: Scripts, newest: &AtomicI32, jobs: &Jobs, sender: &Sender<Launched>, waker: &Waker) {

@@ -19,7 +19,7 @@ use crate::pipe::{WorkerConn, frame};
 use crate::sys::board::Board;
 use crate::sys::process;
 use crate::sys::signals::{self, Signals};
-use crate::sys::{clock, fd, socket, title};
+use crate::sys::{clock, fd, process_state, socket, title};
 use launch::{Launched, Launchers};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -33,6 +33,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use strays::Orphans;
 
 /// Bytes read from one pipe in one turn.
 const TURN: usize = 64 * 1024;
@@ -94,6 +95,8 @@ struct Runner {
     free: Vec<usize>,
     /// What is being started, by its slot.
     starting: HashMap<usize, Starting>,
+    /// What scripts have left outside their groups.
+    orphans: Orphans,
     /// Slots by the pids of their scripts.
     by_pid: HashMap<i32, usize>,
     /// A child has ended, and could not be told from one that is being started.
@@ -153,6 +156,7 @@ impl Runner {
             runs: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
             starting: HashMap::new(),
+            orphans: Orphans::default(),
             by_pid: HashMap::new(),
             reaps_again: false,
             again: Vec::new(),
@@ -302,6 +306,7 @@ impl Runner {
             }
             // One that could not be executed is reaped by whoever tried.
             let Ok(end) = process::reap(pid) else { continue };
+            self.orphans.reaped(pid);
             let Some(slot) = self.by_pid.remove(&pid) else { continue };
             let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
                 continue;
@@ -311,13 +316,37 @@ impl Runner {
             run.stdout.wake();
             run.stderr.wake();
             let is_given_up = matches!(run.abort, Some(Abort::Termed { .. } | Abort::Killed { .. }));
-            if process::is_group_alive(pid) {
+            if process::is_group_alive(pid) || !run.outside.is_empty() {
                 let kills = is_given_up || self.strays == Strays::Kill;
-                strays::of_script(pid, kills, &run.errors, &mut self.out);
+                let killed = strays::of_script(pid, &run.outside, kills, &run.errors, &mut self.out);
+                self.orphans.note_killed(&killed);
             }
             touched.push(slot);
+            if self.strays == Strays::Kill {
+                self.kill_orphans(slot, touched);
+            }
         }
         Ok(())
+    }
+
+    /// The script of this slot has ended: kills what it has left outside its group.
+    fn kill_orphans(&mut self, slot: usize, touched: &mut Vec<usize>) {
+        let children = process_state::children_of_first_thread();
+        if children.is_empty() {
+            return;
+        }
+        // In this order: those that are not being started any more can be taken.
+        let mut running = self.launchers.starting();
+        self.take_launched(touched);
+        running.extend(self.by_pid.keys());
+        let (certain, others) = self.orphans.kill(&children, &running);
+        if let Some(run) = self.runs.get(slot).and_then(Option::as_ref) {
+            strays::name_killed(&certain, |text| run.errors.say(frame::level::INFO, text, &mut self.out));
+        }
+        strays::name_killed(&others, |text| {
+            let text = format!("one of the scripts that have ended: {text}");
+            WorkerConn::log(0, frame::level::INFO, text.as_bytes(), &mut self.out);
+        });
     }
 
     fn is_crowded(&self) -> bool {
@@ -509,6 +538,7 @@ impl Runner {
             script,
             end: None,
             abort: None,
+            outside: Vec::new(),
         };
         if let Some(place) = self.runs.get_mut(slot) {
             *place = Some(run);

@@ -4,6 +4,7 @@
 use super::output::{Errors, Response};
 use crate::pipe::{WorkerConn, frame};
 use crate::sys::process::{self, End};
+use crate::sys::process_state::Member;
 use crate::sys::signals;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -95,6 +96,8 @@ pub(super) struct Run {
     /// How it ended.
     pub(super) end: Option<End>,
     pub(super) abort: Option<Abort>,
+    /// What it had outside its group when it was signalled.
+    pub(super) outside: Vec<Member>,
 }
 
 impl Run {
@@ -204,9 +207,17 @@ impl Run {
         }
     }
 
-    /// Signals its process group. Its leader was not reaped, so the group cannot be another's.
-    fn signal(&self, number: i32) {
+    /// Signals its process group, and its descendants outside of it. Its leader was not reaped, so the group cannot be
+    /// another's.
+    fn signal(&mut self, number: i32) {
+        // Looked for first: once the script has ended, nothing says that they were its own.
+        self.outside.extend(super::strays::outside(self.pid));
+        self.outside.sort_unstable_by_key(|member| member.pid);
+        self.outside.dedup_by_key(|member| member.pid);
         // A script that changed its user is left to its own devices.
         let _ = process::signal_group(self.pid, number);
+        for member in self.outside.iter().filter(|member| member.is_still_there()) {
+            let _ = process::signal(member.pid, number);
+        }
     }
 }

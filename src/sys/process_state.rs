@@ -49,12 +49,25 @@ pub fn resident(pid: i32) -> Option<u64> {
 pub struct Member {
     /// Its number.
     pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
     /// Its process group.
     pub group: i32,
     /// Its session.
     pub session: i32,
     /// Its arguments, joined by blanks; its name in brackets if it has none. Outside bytes.
     pub command: Vec<u8>,
+}
+
+impl Member {
+    /// True if it has not ended, and no other has its number now, as far as group and session tell.
+    #[must_use]
+    pub fn is_still_there(&self) -> bool {
+        member(self.pid, |group, session| {
+            (group, session) == (self.group, self.session)
+        })
+        .is_some()
+    }
 }
 
 /// The processes of which `wanted` is true of group and session, in no order. Those that have ended are left out.
@@ -69,15 +82,31 @@ pub fn members(wanted: impl Fn(i32, i32) -> bool) -> Vec<Member> {
     numbers.filter_map(|pid| member(pid, &wanted)).collect()
 }
 
-fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
+/// Those of `all` that descend from `ancestor`, through others of them.
+#[must_use]
+pub fn descendants(ancestor: i32, all: Vec<Member>) -> Vec<Member> {
+    let (mut found, mut others) = (Vec::new(), all);
+    let mut parents = vec![ancestor];
+    while !parents.is_empty() {
+        let (children, rest): (Vec<_>, _) = others.into_iter().partition(|member| parents.contains(&member.parent));
+        others = rest;
+        parents = children.iter().map(|child| child.pid).collect();
+        found.extend(children);
+    }
+    found
+}
+
+/// This process, if it has not ended and `wanted` is true of its group and session.
+#[must_use]
+pub fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
     let directory = Path::new("/proc").join(pid.to_string());
     let stat = std::fs::read(directory.join("stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     let (name, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X");
-    let mut numbers = fields.skip(1).filter_map(|field| field.parse().ok());
-    let (group, session) = (numbers.next()?, numbers.next()?);
+    let mut numbers = fields.filter_map(|field| field.parse().ok());
+    let (parent, group, session) = (numbers.next()?, numbers.next()?, numbers.next()?);
     if is_dead || !wanted(group, session) {
         return None;
     }
@@ -95,6 +124,7 @@ fn member(pid: i32, wanted: impl Fn(i32, i32) -> bool) -> Option<Member> {
     }
     Some(Member {
         pid,
+        parent,
         group,
         session,
         command,
@@ -108,15 +138,24 @@ pub fn children() -> Vec<i32> {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
-    let lists = threads.flatten().filter_map(|thread| {
-        let list = std::fs::read_to_string(thread.path().join("children"));
-        list.ok()
-    });
-    let numbers = |list: String| -> Vec<i32> {
-        let words = list.split_ascii_whitespace();
-        words.filter_map(|pid| pid.parse().ok()).collect()
-    };
-    lists.flat_map(numbers).collect()
+    threads
+        .flatten()
+        .flat_map(|thread| children_of(&thread.path()))
+        .collect()
+}
+
+/// The children of the first thread of this process. Orphans become its children, if the process is a subreaper.
+#[must_use]
+pub fn children_of_first_thread() -> Vec<i32> {
+    let pid = std::process::id();
+    children_of(Path::new(&format!("/proc/self/task/{pid}")))
+}
+
+/// The children of the thread that this directory of /proc describes.
+fn children_of(thread: &Path) -> Vec<i32> {
+    let list = std::fs::read_to_string(thread.join("children")).unwrap_or_default();
+    let words = list.split_ascii_whitespace();
+    words.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// The letter for the state of what this directory of /proc describes.
@@ -137,6 +176,21 @@ mod tests {
         let same = super::members(|group, session| (group, session) == (own.group, own.session));
         assert!(same.contains(&own), "{same:?}");
         assert!(!own.command.is_empty() && !own.command.contains(&0));
+        assert_eq!(Some(own.parent), super::parent(pid));
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order() {
+        let member = |(pid, parent)| super::Member {
+            pid,
+            parent,
+            group: 0,
+            session: 0,
+            command: Vec::new(),
+        };
+        let all = [(7, 6), (5, 2), (6, 5), (3, 1), (2, 1), (8, 2)].map(member).to_vec();
+        let found: Vec<i32> = super::descendants(2, all).iter().map(|member| member.pid).collect();
+        assert_eq!(found, [5, 8, 6, 7]);
     }
 
     #[test]

@@ -142,6 +142,12 @@ pub enum Step {
     Execute,
 }
 
+/// True if execve(2) has followed interpreters, or links, from one to the next until it gave up.
+#[must_use]
+pub fn is_endless(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
 /// Starts scripts, one at a time, all in process groups of their own. The thread that it is used in stands still until
 /// the script is being executed, and must live as long as the process: when it ends, its scripts are killed.
 #[derive(Debug)]

@@ -26,7 +26,11 @@ const CASES: &[Case] = &[
         Seen::Status(502),
         "the end of the output after \"Content-Type: text/plain\\n\"",
     ),
-    ("blank", Seen::Status(502), "an empty line first"),
+    (
+        "blank",
+        Seen::Status(502),
+        "an empty line first, then \"Content-Type: text/plain",
+    ),
     ("no-field", Seen::Status(502), "none of them after \"X-Anything: 1"),
     ("twice", Seen::Status(502), "expected Content-Type once"),
     ("folded", Seen::Status(502), "continuation line \" b\""),

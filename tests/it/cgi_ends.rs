@@ -194,6 +194,63 @@ fn what_a_script_leaves_behind_is_kept_until_the_pool_ends() {
     server.stop();
 }
 
+/// What lives in the session of the runner, except for the runner.
+fn session(server: &Server) -> Vec<i32> {
+    let runner = server.wait_for_workers(1)[0];
+    let all = procs::all().into_iter();
+    all.filter(|process| process.session == runner && process.pid != runner && process.is_alive())
+        .map(|process| process.pid)
+        .collect()
+}
+
+#[test]
+fn a_child_with_a_group_of_its_own_ends_with_its_script() {
+    let server = Setup::cgi().start();
+    let mark = server.log().len();
+    assert_eq!(server.get("/bad.sh?leader").text(), "hello\n");
+    let line = server.wait_for_log_after(mark, "(timeout 100 sleep 99), which was killed");
+    assert!(line.contains("any.cgi[") && line.contains("it left process"), "{line}");
+    wait_until("the end of all that it started", || session(&server).is_empty());
+    let client = send(&server, "GET", "leader-hangs");
+    wait_for_mark(&server);
+    assert!(session(&server).len() >= 3);
+    drop(client);
+    wait_until("the end of what nobody waits for", || session(&server).is_empty());
+    server.stop();
+}
+
+#[test]
+fn a_child_with_a_group_of_its_own_ends_at_the_deadline() {
+    let server = Setup::cgi().with_text("timeout", "1s").allow("SCRIPT TIMEOUT").start();
+    for round in 0..2 {
+        let mut client = send(&server, "GET", "leader-hangs");
+        assert_eq!(client.response("GET").status, 504, "round {round}");
+        wait_until("the end of all that it started", || session(&server).is_empty());
+    }
+    server.stop();
+}
+
+#[test]
+fn what_another_script_may_have_started_is_left_alone() {
+    let server = Setup::cgi().start();
+    let mut client = send(&server, "GET", "leader-behind");
+    wait_for_mark(&server);
+    let before = session(&server);
+    assert_eq!(server.get("/").text(), "hello\n");
+    assert_eq!(server.get("/bad.sh?leader").text(), "hello\n");
+    let all = procs::all().into_iter();
+    let leaders = all.filter(|process| before.contains(&process.pid) && process.pid == process.group);
+    assert_eq!(
+        leaders.filter(procs::Process::is_alive).count(),
+        2,
+        "the script and what it started"
+    );
+    std::fs::remove_file(server.path("mark")).expect("the mark");
+    assert_eq!(client.response("GET").text(), "done\n");
+    wait_until("the end of what both have left", || session(&server).is_empty());
+    server.stop();
+}
+
 #[test]
 fn scripts_die_with_their_runner_and_another_takes_its_place() {
     let server = Setup::cgi().allow("").start();

@@ -25,6 +25,7 @@ fn a_script_that_cannot_be_started_is_explained_and_works_again_when_mended() {
     write(&script, GOOD, 0o755);
     let name = script.to_string_lossy().into_owned();
     let server = setup.with("exec", list(&[&name])).start();
+    let itself = format!("#!{name}\n");
     let cases: &[(&[u8], u32, u16, &str)] = &[
         (b"#!/bin/sh\r\necho\r\n", 0o755, 500, "ends in CR LF"),
         (
@@ -32,6 +33,14 @@ fn a_script_that_cannot_be_started_is_explained_and_works_again_when_mended() {
             0o755,
             500,
             "its interpreter /no/such/sh does not exist",
+        ),
+        (b"#!", 0o755, 500, "its first line names no interpreter"),
+        (b"#!\necho\n", 0o755, 500, "its first line names no interpreter"),
+        (
+            itself.as_bytes(),
+            0o755,
+            500,
+            "a script that leads back to itself, or through too many others (it must be a program)",
         ),
         (b"echo hello\n", 0o755, 500, "has no #! line"),
         (b"\xef\xbb\xbf#!/bin/sh\n", 0o755, 500, "byte order mark"),

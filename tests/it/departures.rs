@@ -88,3 +88,52 @@ fn a_response_that_cannot_be_spooled_is_cut_and_frees_its_worker() {
         server.stop();
     }
 }
+
+/// A file system of 1 MB over a directory; gone with this.
+struct SmallDisk(String);
+
+impl SmallDisk {
+    fn new(directory: &std::path::Path) -> Self {
+        let directory = directory.display().to_string();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=1777", "none", &directory]);
+        assert!(
+            mount.status().expect("mount is there").success(),
+            "this test must be run by root"
+        );
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_full_disk_answers_503_and_names_the_request() {
+    let setup = Setup::cgi().allow("cannot spool a request body");
+    let disk = SmallDisk::new(&setup.path("spool"));
+    let server = setup.start();
+    let mut client = server.connect();
+    client.send("POST /hello.sh?x HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n");
+    client.send("x".repeat(3_000_000));
+    let response = client.response("POST");
+    assert_eq!(response.status, 503);
+    let line = server.wait_for_log("cannot spool a request body");
+    let id = response.field("x-request-id").expect("an id");
+    for part in [
+        "[ERROR] POST /hello.sh?x failed (503): cannot spool",
+        "No space left on device",
+        &format!("request={id}"),
+        "client=127.0.0.1",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    drop(disk);
+    let body = "x".repeat(3_000_000);
+    let response = crate::harness::request(&server.address, "POST", "/hello.sh?x", &[], body.as_bytes());
+    assert_eq!(response.status, 200);
+    server.stop();
+}

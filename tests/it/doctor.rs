@@ -200,6 +200,18 @@ fn files_that_the_system_does_not_run() {
     }
     let long = format!("#!/bin/sh {}\n", "x".repeat(300));
     case("long", long.as_bytes(), 0o755, 1, &["longer than the 256 bytes"]);
+    let directory = ground();
+    let itself = directory.path().join("itself");
+    let line = format!("#!{}\n", itself.display());
+    fs::write(&itself, line).unwrap();
+    fs::set_permissions(&itself, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = doctor(directory.path(), &["itself"]);
+    check(
+        &said,
+        "itself",
+        1,
+        &["a script that leads back to itself", "name a program"],
+    );
     // Everything that is wrong is told at once.
     case(
         "both",

@@ -40,6 +40,11 @@ fn setup() -> (Setup, PathBuf) {
     );
     script(
         &root,
+        "body.sh",
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s %s' \"${CONTENT_LENGTH-unset}\" \"${CONTENT_TYPE-unset}\"\n",
+    );
+    script(
+        &root,
         "mark.sh",
         "#!/bin/sh\necho $$ > \"$MARK\"\nprintf 'Content-Type: text/plain\\n\\n'\nexec sleep 600\n",
     );
@@ -115,11 +120,13 @@ fn nginx_finds_php_and_scripts_as_behind_php_fpm_and_fcgiwrap() {
             "SERVER_SOFTWARE=nginx/",
             "REMOTE_ADDR=192.0.2.7",
             "HTTP_HOST=test",
-            "CONTENT_LENGTH=\n",
             "SCRIPT_NAME=/app.php\n",
         ] {
             assert!(vars.contains(expected), "{expected} in {vars}");
         }
+        assert!(!vars.contains("CONTENT_"), "what is empty is not there: {vars}");
+        assert_eq!(get("/body.sh").text(), "unset unset");
+        assert_eq!(post("/body.sh", b"abc").text(), "3 text/plain");
         assert_eq!(get("/status?code=404").status, 404);
         let head = request(&nginx.address, "HEAD", "/", &[], b"");
         assert_eq!((head.status, head.body.len()), (200, 0));

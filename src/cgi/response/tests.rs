@@ -17,7 +17,10 @@ fn parse(parser: &mut Parser, input: &[u8], size: usize) -> Result<Option<(usize
             Ok(result) => result,
             Err(error) => {
                 assert_eq!((error.fault(), error.status()), (Fault::Worker, 502));
-                return Err(error.to_string());
+                let text = error.to_string();
+                // What follows an empty line is quoted as far as it has come.
+                let cut = text.find(", then ").filter(|_| matches!(error, Error::Empty { .. }));
+                return Err(text.get(..cut.unwrap_or(text.len())).unwrap_or_default().to_owned());
             }
         };
         at += used;
@@ -229,6 +232,19 @@ fn heads_are_taken() {
     for (name, input, expected) in rows {
         check(name, input, Ok(expected));
     }
+}
+
+#[test]
+fn what_follows_an_empty_line_is_quoted() {
+    let words = |input: &[u8]| {
+        let result = Parser::new(1000).step(input, &mut ResponseHead::default());
+        result.expect_err("an empty line").to_string()
+    };
+    let found = "expected header fields, found an empty line first";
+    assert_eq!(words(b"\r\n"), found);
+    assert_eq!(words(b"\n<p>\n"), format!("{found}, then \"<p>\\n\""));
+    let long = [&b"\n"[..], &[b'x'; 100]].concat();
+    assert_eq!(words(&long), format!("{found}, then \"{}\"", "x".repeat(64)));
 }
 
 #[test]

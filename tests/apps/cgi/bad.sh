@@ -1,6 +1,11 @@
 #!/bin/sh
 # Misbehaves as QUERY_STRING says.
 head='Content-Type: text/plain\n\n'
+# A child that leads a group of its own, which timeout(1) makes, in the session of the script.
+leader() {
+    timeout 100 sleep 99 >/dev/null 2>&1 </dev/null &
+    while read -r _ _ _ _ group _ <"/proc/$!/stat" && [ "$group" != $! ]; do :; done
+}
 many() { head -c "$1" /dev/zero | tr '\0' x; }
 case $QUERY_STRING in
 nothing) ;;
@@ -20,6 +25,9 @@ early) printf "${head}hello\n" ;;
 slow-reader) printf "${head}hello\n"; many 300000; cat >/dev/null ;;
 child) printf "${head}hello\n"; sleep 100 & ;;
 quiet-child) printf "${head}hello\n"; sleep 100 >/dev/null 2>&1 </dev/null & ;;
+leader) leader; printf "${head}hello\n" ;;
+leader-hangs) leader; touch "$MARK"; wait ;;
+leader-behind) (leader); touch "$MARK"; while [ -e "$MARK" ]; do sleep 0.01; done; printf "${head}done\n" ;;
 daemon) printf "${head}hello\n"; setsid sleep 100 & ;;
 exit-before) echo 'it went wrong' >&2; exit 3 ;;
 exit-in-head) printf 'Content-Type: text/plain\n'; exit 3 ;;

@@ -13,6 +13,7 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
+    pub(crate) session: i32,
     pub(crate) state: char,
     pub(crate) started: u64,
     pub(crate) name: String,
@@ -29,6 +30,7 @@ pub(crate) fn look(pid: i32) -> Option<Process> {
         state: words.first()?.chars().next()?,
         parent: words.get(1)?.parse().ok()?,
         group: words.get(2)?.parse().ok()?,
+        session: words.get(3)?.parse().ok()?,
         started: words.get(19)?.parse().ok()?,
     })
 }
