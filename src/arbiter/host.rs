@@ -49,7 +49,7 @@ pub(super) enum Request {
     Fork(WorkerId),
     /// Run `child_exit`.
     ChildExit(i32),
-    /// Take an error log that was opened again.
+    /// Take an error log that was opened, or opened again.
     Reopen,
     /// Log a line of the arbiter's.
     Log,
@@ -239,7 +239,7 @@ impl Host {
         self.ask(Request::Log, &message, &[]).is_ok()
     }
 
-    /// Gives it the error log that was opened again.
+    /// Gives it the error log: a file that was opened, or opened again.
     pub(super) fn reopen(&mut self, error_log: BorrowedFd<'_>) -> io::Result<()> {
         self.ask(Request::Reopen, &json!({"type": "reopen"}), &[error_log])
     }

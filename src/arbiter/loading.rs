@@ -13,6 +13,7 @@ use crate::config::{Evaluated, Loaded, Pool, Program};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::Input;
 use crate::sys::clock;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Time to evaluate a configuration file when no pool says more.
@@ -219,6 +220,7 @@ impl Arbiter {
             Some(host) => host,
             None => generation.start_host(&self.reloader).map_err(|text| vec![text])?,
         };
+        generation.give_error_log(&mut host).map_err(|text| vec![text])?;
         let wanted = generation.wanted();
         let old = self.wanted.replace(wanted);
         if let Some(mut config) = generation.python(&self.reloader) {
@@ -349,6 +351,16 @@ impl Generation {
     pub(super) fn wanted(&self) -> usize {
         let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
         usize::try_from(workers).unwrap_or(usize::MAX)
+    }
+
+    /// Hands its error log to a host, which was started when nobody knew yet what it would be.
+    pub(super) fn give_error_log(&self, host: &mut Host) -> Result<(), String> {
+        let Some(path) = &self.config.logs.errorlog else {
+            return Ok(());
+        };
+        let file = generation::open_log(path, self.owner())?;
+        let given = host.reopen(file.as_fd());
+        given.map_err(|error| format!("cannot hand over the error log: {error}"))
     }
 
     /// Starts a host that has no configuration file to evaluate.
