@@ -12,6 +12,7 @@ use crate::base::level::Level;
 use crate::config::{Evaluated, Loaded, Pool, Program};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::Input;
+use crate::plan::worker::Why;
 use crate::sys::clock;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -262,8 +263,8 @@ impl Arbiter {
             Some(Stage::Preparing(mut generation)) => generation.host.take(),
             None => return,
         };
-        if let Some(host) = host {
-            host.kill();
+        if let Some(mut host) = host {
+            host.kill(Why::BootTimeout);
             self.dismiss(host);
         }
         self.load_refused(&[reason.to_owned()]);
