@@ -10,6 +10,7 @@ use super::start::Stopped;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
 use crate::config::Evaluated;
+use crate::plan::worker::Why;
 use crate::sys::launch::{Launch, LaunchError, launch};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{clock, poll, process, socket};
@@ -49,7 +50,7 @@ pub(super) enum Request {
     Fork(WorkerId),
     /// Run `child_exit`.
     ChildExit(i32),
-    /// Take an error log that was opened again.
+    /// Take an error log that was opened, or opened again.
     Reopen,
     /// Log a line of the arbiter's.
     Log,
@@ -112,6 +113,8 @@ pub struct Host {
     /// When the oldest request became the oldest.
     since: Instant,
     is_slow_told: bool,
+    /// The signal that it was sent, and why.
+    pub(super) sent: Option<(i32, Why)>,
     /// The free attributes of its `server`, for the host after it. Never looked into.
     pub(super) luggage: Option<String>,
 }
@@ -175,6 +178,7 @@ impl Host {
             commands: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
+            sent: None,
             luggage: None,
         })
     }
@@ -239,7 +243,7 @@ impl Host {
         self.ask(Request::Log, &message, &[]).is_ok()
     }
 
-    /// Gives it the error log that was opened again.
+    /// Gives it the error log: a file that was opened, or opened again.
     pub(super) fn reopen(&mut self, error_log: BorrowedFd<'_>) -> io::Result<()> {
         self.ask(Request::Reopen, &json!({"type": "reopen"}), &[error_log])
     }
@@ -324,7 +328,7 @@ impl Host {
             }
             if !self.packets.is_open() {
                 let end = match process::reap(self.pid) {
-                    Ok(end) => super::reap::cause(end, None, None),
+                    Ok(end) => super::reap::cause(end, self.sent, None),
                     Err(_) => "is gone".to_owned(),
                 };
                 return Err(Stopped::Refused(format!(
@@ -333,7 +337,7 @@ impl Host {
             }
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                self.kill();
+                self.kill(Why::BootTimeout);
                 return Err(Stopped::Refused(format!(
                     "{doing} took longer than boot_timeout and was given up"
                 )));
@@ -376,14 +380,14 @@ impl Host {
     }
 
     /// Lets it end by itself, running what is registered for its exit, and reaps it.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(mut self) {
         let until = clock::now() + FAREWELL;
         if socket::end_writing(&self.packets).is_ok() {
             // Its end of the socket closes when it is gone; workers that it forked have closed theirs.
             let left = until.saturating_duration_since(clock::now());
             let _ = poll::wait(&[(self.packets.as_fd(), false)], Some(left));
         }
-        self.kill();
+        self.kill(Why::Shutdown);
         let _ = process::reap(self.pid);
     }
 
@@ -394,7 +398,8 @@ impl Host {
     }
 
     /// Ends it at once.
-    pub(super) fn kill(&self) {
+    pub(super) fn kill(&mut self, why: Why) {
+        self.sent = Some((signals::KILL, why));
         // What it forked has left its group; it may be gone, and then there is nothing to do.
         let _ = process::signal_group(self.pid, signals::KILL);
     }
@@ -463,6 +468,7 @@ mod tests {
             commands: VecDeque::new(),
             since: clock::now(),
             is_slow_told: false,
+            sent: None,
             luggage: None,
         };
         (host, theirs)

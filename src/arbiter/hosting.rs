@@ -5,6 +5,7 @@
 
 use super::Arbiter;
 use super::host::{Host, Said};
+use super::reap::cause;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
 use crate::logging::{Logger, NONE};
@@ -71,7 +72,7 @@ impl Arbiter {
         let (said, error) = host.hear();
         if let Some(error) = error {
             self.log.error(&NONE, format_args!("Python host (pid:{pid}) {error}"));
-            host.kill();
+            host.kill(Why::Faulty);
         }
         for one in said {
             self.host_said(one);
@@ -171,9 +172,9 @@ impl Arbiter {
     }
 
     /// If `pid` was a host, its generation goes on without it.
-    pub(super) fn host_ended(&mut self, pid: i32, words: &str) -> bool {
+    pub(super) fn host_ended(&mut self, pid: i32, end: End) -> bool {
         if self.loading.as_ref().is_some_and(|loading| loading.is_of(pid)) {
-            self.loading_failed(&format!("The Python host {words}."));
+            self.loading_failed(&format!("The Python host {}.", cause(end, None, None)));
             return true;
         }
         let is_it = |host: &Host| host.pid() == pid;
@@ -187,11 +188,10 @@ impl Arbiter {
         };
         // What it said before its end counts.
         self.hear_host(id);
+        let host = self.generations.get_mut(&id).and_then(|one| one.host.take());
+        let words = cause(end, host.and_then(|host| host.sent), None);
         self.log
             .critical(&NONE, format_args!("Python host (pid:{pid}) {words}"));
-        if let Some(generation) = self.generations.get_mut(&id) {
-            generation.host = None;
-        }
         let lost = self
             .workers
             .iter()
@@ -297,16 +297,16 @@ impl Arbiter {
         worker.channel = None;
         let generation = worker.generation;
         if step == Step::SendKill {
-            self.kill_host_of(generation);
+            self.kill_host_of(generation, why);
         }
     }
 
     /// Kills the host that does not fork a worker it was asked for.
-    fn kill_host_of(&mut self, generation: GenerationId) {
-        if let Some(host) = self.generations.get(&generation).and_then(|one| one.host.as_ref()) {
+    fn kill_host_of(&mut self, generation: GenerationId, why: Why) {
+        if let Some(host) = self.generations.get_mut(&generation).and_then(|one| one.host.as_mut()) {
             let line = format_args!("Python host (pid:{}) does not start a worker and is killed", host.pid());
             self.log.critical(&NONE, line);
-            host.kill();
+            host.kill(why);
         }
     }
 

@@ -12,7 +12,9 @@ use crate::base::level::Level;
 use crate::config::{Evaluated, Loaded, Pool, Program};
 use crate::logging::{Logger, NONE};
 use crate::plan::arbiter::Input;
+use crate::plan::worker::Why;
 use crate::sys::clock;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Time to evaluate a configuration file when no pool says more.
@@ -219,6 +221,7 @@ impl Arbiter {
             Some(host) => host,
             None => generation.start_host(&self.reloader).map_err(|text| vec![text])?,
         };
+        generation.give_error_log(&mut host).map_err(|text| vec![text])?;
         let wanted = generation.wanted();
         let old = self.wanted.replace(wanted);
         if let Some(mut config) = generation.python(&self.reloader) {
@@ -260,8 +263,8 @@ impl Arbiter {
             Some(Stage::Preparing(mut generation)) => generation.host.take(),
             None => return,
         };
-        if let Some(host) = host {
-            host.kill();
+        if let Some(mut host) = host {
+            host.kill(Why::BootTimeout);
             self.dismiss(host);
         }
         self.load_refused(&[reason.to_owned()]);
@@ -349,6 +352,16 @@ impl Generation {
     pub(super) fn wanted(&self) -> usize {
         let workers = self.config.pools.first().map_or(0, |pool| pool.workers);
         usize::try_from(workers).unwrap_or(usize::MAX)
+    }
+
+    /// Hands its error log to a host, which was started when nobody knew yet what it would be.
+    pub(super) fn give_error_log(&self, host: &mut Host) -> Result<(), String> {
+        let Some(path) = &self.config.logs.errorlog else {
+            return Ok(());
+        };
+        let file = generation::open_log(path, self.owner())?;
+        let given = host.reopen(file.as_fd());
+        given.map_err(|error| format!("cannot hand over the error log: {error}"))
     }
 
     /// Starts a host that has no configuration file to evaluate.

@@ -256,7 +256,7 @@ impl Arbiter {
                 (Some(worker), _) => self.worker_ended(worker, end),
                 (None, Some(front)) => self.front_ended(front, end),
                 (None, None) if self.successor == Some(pid) => self.successor_ended(end),
-                (None, None) if self.host_ended(pid, &cause(end, None, None)) => {}
+                (None, None) if self.host_ended(pid, end) => {}
                 (None, None) if self.may_be_claimed(pid, end) => {}
                 (None, None) => self.log.debug(&NONE, format_args!("Reaped {pid}, not one of ours")),
             }

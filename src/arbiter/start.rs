@@ -216,6 +216,7 @@ fn prepare_host(
         Some(host) => host,
         None => generation.start_host(reloader)?,
     };
+    generation.give_error_log(&mut host)?;
     if let Some(config) = generation.python(reloader) {
         host.configure(&config).map_err(broken)?;
     }

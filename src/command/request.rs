@@ -149,7 +149,10 @@ fn count(text: Option<&str>) -> Result<u32, String> {
     let Some(text) = text else {
         return Ok(1);
     };
-    let count = number(text)?.max(1);
+    let count = number(text)?;
+    if count < 1 {
+        return Err(format!("Invalid argument: {count} workers are fewer than 1"));
+    }
     if count > MOST {
         return Err(format!("Invalid argument: {count} workers are more than {MOST}"));
     }
@@ -181,7 +184,6 @@ mod tests {
             ("worker add", json!(["3"]), Command::AddWorkers(3)),
             ("worker", json!(["add", 3]), Command::AddWorkers(3)),
             ("worker remove 2", json!([]), Command::RemoveWorkers(2)),
-            ("worker add -5", json!([]), Command::AddWorkers(1)),
             ("worker kill 42", json!([]), Command::KillWorker(42)),
             ("dirty add", json!([]), Command::Dirty),
             ("reload", json!([]), Command::Reload),
@@ -207,6 +209,8 @@ mod tests {
             ("worker", "Invalid argument: Missing worker action (add|remove|kill)"),
             ("worker kill", "Invalid argument: Missing PID for worker kill"),
             ("worker kill x", "Invalid argument: not a number: 'x'"),
+            ("worker add -5", "Invalid argument: -5 workers are fewer than 1"),
+            ("worker remove 0", "Invalid argument: 0 workers are fewer than 1"),
             (
                 "worker add 100000",
                 "Invalid argument: 100000 workers are more than 4096",

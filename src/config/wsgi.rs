@@ -223,14 +223,19 @@ impl Interpreters<'_> {
                 .find(|p| runs(p))
         };
         if !self.typed.is_empty() {
-            let found = if self.typed.contains('/') {
-                Some(join(self.start, self.typed)).filter(|path| runs(path))
-            } else {
-                on_path(self.typed)
+            let named = self.typed.contains('/').then(|| join(self.start, self.typed));
+            let found = match &named {
+                Some(path) => runs(path).then(|| path.clone()),
+                None => on_path(self.typed),
             };
             return found.ok_or_else(|| {
                 let shown = super::kind::shown_text(self.typed);
-                Problem::new(format!("cannot run {shown}: no such program"))
+                let why = match named.and_then(|path| path.metadata().ok()) {
+                    Some(meta) if meta.is_dir() => "it is a directory",
+                    Some(_) => "it is not executable",
+                    None => "no such program",
+                };
+                Problem::new(format!("cannot run {shown}: {why}"))
                     .at(self.origin.clone(), "python")
                     .advice("name an interpreter that exists, for example /usr/bin/python3")
             });

@@ -73,6 +73,7 @@ mod tenants;
 mod tidy;
 mod upgrade;
 mod worker_surroundings;
+mod wsgi_after_answer;
 mod wsgi_bad_app;
 mod wsgi_bad_start;
 mod wsgi_config;

@@ -264,6 +264,14 @@ fn the_interpreter_is_the_active_environments_else_the_first_on_path() {
         (&["app"][..], "no Python interpreter found: tried /nowhere/bin/python, "),
         (&["app"], "(/nothing)"),
         (&["app", "--python", "./none"], "cannot run \"./none\": no such program"),
+        (
+            &["app", "--python", "./conf"],
+            "cannot run \"./conf\": it is not executable",
+        ),
+        (
+            &["app", "--python", "./venv"],
+            "cannot run \"./venv\": it is a directory",
+        ),
         (&["-c", "file:conf", "app"], "no Python interpreter found"),
     ] {
         fs::write(here.join("conf"), "").unwrap();

@@ -196,6 +196,21 @@ fn an_import_that_hangs_ends_the_start() {
 }
 
 #[test]
+fn a_hook_that_hangs_before_a_fork_has_its_host_killed_by_the_arbiter() {
+    let setup = Setup::bare(&["--boot-timeout", "1", "hello"]);
+    let conf = "import time\ndef pre_fork(server, worker):\n    time.sleep(1000)\n";
+    std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
+    let ended = setup.run_to_end();
+    assert!(
+        ended.stderr.contains("does not start a worker and is killed"),
+        "{}",
+        ended.stderr
+    );
+    let cause = "was killed by SIGKILL (sent by the arbiter: not ready in time)";
+    assert!(ended.stderr.contains(cause), "{}", ended.stderr);
+}
+
+#[test]
 fn an_import_that_hangs_on_a_reload_keeps_the_old_workers() {
     let setup = Setup::bare(&["--boot-timeout", "1", "hangs"])
         .allow("boot")

@@ -6,6 +6,7 @@ Never here: how requests are answered (handler.py).
 import os
 import signal
 import threading
+import time
 from select import POLLIN, poll
 
 from rgunicorn.channel import CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
@@ -30,6 +31,7 @@ class Loop:
         self.channel = channel
         self.slots = slots
         self.ended = None  # What ended a thread for all of them.
+        self.stopped = None  # What ends the worker once all requests are done.
         self.turn = threading.Lock()  # Held by the thread that waits for a message, so that one wakes no more of us.
         self.readable = poll()
         self.readable.register(queue.socket.fileno(), POLLIN)
@@ -50,10 +52,17 @@ class Loop:
         for number in range(self.slots):
             # Daemons: those that wait for a message when all others are done need not be waited for.
             threading.Thread(target=self.slot, args=(number,), name="slot-%d" % number, daemon=True).start()
+        news, until = poll(), None
+        news.register(self.news, POLLIN)
         while not self.ended and (self.worker.alive or self.busy()):
+            if self.stopped and until is None:
+                # The arbiter does not know of this end, and sets it no limit.
+                until = time.monotonic() + self.worker.cfg.graceful_timeout
+            if not news.poll(until and max(until - time.monotonic(), 0) * 1000):
+                break
             os.read(self.news, 64)
-        if self.ended:
-            raise self.ended
+        if self.ended or self.stopped:
+            raise self.ended or self.stopped
 
     def busy(self):
         return any(self.cells[1 : 1 + self.slots])
@@ -104,11 +113,16 @@ class Loop:
                 self.channel.refuse(id)
                 cells[cell] = 0
                 break
-            if flags == END:
-                handle(id, from_message(view, count, size))
-            else:
-                environ = self.handler.environs.from_file(view, count, size, descriptor(flags, rights))
-                with environ["wsgi.input"]:
-                    handle(id, environ)
+            try:
+                if flags == END:
+                    handle(id, from_message(view, count, size))
+                else:
+                    environ = self.handler.environs.from_file(view, count, size, descriptor(flags, rights))
+                    with environ["wsgi.input"]:
+                        handle(id, environ)
+            except (SystemExit, KeyboardInterrupt) as stop:
+                # Raised after the answer; what comes before it is the handler's. Other threads have answers to finish.
+                self.stopped = stop
+                worker.alive = False
             cells[cell] = 0
         self.interrupt()

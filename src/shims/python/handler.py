@@ -111,7 +111,7 @@ class Handler:
         except BaseException as error:
             self.fail(exchange, environ, error)
         finally:
-            if result.__class__ is not list and hasattr(result, "close"):
+            if result.__class__ is not list:
                 self.close(result, environ)
 
     def run_watched(self, id, environ):
@@ -137,8 +137,7 @@ class Handler:
             if request is not None:
                 self.tell(exchange, request, environ, time.monotonic() - began)
         finally:
-            if hasattr(result, "close"):
-                self.close(result, environ)
+            self.close(result, environ)
             if request is not None:
                 self.post_request(exchange, request, environ)
 
@@ -196,7 +195,8 @@ class Handler:
 
     def close(self, result, environ):
         try:
-            result.close()
+            if hasattr(result, "close"):
+                result.close()
         except (Exception, SystemExit) as error:
             if self.forked:
                 if isinstance(error, Exception):
@@ -212,9 +212,13 @@ class Handler:
 
     def tell(self, exchange, request, environ, seconds):
         """One line of the access log, where Python writes it."""
-        if self.access:
+        if not self.access:
+            return
+        try:
             response = hookview.Response(exchange, request, self.alone)
             self.log.access(response, request, environ, timedelta(seconds=seconds))
+        except Exception:
+            self.log.exception("Error handling request %s %s", exchange.method, uri(environ))
 
     def post_request(self, exchange, request, environ):
         try:

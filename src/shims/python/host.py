@@ -16,7 +16,7 @@ import threading
 import traceback
 from os import close  # before a configuration has gevent replace it by one that closes later
 
-from . import conf, settings, spawn
+from . import conf, logs, settings, spawn
 from .server import Server
 
 ARBITER = 3  # the socket to the arbiter; each message is a packet
@@ -195,7 +195,7 @@ class Host:
             os.environ["SERVER_SOFTWARE"] = "rgunicorn/%s" % config["version"]
             sys.argv[:] = config["argv"]
             self.capture_output()
-            from . import app, logs, title
+            from . import app, title
 
             app.set_import_path(config)
             title.set_title("rgunicorn: host [%s]" % config["proc_name"])
@@ -213,6 +213,8 @@ class Host:
     def capture_output(self):
         """What is printed goes where errors go, if that is asked for."""
         if self.config["capture_output"]:
+            if logs.error_log is not None:
+                os.dup2(logs.error_log.fileno(), 2)
             os.dup2(2, 1)
 
     def ask(self, command, pid=None):
@@ -280,8 +282,7 @@ class Host:
             traceback.print_exc()
 
     def reopen(self, message, descriptors):
-        sys.stderr.flush()
-        os.dup2(descriptors[0], 2)
+        logs.use_file(descriptors[0])
         if self.server is None:
             return
         self.capture_output()
@@ -324,6 +325,8 @@ class Host:
             self.arbiter.detach()
             self.is_worker = True
             spawn.place(descriptors, WORKER_PLACES)
+            if logs.error_log is not None:
+                logs.use_file(2)  # A worker's lines pass through the front.
             self.capture_output()
             if os.getppid() != self.server.pid:
                 return  # the arbiter is gone

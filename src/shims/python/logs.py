@@ -1,10 +1,11 @@
 """The loggers `gunicorn.error` and `gunicorn.access`, as apps expect to find them, and `worker.log`.
 
-They write to standard error, which leads to the error log. Never here: what `logger_class` and `logconfig` ask for
+They write to standard error, which leads to the error log of workers, or to the error log itself. Never here: what `logger_class` and `logconfig` ask for
 (the package `gunicorn` has that), nor the access log, which the front writes.
 """
 
 import logging
+import os
 import sys
 
 LEVELS = {
@@ -14,6 +15,18 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+
+
+error_log = None  # In a host whose error log is a file: a stream to that. Standard error is left for what hooks print.
+
+
+def use_file(descriptor):
+    """Has loggers write there; those that exist, if they have been writing to a file before."""
+    global error_log
+    if error_log is None:
+        error_log = open(os.dup(descriptor), "w", encoding="utf-8", errors="backslashreplace")
+    else:
+        os.dup2(descriptor, error_log.fileno(), inheritable=False)
 
 
 class Logger:
@@ -31,7 +44,7 @@ class Logger:
         self.loglevel = LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
         self.error_log.setLevel(self.loglevel)
         self.access_log.setLevel(logging.INFO)
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(error_log or sys.stderr)
         handler.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
         self.error_log.handlers[:] = [handler]
         self.access_log.handlers[:] = [logging.NullHandler()]

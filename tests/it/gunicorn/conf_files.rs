@@ -1,10 +1,12 @@
 //! Ten conf files in the styles that are common, one test each.
 
+use std::collections::BTreeSet;
+
 use nix::sys::signal::Signal;
 
 use super::{Seen, compare, conf, note, note_get, note_log, note_record};
-use crate::harness::contest::{Contest, Contestant, Who};
-use crate::harness::wait_until;
+use crate::harness::contest::{BOTH, Contest, Contestant, Who};
+use crate::harness::{procs, wait_until};
 
 /// A contest with one of the conf files, which both find by themselves.
 fn with_conf(name: &str, words: &[&str]) -> Contest {
@@ -287,4 +289,68 @@ fn request_hooks() {
         finish(it, &mut seen);
         seen
     });
+}
+
+#[test]
+fn hooks_log_to_the_error_log_and_print_elsewhere() {
+    const CONF: &str = "\
+import sys
+def tell(log, name):
+    log.error('logged by %s', name)
+    print('printed by', name, flush=True)
+    print('printed by', name, file=sys.stderr, flush=True)
+def on_starting(server): tell(server.log, 'on_starting')
+def when_ready(server): tell(server.log, 'when_ready')
+def nworkers_changed(server, new, old): tell(server.log, 'nworkers_changed')
+def pre_fork(server, worker): tell(server.log, 'pre_fork')
+def child_exit(server, worker): tell(server.log, 'child_exit')
+def on_exit(server): tell(server.log, 'on_exit')
+";
+    let words = ["-b", "127.0.0.1:0", "--error-logfile", "error.txt", "recorder"];
+    let own_logger = "import gunicorn.glogging\nclass logger_class(gunicorn.glogging.Logger): pass\n";
+    for start in ["", own_logger] {
+        let contest = Contest::new(&words).file("gunicorn.conf.py", &format!("{start}{CONF}"));
+        let [theirs, ours] = BOTH.map(|who| {
+            let mut it = contest.spawn(who);
+            it.listens_by("error.txt");
+            it.wait_for_file("error.txt", "Booting worker with pid: ", 1);
+            let log = it.text("error.txt");
+            let booted = log.split_once("Booting worker with pid: ").expect("a worker").1;
+            let worker = booted
+                .lines()
+                .next()
+                .and_then(|text| text.trim().parse().ok())
+                .expect("its pid");
+            // Any other signal could come before Gunicorn's worker has handlers of its own.
+            procs::signal(worker, Signal::SIGKILL);
+            it.wait_for_file("error.txt", "logged by child_exit", 1);
+            it.wait_for_file("error.txt", "Booting worker with pid: ", 2);
+            assert_eq!(it.stop(Signal::SIGTERM), 0, "{who:?}");
+            // How often Gunicorn runs child_exit at the end is chance.
+            ["error.txt", "stderr.log", "stdout.log"].map(|name| {
+                let text = it.text(name);
+                let words = |line: &str| {
+                    line.find("logged by ")
+                        .or(line.find("printed by "))
+                        .map(|at| line[at..].to_owned())
+                };
+                text.lines().filter_map(words).collect::<BTreeSet<_>>()
+            })
+        });
+        assert_eq!(ours, theirs, "{start}");
+        assert_eq!(ours[0].len(), 6, "{ours:?}");
+    }
+}
+
+#[test]
+fn exceptions_of_hooks_stand_in_the_error_log() {
+    let words = ["-b", "127.0.0.1:0", "--error-logfile", "error.txt", "recorder"];
+    let conf = "def child_exit(server, worker): 1 / 0\n";
+    let mut it = Contest::new(&words).file("gunicorn.conf.py", conf).spawn(Who::Ours);
+    it.listens_by("error.txt");
+    assert_eq!(it.stop(Signal::SIGTERM), 0);
+    let log = it.text("error.txt");
+    assert!(log.contains("[ERROR] Exception in child_exit hook\nTraceback"), "{log}");
+    assert!(log.contains("\nZeroDivisionError: division by zero\n"), "{log}");
+    assert_eq!(it.stderr(), "");
 }

@@ -1,6 +1,6 @@
 """Gunicorn's logger class, for `logger_class`, its subclasses, and `logconfig`, `logconfig_dict`, `logconfig_json`.
 
-Lines for the error log go to standard error, which leads there: its file is the arbiter's. Lines for the access log are
+Lines for the error log go where `rgunicorn.logs` has it, since its file is the arbiter's. Lines for the access log are
 written here, by the worker that served the request.
 """
 
@@ -19,6 +19,7 @@ import time
 import traceback
 
 from gunicorn import util
+from rgunicorn import logs
 
 SYSLOG_FACILITIES = {
     "kern": 0,
@@ -279,8 +280,10 @@ class Logger:
             log.removeHandler(old)
         if output is None:
             return
-        if output == "-" or (log is self.error_log and output == self.cfg.errorlog):
+        if output == "-":
             handler = logging.StreamHandler(stream)
+        elif log is self.error_log and output == self.cfg.errorlog:
+            handler = logging.StreamHandler(logs.error_log)
         else:
             util.check_is_writable(output)
             handler = logging.FileHandler(output)

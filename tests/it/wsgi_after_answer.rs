@@ -1,0 +1,98 @@
+//! What goes wrong after an answer has been sent: the client has it, and the other requests of the worker get theirs.
+
+use crate::harness::{Setup, procs, wait_until};
+
+const CLASSES: [&[&str]; 3] = [&[], &["--threads", "3"], &["-k", "gevent"]];
+
+#[test]
+fn exceptions_after_the_answer_cost_no_worker() {
+    const CONF: &str = "\
+import gunicorn.glogging
+accesslog = '-'
+class logger_class(gunicorn.glogging.Logger):
+    def access(self, resp, req, environ, request_time):
+        raise ValueError('no line')
+";
+    const APP: &str = "\
+import os
+class Body(list):
+    @property
+    def close(self):
+        raise ValueError('no close')
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return Body([b'%d' % os.getpid()])
+";
+    for class in CLASSES {
+        for (conf, words) in [(CONF, "no line"), ("", "no close")] {
+            let who = format!("{class:?} {words}");
+            let setup = Setup::bare(&[class, &["odd"]].concat())
+                .allow("Error handling request GET /")
+                .allow("ValueError");
+            std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
+            std::fs::write(setup.path("odd.py"), APP).expect("an app");
+            let server = setup.start_unready();
+            let worker = server.wait_for_workers(1)[0];
+            for _ in 0..5 {
+                let response = server.get("/");
+                assert_eq!((response.status, response.text()), (200, worker.to_string()), "{who}");
+            }
+            server.wait_for_log(&format!("ValueError: {words}"));
+            assert!(server.log().contains("Error handling request GET /\n"), "{who}");
+            assert!(procs::is_alive(worker), "{who}");
+            server.stop();
+        }
+    }
+}
+
+/// A hook after the answer ends the worker, and another request may end once that had the time to do harm.
+const LEAVING: &str = "\
+import threading, time
+def open_gate(worker):
+    while worker.alive:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    open('gate', 'w').close()
+def post_request(worker, req, environ, resp):
+    if req.path == '/leave':
+        if OPENS:
+            threading.Thread(target=open_gate, args=(worker,), daemon=True).start()
+        raise END
+";
+
+#[test]
+fn a_thread_that_ends_its_worker_after_the_answer_waits_for_the_others() {
+    for (end, code) in [("SystemExit(5)", 5), ("KeyboardInterrupt", 255)] {
+        let setup = Setup::wsgi(&["--threads", "3", "bad"]).allow("orker");
+        let conf = LEAVING.replace("OPENS", "True").replace("END", end);
+        std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
+        let server = setup.start();
+        let worker = server.wait_for_workers(1)[0];
+        let mut other = server.connect();
+        other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        wait_until("the other request to run", || server.path("begun").exists());
+        assert_eq!(server.get("/leave").status, 200, "{end}");
+        let response = other.response("POST");
+        assert_eq!(response.status, 200, "{end}");
+        assert!(response.text().ends_with("end"), "{end}: {}", response.text());
+        server.wait_for_log(&format!("(pid:{worker}) exited with code {code}"));
+        wait_until("another worker", || !server.workers().contains(&worker));
+        assert_eq!(server.get("/").status, 200, "{end}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_thread_that_ends_its_worker_waits_no_longer_than_graceful_timeout() {
+    let setup = Setup::wsgi(&["--threads", "3", "--graceful-timeout", "1", "bad"]).allow("");
+    let conf = LEAVING.replace("OPENS", "False").replace("END", "SystemExit(5)");
+    std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
+    let server = setup.start();
+    let worker = server.wait_for_workers(1)[0];
+    let mut other = server.connect();
+    other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    wait_until("the other request to run", || server.path("begun").exists());
+    assert_eq!(server.get("/leave").status, 200);
+    server.wait_for_log(&format!("(pid:{worker}) exited with code 5"));
+    server.stop();
+}
