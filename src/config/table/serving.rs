@@ -214,7 +214,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .flags(&["--strays"])
         .because("what a script forgets would otherwise pile up until the machine is full")
         .doc("What becomes of processes that a CGI script leaves running",
-             "`kill` ends its process group when it exits; `keep` lets them live until the pool ends.\n\
+             "`kill` ends its process group, and what it started in other groups, when it exits; `keep` lets them live until the pool ends.\n\
               The log names them either way.\n\
               The client waits for them in neither case."),
     row(Section::Scripts, "on_abort", Kind::Choice(&["auto", "ignore", "close", "term"]), r#""auto""#)
