@@ -51,7 +51,7 @@ def python_for_all():
 
 
 class Case(unittest.TestCase):
-    def start(self, conf, app=APP, fails=None, settings=(), files=(), environ=(), python=sys.executable, before=None, **changes):
+    def start(self, conf, app=APP, fails=None, settings=(), files=(), environ=(), python=sys.executable, before=None, error_log=None, **changes):
         named = {"gunicorn.conf.py": conf, "app.py": app}
         named.update(files)
         self.arbiter = Arbiter(named, environ=environ, python=python, before=before)
@@ -59,6 +59,8 @@ class Case(unittest.TestCase):
         self.addCleanup(self.finish)
         evaluated = self.arbiter.receive()
         self.assertEqual(evaluated["type"], "evaluated", evaluated)
+        if error_log is not None:
+            self.done(self.arbiter.ask({"type": "reopen"}, [error_log]))
         answer = self.arbiter.configure(evaluated, settings=dict(settings), **changes)
         if answer["type"] == fails:
             return answer
@@ -429,14 +431,18 @@ class Forking(Case):
         self.done(arbiter.hook("on_starting"))
 
     def test_the_log_is_reopened(self):
-        arbiter = self.start("def on_reload(server): server.log.info('here')\n")
-        read, write = os.pipe()
-        self.done(arbiter.ask({"type": "reopen"}, [write]))
-        os.close(write)
+        (first, write_first), (second, write_second) = os.pipe(), os.pipe()
+        arbiter = self.start("def on_reload(server): server.log.info('here')\n", error_log=write_first)
+        os.close(write_first)
+        self.done(arbiter.hook("on_reload"))
+        self.done(arbiter.ask({"type": "reopen"}, [write_second]))
+        os.close(write_second)
+        with os.fdopen(first) as file:
+            self.assertEqual(file.read().count("[INFO] here\n"), 1)
         self.done(arbiter.hook("on_reload"))
         self.finish()
-        with os.fdopen(read) as file:
-            self.assertIn("[INFO] here\n", file.read())
+        with os.fdopen(second) as file:
+            self.assertEqual(file.read().count("[INFO] here\n"), 1)
 
     def test_a_worker_class_of_the_file(self):
         arbiter = self.start(

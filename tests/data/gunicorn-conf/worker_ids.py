@@ -21,6 +21,8 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
+    with open("pid-%d" % worker.age, "w") as file:
+        file.write(str(os.getpid()))
     rec("post_fork", "age=%d" % worker.age, worker.number, os.environ["APP_WORKER_ID"], server.ids_given)
 
 
