@@ -74,6 +74,8 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::os::fd::AsRawFd;
     use crate::sys::socket::{packet_pair, send_packet};
 
     #[test]
@@ -82,7 +84,8 @@ mod tests {
         let mut channel = Channel::new(ours).unwrap();
         send_packet(&theirs, &codec::encode(&ToArbiter::Heartbeat), &[]).unwrap();
         send_packet(&theirs, &codec::encode(&ToArbiter::Finished), &[]).unwrap();
-        drop(theirs);
+        // Not by closing it: a child that another test starts at this moment may hold a copy.
+        shutdown(theirs.as_raw_fd(), Shutdown::Both).unwrap();
         let (messages, error) = channel.receive();
         assert_eq!(messages, [ToArbiter::Heartbeat, ToArbiter::Finished]);
         assert_eq!(error, None);
