@@ -442,7 +442,8 @@ impl Front {
 
     /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002-timeout-counts-silence.md).
     pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
-        if exchange.overdue {
+        // While a response is held for its client, the timer tells how much longer; the worker's clock stands still.
+        if exchange.overdue || exchange.held_since.is_some() {
             return;
         }
         self.exchange_timers.set(exchange.slot, self.deadline(exchange));
