@@ -74,9 +74,9 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::socket::{packet_pair, send_packet};
     use nix::sys::socket::{Shutdown, shutdown};
     use std::os::fd::AsRawFd;
-    use crate::sys::socket::{packet_pair, send_packet};
 
     #[test]
     fn messages_sent_before_the_end_are_not_lost() {

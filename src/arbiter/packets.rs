@@ -115,9 +115,9 @@ impl AsFd for Packets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::socket::packet_pair;
     use nix::sys::socket::{Shutdown, shutdown};
     use std::os::fd::AsRawFd;
-    use crate::sys::socket::packet_pair;
 
     #[test]
     fn a_slow_reader_gets_everything_in_order_with_its_descriptors() {
