@@ -47,6 +47,12 @@ def application(environ, start_response):
 """
 
 
+def cpu_ticks(pid):
+    """What the process has used of the processor, in ticks of 10 ms: proc(5), utime and stime."""
+    with open("/proc/%d/stat" % pid) as stat:
+        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+
+
 class Slots:
     """What holds for both kinds. Not collected itself."""
 
@@ -168,7 +174,10 @@ class Threads(Slots, unittest.TestCase):
 
     def test_what_cannot_be_run_is_left_to_others(self):
         shim = self.start()
+        before = cpu_ticks(shim.pid)
         self.running(shim, "/keep-the-interpreter")
+        # The file is there before the interpreter is kept: opening it lets other threads run.
+        shim.wait_until(lambda: cpu_ticks(shim.pid) > before + 10, "kept interpreter")
         sent = [shim.send(variables()) for _ in range(8)]
         select.select([], [], [], 0.3)  # Time to take one, for a thread that would.
         shim.queue_end.settimeout(0)
