@@ -17,6 +17,7 @@ use super::output::Output;
 use super::report::Pressure;
 use super::routing::{Sites, Tables};
 use super::scripts::{self, AllowedRoots};
+use super::stalled::Looks;
 use super::tokens::{Key, Kind, Slots};
 use super::workers::{Pool, Worker};
 use crate::base::ids::{PoolId, WorkerId};
@@ -137,6 +138,7 @@ pub(super) struct Front {
     pub(super) drain: Option<Drain>,
     pub(super) random: fastrand::Rng,
     next_heartbeat: Instant,
+    pub(super) looks: Looks,
 }
 
 impl Front {
@@ -211,6 +213,7 @@ impl Front {
             drain: None,
             random: fastrand::Rng::new(),
             next_heartbeat: now,
+            looks: Looks::new(now),
         };
         for pool in 0..front.pools.len() {
             front.add_upstreams(pool);
@@ -374,7 +377,7 @@ impl Front {
             self.next_heartbeat = self.now + HEARTBEAT;
             self.send_control(&ToArbiter::Heartbeat);
             self.rescue();
-            self.look_at_lingering();
+            self.look_at_boards(HEARTBEAT);
             self.make_room();
         }
         let mut due = Vec::new();

@@ -129,7 +129,6 @@ impl Front {
 
     /// The time to look at a pulled request has come: is it running, waiting, or lost?
     pub(super) fn pulled_overdue(&mut self, key: Key, exchange: &mut Exchange) {
-        let limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.timeout);
         if let Some(worker) = self.runner(exchange) {
             exchange.missing_since = None;
             if !exchange.seen_running {
@@ -177,20 +176,10 @@ impl Front {
             // It may well have gone with a worker: so far nobody else is to blame.
             return;
         }
-        let suspect = limit.and_then(|limit| Some((limit, self.find_stalled(exchange, limit)?)));
-        if let Some((limit, (worker, seen_before))) = suspect {
-            if seen_before {
-                // Whoever takes it next has the whole time, and so have those that wait behind it.
-                exchange.queued = self.now;
-                self.end_stalled(exchange.pool, worker, limit);
-            }
-            // Otherwise the next look decides, however late that one comes: the worker may be why the request waits.
-            return;
-        }
         let queue_limit = self.pools.get(exchange.pool).and_then(|pool| pool.config.queue_timeout);
-        // A little later than asked for: should a worker be the cause, it is found by then, even with the same limits.
-        let queue_limit = queue_limit.map(|limit| limit + 4 * LOOK);
-        if queue_limit.is_some_and(|limit| self.now - exchange.queued >= limit) && exchange.missing_since.is_none() {
+        let is_late = queue_limit.is_some_and(|limit| self.now - exchange.queued >= limit);
+        // A worker that is silent may have the request, or be why it waits. It speaks soon, or is ended.
+        if is_late && exchange.missing_since.is_none() && !self.is_anyone_silent(exchange.pool) {
             self.take_back.push(exchange.pool);
         }
     }

@@ -1,15 +1,15 @@
-//! Workers that hang outside of any request: they take nothing though something waits, or do not come back from one
-//! they have answered.
+//! Workers that hang outside of any request: they are silent though they have nothing to do, or do not come back from
+//! a request they have answered.
 //!
 //! A worker that hangs in a request is found by the request's deadline (failure.rs, pull.rs). Only workers that take
-//! their requests from the queue can hang elsewhere unnoticed; to any other the front gives its next request, which
-//! then has a deadline.
+//! their requests from the queue can hang elsewhere unnoticed: therefore they have a beat. To any other the front gives
+//! its next request, which then has a deadline.
 
 use super::event_loop::Front;
-use super::exchange::{Exchange, Place};
-use super::pull::LOOK;
+use super::exchange::Place;
 use super::tokens::Key;
 use super::workers::{State, Worker};
+use crate::sys::board::Board;
 use crate::sys::process_state;
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,50 @@ pub(super) struct Lingering {
     since: Instant,
 }
 
-/// The least time that a request lingers before its worker is blamed. Numbers may come round within a second, so that
-/// two looks could see two requests.
+/// What was last seen of a worker that waits for requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pulse {
+    beat: u64,
+    served: u64,
+    /// How many looks in a row have seen no change. Not a time: while the whole machine stands still, nobody looks.
+    silent: u32,
+}
+
+/// When we looked at the boards ourselves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looks {
+    last: Instant,
+    /// How many in a row were not late.
+    in_time: u32,
+}
+
+impl Looks {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { last: now, in_time: 0 }
+    }
+
+    fn note(&mut self, now: Instant, interval: Duration) {
+        let is_late = now - self.last >= 2 * interval;
+        self.in_time = if is_late { 0 } else { self.in_time.saturating_add(1) };
+        self.last = now;
+    }
+}
+
+/// The least time that a worker may hang before it is blamed. A beat comes once a second; and numbers may come round
+/// within one, so that two looks could see two requests that linger.
 const LEAST: Duration = Duration::from_secs(2);
 
 impl Worker {
+    /// Looks for a sign of life since the last look. How many looks have found none?
+    fn feel_pulse(&mut self) -> u32 {
+        let beat = self.board.as_ref().map_or(0, Board::beat);
+        let (before, served) = (self.pulse, self.served);
+        let is_silent = (before.beat, before.served) == (beat, served) && !self.is_full() && self.state == State::Ready;
+        let silent = if is_silent { before.silent.saturating_add(1) } else { 0 };
+        self.pulse = Pulse { beat, served, silent };
+        silent
+    }
+
     /// The numbers on its board.
     fn wires(&self) -> impl Iterator<Item = u16> + '_ {
         let slots = 0..usize::from(self.slots);
@@ -41,58 +80,77 @@ impl Worker {
 }
 
 impl Front {
-    /// Finds workers that were answered long ago and are not done. To be called about once a second.
-    pub(super) fn look_at_lingering(&mut self) {
+    /// Finds workers that were answered long ago and are not done, and those that give no sign of life. To be called
+    /// once per `interval`.
+    pub(super) fn look_at_boards(&mut self, interval: Duration) {
+        self.looks.note(self.now, interval);
         let keys: Vec<Key> = self.workers.keys().collect();
         for key in keys {
-            let Some(worker) = self.workers.get_mut(key) else {
-                continue;
-            };
-            if !worker.pulls() || !matches!(worker.state, State::Ready | State::Retiring) {
-                continue;
-            }
-            let Some(pool) = self.pools.get_mut(worker.pool) else {
-                continue;
-            };
-            let named: Vec<u16> = worker.wires().collect();
-            worker.lingering.retain(|request| {
-                let stays = named.contains(&request.wire);
-                if !stays {
-                    pool.free_wire(request.wire);
-                }
-                stays
-            });
-            for wire in named {
-                if pool.by_wire(wire).is_none() {
-                    pool.keep_wire(wire);
-                    let since = self.now;
-                    worker.lingering.push(Lingering { wire, since });
-                }
-            }
-            let Some(limit) = pool.config.timeout.map(|limit| limit.max(LEAST)) else {
-                continue;
-            };
-            let is_over = |request: &Lingering| self.now - request.since >= limit;
-            if worker.lingering.iter().any(is_over) {
-                // From now on it has nothing in hand by them.
-                let wires = worker.lingering.drain(..).map(|request| request.wire);
-                worker.given_up.extend(wires);
-                let text = format!("was still busy {:.1} s after it had answered", limit.as_secs_f64());
-                self.end_overdue(key, text);
-            }
+            self.look_at_lingering(key);
+            self.look_at_pulse(key, interval);
         }
     }
 
-    /// True if a worker runs something, or is not done with what it has answered.
-    pub(super) fn is_any_board_busy(&self) -> bool {
-        let mut workers = self.workers.keys().filter_map(|key| self.workers.get(key));
-        workers.any(|worker| worker.state != State::Condemned && worker.board_busy())
+    fn look_at_lingering(&mut self, key: Key) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
+        if !worker.pulls() || !matches!(worker.state, State::Ready | State::Retiring) {
+            return;
+        }
+        let Some(pool) = self.pools.get_mut(worker.pool) else {
+            return;
+        };
+        let named: Vec<u16> = worker.wires().collect();
+        worker.lingering.retain(|request| {
+            let stays = named.contains(&request.wire);
+            if !stays {
+                pool.free_wire(request.wire);
+            }
+            stays
+        });
+        for wire in named {
+            if pool.by_wire(wire).is_none() {
+                pool.keep_wire(wire);
+                let since = self.now;
+                worker.lingering.push(Lingering { wire, since });
+            }
+        }
+        let Some(limit) = pool.config.timeout.map(|limit| limit.max(LEAST)) else {
+            return;
+        };
+        let is_over = |request: &Lingering| self.now - request.since >= limit;
+        if worker.lingering.iter().any(is_over) {
+            // From now on it has nothing in hand by them.
+            let wires = worker.lingering.drain(..).map(|request| request.wire);
+            worker.given_up.extend(wires);
+            let text = format!("was still busy {:.1} s after it had answered", limit.as_secs_f64());
+            self.end_overdue(key, text);
+        }
     }
 
-    /// A worker takes nothing though it could. What waits in the socket was not run by anyone, and goes to another.
-    pub(super) fn end_stalled(&mut self, pool_index: usize, worker: Key, limit: Duration) {
-        let text = format!("took no request for {:.1} s, though one waited", limit.as_secs_f64());
-        self.end_overdue(worker, text);
+    fn look_at_pulse(&mut self, key: Key, interval: Duration) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
+        if !worker.pulls() {
+            return;
+        }
+        let (silent, pool) = (worker.feel_pulse(), worker.pool);
+        let timeout = self.pools.get(pool).and_then(|pool| pool.config.timeout);
+        let Some(limit) = timeout.map(|limit| limit.max(LEAST)) else {
+            return;
+        };
+        if interval * silent >= limit {
+            let text = format!("took nothing and gave no sign of life for {:.1} s", limit.as_secs_f64());
+            self.end_overdue(key, text);
+            self.let_others_take(pool);
+        }
+    }
+
+    /// A worker that took nothing is being ended. What waits in the socket was not run by anyone, and goes to another,
+    /// who has the whole time.
+    fn let_others_take(&mut self, pool_index: usize) {
         let pulled: Vec<Key> = self
             .pools
             .get(pool_index)
@@ -109,54 +167,20 @@ impl Front {
         self.take_back.push(pool_index);
     }
 
-    /// A worker that has taken nothing for `limit`, though it has a free slot and something waits for it: stopped, or
-    /// held by a thread of its own. To be asked about a request that no board names, and again until the flag says that
-    /// it was so at the look before: one look may come in the moment between the end of a request and the word of it.
-    ///
-    /// The request may also have been taken by a worker that was stopped before it could say so, or that is being killed.
-    /// The others then wait for nothing, so none of them is blamed before that one is gone.
-    pub(super) fn find_stalled(&mut self, exchange: &Exchange, limit: Duration) -> Option<(Key, bool)> {
-        let (now, pool) = (self.now, exchange.pool);
-        let keys: Vec<Key> = self.workers.keys().collect();
-        let mut silent = Vec::new();
-        for key in keys {
-            let Some(worker) = self.workers.get_mut(key) else {
-                continue;
-            };
-            if worker.pool != pool || !worker.pulls() || worker.state != State::Ready || worker.is_full() {
-                worker.stalled = None;
-                continue;
-            }
-            let before = worker.stalled.filter(|(served, _, seen)| {
-                // Between two looks that far apart nothing may have waited.
-                *served == worker.served && now - *seen < 4 * LOOK
-            });
-            let since = before.map_or_else(|| exchange.dispatched.max(worker.active), |(_, since, _)| since);
-            worker.stalled = Some((worker.served, since, now));
-            silent.push((key, worker.pid, since, before.is_some()));
+    /// True if a worker of this pool gave no sign of life when it was last looked at. If we were held up ourselves, we
+    /// cannot know before we have looked twice.
+    pub(super) fn is_anyone_silent(&self, pool: usize) -> bool {
+        if self.looks.in_time < 2 {
+            return true;
         }
-        let is_late = |since: Instant| now - since >= limit;
-        if !silent.iter().any(|(_, _, since, _)| is_late(*since)) || self.may_be_lost_with_a_worker(pool) {
-            return None;
-        }
-        let is_anyone_stopped = silent.iter().any(|(_, pid, ..)| process_state::is_stopped(*pid));
-        silent.into_iter().find_map(|(key, pid, since, seen_before)| {
-            let is_spared = is_anyone_stopped && !process_state::is_stopped(pid);
-            (is_late(since) && !is_spared).then_some((key, seen_before))
-        })
+        let mut workers = self.workers.keys().filter_map(|key| self.workers.get(key));
+        workers.any(|worker| worker.pool == pool && worker.pulse.silent > 0)
     }
 
-    /// True if a worker that is on its way out may have taken a request it will never name.
-    fn may_be_lost_with_a_worker(&self, pool: usize) -> bool {
+    /// True if a worker runs something, or is not done with what it has answered.
+    pub(super) fn is_any_board_busy(&self) -> bool {
         let mut workers = self.workers.keys().filter_map(|key| self.workers.get(key));
-        workers.any(|worker| {
-            let leaves = match worker.state {
-                State::Condemned => true,
-                State::Retiring => process_state::is_stopped(worker.pid),
-                _ => false,
-            };
-            leaves && worker.pool == pool && worker.pulls()
-        })
+        workers.any(|worker| worker.state != State::Condemned && worker.board_busy())
     }
 
     /// True if a worker with a free slot is on the processor or stopped: it may hold a message it has not named yet.

@@ -5,7 +5,7 @@ use super::demand::Outage;
 use super::event_loop::Front;
 use super::probe::Probe;
 use super::pull::Queue;
-use super::stalled::Lingering;
+use super::stalled::{Lingering, Pulse};
 use super::tokens::Key;
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
@@ -71,8 +71,8 @@ pub(super) struct Worker {
     pub(super) share: u64,
     /// Its channel was given up with answers in it that were not read.
     pub(super) is_cut: bool,
-    /// It took nothing though it could: how much it had served, since when, and when that was last seen.
-    pub(super) stalled: Option<(u64, Instant, Instant)>,
+    /// The last sign of life it gave while it waits for requests.
+    pub(super) pulse: Pulse,
     pub(super) probe: Option<Probe>,
     /// Time until the next probe or the next try of an upstream.
     pub(super) pause: Duration,
@@ -114,7 +114,7 @@ impl Worker {
             active: now,
             share: 0,
             is_cut: false,
-            stalled: None,
+            pulse: Pulse::default(),
             probe: None,
             pause: Duration::from_millis(2),
             since: now,

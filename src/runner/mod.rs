@@ -62,6 +62,9 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The longest sleep: each turn of the loop shows the front that this process lives.
+const BEAT: Duration = Duration::from_secs(1);
+
 /// A request whose script is being started.
 #[derive(Clone, Copy, Debug)]
 struct Starting {
@@ -172,6 +175,7 @@ impl Runner {
         let mut events = Events::with_capacity(256);
         loop {
             self.now = clock::now();
+            self.board.count_beat();
             self.climb();
             self.take_requests()?;
             self.flush()?;
@@ -183,7 +187,7 @@ impl Runner {
                 self.end_everything();
                 return Ok(());
             }
-            match self.poll.poll(&mut events, self.wait()) {
+            match self.poll.poll(&mut events, Some(self.wait())) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
                 result => result?,
             }
@@ -200,13 +204,14 @@ impl Runner {
         }
     }
 
-    fn wait(&self) -> Option<Duration> {
+    /// How long it may sleep: until something is due, and no longer than from one beat to the next.
+    fn wait(&self) -> Duration {
         if !self.again.is_empty() && !self.is_crowded() {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
         let runs = self.runs.iter().flatten();
-        let next = runs.filter_map(Run::deadline).min()?;
-        Some(next.saturating_duration_since(clock::now()))
+        let next = runs.filter_map(Run::deadline).min();
+        next.map_or(BEAT, |next| next.saturating_duration_since(clock::now()).min(BEAT))
     }
 
     fn event(&mut self, event: &mio::event::Event, touched: &mut Vec<usize>) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! A worker's board: one shared page of 64-bit cells, a memfd.
 //!
 //! Cell 0 belongs to the front: the number of requests it has given this worker and not seen the end of.
-//! Cell 1 + n belongs to slot n of the worker: the identifier of the request it runs, 0 when idle. The worker writes it
-//! in host byte order, by a store into its own mapping or by `pwrite`; nobody locks.
+//! Cell 1 + n belongs to slot n of the worker: the identifier of the request it runs, 0 when idle.
+//! The last cell belongs to the worker as well: its beat, which it counts up while it waits for a request.
+//! Workers write in host byte order, by a store into their own mapping or by `pwrite`; nobody locks.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const SIZE: usize = 4096;
 
 /// Slots that have a cell.
-pub const SLOTS: usize = SIZE / 8 - 1;
+pub const SLOTS: usize = SIZE / 8 - 2;
+
+/// The cell of the beat.
+const BEAT: usize = SLOTS + 1;
 
 /// A mapped board.
 #[derive(Debug)]
@@ -45,9 +49,9 @@ impl Board {
 
     #[allow(unsafe_code)]
     fn cell(&self, place: usize) -> &AtomicU64 {
-        debug_assert!(place <= SLOTS);
+        debug_assert!(place <= BEAT);
         // SAFETY: place is clamped inside the page, which is mapped as long as self lives.
-        let cell = unsafe { self.page.add(place.min(SLOTS)) };
+        let cell = unsafe { self.page.add(place.min(BEAT)) };
         // SAFETY: the cell is mapped and aligned; AtomicU64 tolerates concurrent stores of other processes.
         unsafe { cell.as_ref() }
     }
@@ -73,6 +77,17 @@ impl Board {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.in_flight() > 0 || (0..SLOTS).any(|slot| self.running(slot) != 0)
+    }
+
+    /// How often the worker has said that it waits for a request. Its owner's number: only changes mean anything.
+    #[must_use]
+    pub fn beat(&self) -> u64 {
+        self.cell(BEAT).load(Ordering::Relaxed)
+    }
+
+    /// Says once more that the worker waits for a request.
+    pub fn count_beat(&self) {
+        self.cell(BEAT).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Writes what slot `slot` runs.
@@ -112,7 +127,9 @@ mod tests {
         let (one, two) = (Board::map(&file).unwrap(), Board::map(&file).unwrap());
         one.set_running(SLOTS - 1, 77);
         one.set_in_flight(3);
+        one.count_beat();
         assert!(two.is_busy());
+        assert_eq!(two.beat(), 1);
         assert_eq!((two.running(SLOTS - 1), two.in_flight(), two.running(0)), (77, 3, 0));
         assert!(nix::unistd::ftruncate(&file, 0).is_err());
     }

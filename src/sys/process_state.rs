@@ -12,12 +12,6 @@ pub fn is_sleeping(pid: i32) -> bool {
     threads.flatten().all(|thread| state(&thread.path()) == Some('S'))
 }
 
-/// True if the process is stopped, by a signal or a debugger.
-#[must_use]
-pub fn is_stopped(pid: i32) -> bool {
-    matches!(state(Path::new(&format!("/proc/{pid}"))), Some('T' | 't'))
-}
-
 /// True if the process has ended and was not reaped yet.
 #[must_use]
 pub fn is_zombie(pid: i32) -> bool {

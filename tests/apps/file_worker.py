@@ -137,8 +137,15 @@ def answer(request, variables, content):
 def pull():
     queue = socket.socket(fileno=int(os.environ["RGUNICORN_QUEUE_FD"]))
     board = int(os.environ["RGUNICORN_BOARD_FD"])
+    queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 1, 0))
+    beat = 0
     while True:
-        message, rights, _, _ = queue.recvmsg(131072, socket.CMSG_SPACE(4))
+        try:
+            message, rights, _, _ = queue.recvmsg(131072, socket.CMSG_SPACE(4))
+        except BlockingIOError:
+            beat += 1
+            os.pwrite(board, struct.pack("=Q", beat), 4088)
+            continue
         if not message:
             return
         _, flags, request, _ = struct.unpack_from("!BBHI", message)

@@ -137,7 +137,7 @@ fn every_mistake_in_the_settings_is_told_at_once() {
             "loglevel",
             "must be one of debug, info, warning, error, critical, but not \"loud\"",
         ),
-        (9, "threads", "must be a whole number from 0 to 511, but not 512"),
+        (9, "threads", "must be a whole number from 0 to 510, but not 512"),
         (10, "timeout", "but not \"soon\""),
     ] {
         let place = format!("set at {file}:{line} ({name})");

@@ -252,6 +252,23 @@ fn what_another_script_may_have_started_is_left_alone() {
 }
 
 #[test]
+fn a_runner_that_stops_is_replaced_though_nobody_asks_for_anything() {
+    let server = Setup::cgi()
+        .with_text("timeout", "2s")
+        .allow("WORKER TIMEOUT")
+        .allow("orker")
+        .start();
+    let runner = server.wait_for_workers(1)[0];
+    procs::signal(runner, Signal::SIGSTOP);
+    server.wait_for_log("no sign of life");
+    wait_until("another runner", || {
+        server.workers().iter().any(|pid| *pid != runner) && !server.workers().contains(&runner)
+    });
+    assert_eq!(server.get("/").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
 fn scripts_die_with_their_runner_and_another_takes_its_place() {
     let server = Setup::cgi().allow("").start();
     let runner = server.wait_for_workers(1)[0];

@@ -147,7 +147,7 @@ fn a_worker_that_stops_before_it_names_its_request_is_found_and_no_other_is_blam
     let server = Setup::pull_record(4)
         .with_text("timeout", "1s")
         .allow("WORKER TIMEOUT")
-        .allow("took no request")
+        .allow("no sign of life")
         .allow("orker")
         .start();
     let before = server.wait_for_workers(4);

@@ -235,7 +235,7 @@ fn a_worker_that_stops_while_it_has_nothing_to_do_is_replaced() {
         assert_eq!(response.status, 200, "{who}");
         assert_ne!(response.text().trim(), pid.to_string(), "{who}");
         server.wait_for_log(&format!("WORKER TIMEOUT (pid:{pid})"));
-        server.wait_for_log("took no request for 1.0 s, though one waited");
+        server.wait_for_log("took nothing and gave no sign of life for 2.0 s");
         recovers(&server, &who);
         server.stop();
     }
@@ -248,6 +248,45 @@ fn stop_idle(server: &Server, pid: i32) {
         (procs::look(pid)?.state == 'S').then_some(())
     });
     procs::signal(pid, Signal::SIGSTOP);
+}
+
+#[test]
+fn a_worker_that_stops_is_replaced_though_nobody_asks_for_anything() {
+    for class in CLASSES {
+        let words = ["--workers", "2", "--timeout", "2"];
+        let server = start(class, &words, &["WORKER TIMEOUT", "orker"]);
+        let before = server.wait_for_workers(2);
+        // One that answers is past its boot.
+        let stopped = server.get("/").text().trim().parse().unwrap();
+        procs::signal(stopped, Signal::SIGSTOP);
+        server.wait_for_log(&format!("WORKER TIMEOUT (pid:{stopped})"));
+        let after = wait_within(Duration::from_secs(20), "the replacement", || {
+            let workers = server.workers();
+            (workers.len() == 2 && !workers.contains(&stopped)).then_some(workers)
+        });
+        let kept = before.iter().filter(|pid| after.contains(pid));
+        assert_eq!(kept.count(), 1, "{class:?}: only the one that stopped");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_thread_that_keeps_the_interpreter_of_an_idle_worker_ends_that_one_alone() {
+    for class in [CLASSES[0], CLASSES[1]] {
+        let words = ["--workers", "3", "--timeout", "3"];
+        let server = start(class, &words, &["WORKER TIMEOUT", "orker", "Fatal Python error"]);
+        let before = server.wait_for_workers(3);
+        let pid = server.get("/regular-expression-soon").text().trim().to_owned();
+        server.wait_for_log(&format!("WORKER TIMEOUT (pid:{pid})"));
+        // faulthandler shows what kept it.
+        server.wait_for_log("in keep_the_interpreter");
+        let after = wait_within(Duration::from_secs(20), "the replacement", || {
+            let workers = server.workers();
+            (workers.len() == 3 && !workers.iter().any(|other| other.to_string() == pid)).then_some(workers)
+        });
+        assert_eq!(before.iter().filter(|pid| after.contains(pid)).count(), 2, "{class:?}");
+        server.stop();
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.lock import RLock
 
-from rgunicorn.channel import CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
+from rgunicorn.channel import BEAT, CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, Channel, ChannelEnded, request_header
 from rgunicorn.request import descriptor
 
 BATCH = 8  # Requests that are begun before greenlets that can go on have their turn.
@@ -114,6 +114,7 @@ class Loop:
         self.view, self.into = memoryview(self.buffer), [self.buffer]
         loop = get_hub().loop
         self.readable = loop.io(queue.socket.fileno(), 1)
+        self.pulse = loop.timer(1, repeat=1)
         self.bell = loop.async_()
         self.bell.start(self.stopped.set)
         # gevent learns of ends of children from its first fork on; a child that ends before that is waited for forever.
@@ -137,6 +138,7 @@ class Loop:
 
     def run(self):
         self.readable.start(self.receive)
+        self.pulse.start(self.beat)
         self.stopped.wait()
         self.readable.stop()
         with gevent.Timeout(self.worker.cfg.graceful_timeout, False):
@@ -148,6 +150,13 @@ class Loop:
         if self.running:
             self.worker.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
             gevent.killall(list(self.running.values()), timeout=1)
+
+    def beat(self):
+        """Called by the hub each second: a sign that it turns."""
+        if self.handler.forked:
+            self.pulse.stop()  # A child of app code has no board.
+        else:
+            self.cells[BEAT] += 1
 
     def receive(self):
         """Called by the hub when there are messages. Each is run until it waits before the next is taken, so that none

@@ -9,7 +9,7 @@ import threading
 import time
 from select import POLLIN, poll
 
-from rgunicorn.channel import CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
+from rgunicorn.channel import BEAT, CLOEXEC, DONTWAIT, END, LARGEST, RIGHTS, ChannelEnded, SharedChannel, request_header
 from rgunicorn.request import descriptor
 
 
@@ -99,7 +99,8 @@ class Loop:
                 # Nothing there, or another worker was faster.
                 if not has_turn:
                     has_turn = turn.acquire()
-                wait()
+                wait(1000)
+                cells[BEAT] += 1  # A sign of life, of this thread and of the interpreter.
                 continue
             if not count:
                 raise ChannelEnded

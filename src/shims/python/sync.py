@@ -3,7 +3,9 @@
 Never here: how requests are answered (handler.py).
 """
 
-from rgunicorn.channel import CLOEXEC, END, LARGEST, RIGHTS, ChannelEnded, request_header
+import _socket
+
+from rgunicorn.channel import BEAT, CLOEXEC, END, LARGEST, RIGHTS, SECOND, ChannelEnded, request_header
 from rgunicorn.request import descriptor
 
 
@@ -36,6 +38,8 @@ class Loop:
         worker, cells, buffer, queue = self.worker, self.cells, self.buffer, self.queue
         view, into = memoryview(buffer), [buffer]
         receive, unpack = queue.receive, request_header
+        # Other workers have the same socket, and set the same: a wait ends after a second, for a sign of life.
+        queue.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, SECOND)
         from_message, handle = self.handler.environs.from_message, self.handler.run
         try:
             while True:
@@ -43,7 +47,13 @@ class Loop:
                 self.waiting = True
                 if not worker.alive:
                     return
-                count, rights, _, _ = receive(into, RIGHTS, CLOEXEC)
+                try:
+                    count, rights, _, _ = receive(into, RIGHTS, CLOEXEC)
+                except BlockingIOError:
+                    # CPython 3.11 loses sight of the handler below where a loop goes back to its beginning.
+                    self.waiting = False
+                    cells[BEAT] += 1
+                    continue
                 self.waiting = False
                 if not count:
                     raise ChannelEnded

@@ -58,10 +58,20 @@ def fork_and_stay(start_response):
     return b"%d\n" % child
 
 
-def regular_expression(start_response):
+def keep_the_interpreter():
     """Python cannot interrupt this: it runs in C without a look at signals."""
     re.match("(a+)+$", "a" * 40 + "b")
+
+
+def regular_expression(start_response):
+    keep_the_interpreter()
     return None
+
+
+def regular_expression_soon(start_response):
+    """A thread of the app's own, which begins when the answer has gone out."""
+    threading.Timer(0.2, keep_the_interpreter).start()
+    return b"%d\n" % os.getpid()
 
 
 def stop_soon(start_response):
@@ -109,6 +119,7 @@ ACTS = {
     "/sleep": lambda start_response: time.sleep(1000),
     "/spin": lambda start_response: all(True for _ in iter(int, 1)),
     "/regular-expression": regular_expression,
+    "/regular-expression-soon": regular_expression_soon,
     "/pause": pause_in_c,
     "/deaf-once": deaf_once,
     "/recursion": lambda start_response: ACTS["/recursion"](start_response),
