@@ -150,16 +150,11 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Room at the end of the body that is held back, if that much more may be.
-    pub(super) fn hold(&mut self, length: usize) -> Option<&mut [u8]> {
-        let start = self.held.len();
-        let fits =
-            self.stage == Stage::Held && !self.cut && self.spool.is_empty() && length <= HELD.saturating_sub(start);
-        if !fits {
-            return None;
-        }
-        self.held.resize(start + length, 0);
-        self.held.get_mut(start..)
+    /// The body that is held back, if that many bytes more may be.
+    pub(super) fn hold(&mut self, length: usize) -> Option<&mut Vec<u8>> {
+        let fits = length <= HELD.saturating_sub(self.held.len());
+        let may_hold = self.stage == Stage::Held && !self.cut && self.spool.is_empty();
+        (fits && may_hold).then_some(&mut self.held)
     }
 
     pub(super) fn new(now: Instant) -> Self {
@@ -382,7 +377,8 @@ impl Front {
             .send_head(&exchange.response, length, &common, &mut client.out.bytes);
         self.dirty_clients.extend(exchange.client);
         if !exchange.held.is_empty() {
-            client.conn.send_data(&exchange.held, &mut client.out.bytes);
+            let is_all = matches!(otherwise, BodyLength::Known(_));
+            client.send_data(&exchange.held, is_all);
             exchange.held.clear();
         }
     }

@@ -13,12 +13,11 @@ use crate::base::site::{Site, Symlinks};
 use crate::files::{self, Accepted, Answer, Boundary, Coding, Hidden, Piece, Representation, Types};
 use crate::http1;
 use crate::plan::route::{self, Runner};
-use crate::sys::clock;
 use crate::sys::tree::Missing;
+use crate::sys::{clock, fd};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 impl Front {
@@ -207,13 +206,13 @@ impl Front {
 
     /// A small piece goes out together with its head.
     fn read_piece(&mut self, exchange: &mut Exchange, file: &File, offset: u64, length: u64) -> io::Result<()> {
-        if let Some(place) = exchange.hold(usize::try_from(length).unwrap_or(usize::MAX)) {
-            return file.read_exact_at(place, offset);
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        if let Some(held) = exchange.hold(length) {
+            return fd::append_from_file(file, held, offset, length);
         }
         let mut bytes = std::mem::take(&mut self.message);
         bytes.clear();
-        bytes.resize(usize::try_from(length).unwrap_or(0), 0);
-        let read = file.read_exact_at(&mut bytes, offset);
+        let read = fd::append_from_file(file, &mut bytes, offset, length);
         if read.is_ok() {
             self.response_data(exchange, &bytes, false);
         }

@@ -38,7 +38,7 @@ fn is_departure(kind: ErrorKind) -> bool {
 impl Client {
     /// Encodes body bytes. If no more are at hand and they are many, they go out at once, with those before them, as far
     /// as the socket takes them.
-    fn send_data(&mut self, data: &[u8], last: bool) {
+    pub(super) fn send_data(&mut self, data: &[u8], last: bool) {
         let mut rest = data;
         while rest.len() >= DIRECT && self.writable && last {
             let (part, after) = rest.split_at(rest.len().min(self.conn.stretch()));

@@ -3,7 +3,7 @@
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes ownership of a descriptor that was inherited across exec, and makes it close-on-exec.
 ///
@@ -62,6 +62,35 @@ pub fn seal(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Appends `count` bytes of a file, from `offset` on. Unlike read(2) into a slice, it needs no room that was written to
+/// before. `UnexpectedEof` if the file is shorter; nothing is appended then, nor if another error comes.
+#[allow(unsafe_code)]
+pub fn append_from_file(file: impl AsFd, into: &mut Vec<u8>, offset: u64, count: usize) -> io::Result<()> {
+    let start = into.len();
+    into.reserve(count);
+    let mut done = 0;
+    while done < count {
+        let place = i64::try_from(offset.saturating_add(done as u64)).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let spare = into.spare_capacity_mut();
+        let room = spare.get_mut(done..count).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: the kernel writes at most as many bytes as the room has, which nobody else refers to.
+        let read = unsafe { libc::pread64(file.as_fd().as_raw_fd(), room.as_mut_ptr().cast(), room.len(), place) };
+        match usize::try_from(read) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    // SAFETY: the kernel has written the `count` bytes behind the first `start`, for which there is room.
+    unsafe { into.set_len(start + count) };
+    Ok(())
+}
+
 /// A pipe, close-on-exec on both ends: (read, write).
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
@@ -116,7 +145,26 @@ pub fn replace_standard(number: RawFd, source: impl AsFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::io::Write;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn a_part_of_a_file_is_appended_whole_or_not_at_all() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let mut bytes = b"before ".to_vec();
+        append_from_file(&file, &mut bytes, 3, 7).unwrap();
+        append_from_file(&file, &mut bytes, 99, 0).unwrap();
+        assert_eq!(bytes, b"before 3456789");
+        for (offset, count) in [(3, 8), (10, 1), (99, 1)] {
+            let error = append_from_file(&file, &mut bytes, offset, count).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        assert!(append_from_file(&file, &mut bytes, u64::MAX, 1).is_err());
+        let directory = std::fs::File::open("/").unwrap();
+        assert!(append_from_file(&directory, &mut bytes, 0, 1).is_err());
+        assert_eq!(bytes, b"before 3456789");
+    }
 
     #[test]
     fn only_what_was_inherited_is_adopted_and_only_once() {
