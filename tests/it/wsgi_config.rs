@@ -201,6 +201,26 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
+fn paste_is_refused_by_one_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(here.join("site.ini"), "[app:main]\nuse = egg:site\n").unwrap();
+    fs::write(here.join("paste.conf.py"), "paste = 'site.ini'\n").unwrap();
+    for args in [
+        &["--paste", "site.ini"][..],
+        &["--paste", "site.ini#other"],
+        &["--paste", "site.ini", "--paste-global", "A=1"],
+        &["--paste", "none.ini"],
+        &["-c", "paste.conf.py"],
+    ] {
+        let said = run_with_python(here, &[], args);
+        assert_eq!(said.code, 1, "{args:?}: {}", said.err);
+        assert!(said.err.contains("paste is not supported"), "{args:?}: {}", said.err);
+        assert_eq!(said.err.matches("rgunicorn: ").count(), 1, "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
 fn gunicorn_cmd_args_are_options_below_the_command_line() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
