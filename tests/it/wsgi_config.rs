@@ -155,6 +155,13 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
         (&["--protocol", "uwsgi"], 1, "let the proxy speak HTTP"),
         (&["--protocol", "fastcgi"], 1, "WSGI apps have their own workers"),
         (&["--paste", "x.ini"], 1, "from paste.deploy import loadapp"),
+        (&["--worker-connections", "0"], 0, ""),
+        (&["--worker-connections", "0", "-k", "gthread"], 0, ""),
+        (
+            &["--worker-connections", "0", "-k", "gevent"],
+            1,
+            "worker_connections must be at least 1 with the worker class gevent, but not 0",
+        ),
         (&["--connect", "tcp:127.0.0.1:9"], 1, "and connect exclude each other"),
         (
             &["--http-parser", "fast", "--asgi-loop", "uvloop", "--cert-reqs", "0"],
