@@ -63,7 +63,7 @@ fn winch_stops_the_workers_and_hup_or_ttin_bring_them_back() {
 }
 
 /// A daemon with hooks: what the host of the hooks keeps, and which one runs them.
-fn with_hooks() -> Server {
+fn with_hooks() -> Setup {
     const HOOKS: &str = "\
 import os
 def on_starting(server):
@@ -83,7 +83,7 @@ def application(environ, start_response):
     std::fs::write(setup.path("gunicorn.conf.py"), HOOKS).expect("a conf file");
     std::fs::write(setup.path("app.py"), APP).expect("an app");
     let (pidfile, log) = (setup.path_text("server.pid"), setup.path_text("error.log"));
-    started(setup.arg("--pid").arg(&pidfile).arg("--error-logfile").arg(&log))
+    setup.arg("--pid").arg(&pidfile).arg("--error-logfile").arg(&log)
 }
 
 fn hosts(server: &Server) -> Vec<i32> {
@@ -103,7 +103,7 @@ fn park(server: &Server) -> i32 {
 
 #[test]
 fn the_host_of_hooks_leaves_when_another_one_serves_after_winch() {
-    let server = with_hooks();
+    let server = started(with_hooks());
     for (round, back) in [Signal::SIGHUP, Signal::SIGTTIN].into_iter().enumerate() {
         let before = park(&server);
         server.signal(back);
@@ -121,6 +121,18 @@ fn the_host_of_hooks_leaves_when_another_one_serves_after_winch() {
     assert!(log.contains(&format!("on_exit in {host}\n")), "{log}");
     assert_eq!(log.matches("on_exit in").count(), 1, "{log}");
     server.forget();
+}
+
+#[test]
+fn a_host_that_dies_after_winch_is_not_waited_for() {
+    let server = started(with_hooks().allow("[CRITICAL] Python host"));
+    let host = park(&server);
+    procs::signal(host, Signal::SIGKILL);
+    server.wait_for_log(&format!("[CRITICAL] Python host (pid:{host})"));
+    server.signal(Signal::SIGHUP);
+    wait_until("a response", || get(&server.address, "/").status == 200);
+    park(&server);
+    stop(server);
 }
 
 #[test]
