@@ -86,8 +86,9 @@ impl Arbiter {
         limits.map_err(|reason| vec![reason])?;
         let next = prepare(id, generation, loaded, &self.reloader, &mut self.interpreters);
         let next = next.map_err(|reason| vec![reason])?;
-        let policy =
-            |(number, pool, state): &(PoolId, Pool, PoolState)| (*number, generation::policy(pool, state, false));
+        let policy = |(number, pool, state): &(PoolId, Pool, PoolState)| {
+            (*number, generation::policy(pool, state, false, &next.config.process))
+        };
         self.inputs.push_back(Input::Changed(Change {
             generation: id,
             joining: next.joining.iter().map(policy).collect(),

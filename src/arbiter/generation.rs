@@ -5,7 +5,7 @@ use super::host::Host;
 use super::listeners::Listener;
 use super::spawn::{self, Queue};
 use crate::base::ids::PoolId;
-use crate::config::{AccessLog, Config, Files, Loaded, Origins, Pool, Program, Reloader};
+use crate::config::{AccessLog, Config, Files, Loaded, Origins, Pool, Process, Program, Reloader};
 use crate::control::Protocol;
 use crate::plan::generation::Terms;
 use crate::plan::pool::Policy;
@@ -108,7 +108,7 @@ impl Generation {
     pub(super) fn terms(&self) -> Terms {
         let is_only = self.config.pools.len() == 1;
         let pools = self.config.pools.iter().zip(&self.pools);
-        let policies = pools.map(|(pool, state)| policy(pool, state, is_only));
+        let policies = pools.map(|(pool, state)| policy(pool, state, is_only, &self.config.process));
         Terms {
             pools: policies.collect(),
             grace: self.config.process.graceful_timeout,
@@ -197,7 +197,7 @@ impl Generation {
 }
 
 /// What a plan needs to know of a pool. Without `is_vital` one of several may fail.
-pub(super) fn policy(pool: &Pool, state: &PoolState, is_vital: bool) -> Policy {
+pub(super) fn policy(pool: &Pool, state: &PoolState, is_vital: bool, process: &Process) -> Policy {
     let size = |workers: u32| match &pool.program {
         // One process runs all scripts; `workers` of them at once.
         _ if state.is_cgi => usize::from(workers > 0),
@@ -213,6 +213,7 @@ pub(super) fn policy(pool: &Pool, state: &PoolState, is_vital: bool) -> Policy {
         may_leave: matches!(pool.program, Program::Wsgi(_)),
         is_vital,
         is_single: state.is_cgi,
+        is_watched: process.reload.is_some() && matches!(pool.program, Program::Wsgi(_)),
     }
 }
 

@@ -183,6 +183,12 @@ impl Arbiter {
             .iter()
             .find(|(_, one)| one.host.as_ref().is_some_and(is_it));
         let Some(id) = found.map(|(id, _)| *id) else {
+            if let Some(host) = self.last_host.take_if(|host| is_it(host)) {
+                let words = cause(end, host.sent, None);
+                self.log
+                    .critical(&NONE, format_args!("Python host (pid:{pid}) {words}"));
+                return true;
+            }
             // One that was told to leave.
             return self.leaving_hosts.remove(&pid).is_some();
         };

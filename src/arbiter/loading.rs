@@ -225,8 +225,8 @@ impl Arbiter {
         let wanted = generation.wanted();
         let old = self.wanted.replace(wanted);
         if let Some(mut config) = generation.python(&self.reloader) {
-            let mut hosts = self.generations.values().rev().filter_map(|one| one.host.as_ref());
-            let luggage = hosts.find_map(|host| host.luggage.clone());
+            let hosts = self.generations.values().rev().filter_map(|one| one.host.as_ref());
+            let luggage = hosts.chain(&self.last_host).find_map(|host| host.luggage.clone());
             config["luggage"] = luggage.unwrap_or_default().into();
             host.configure(&config).map_err(failed)?;
         }

@@ -112,7 +112,7 @@ struct Arbiter {
     is_daemon: bool,
     /// Hosts that were told to leave and were not reaped yet.
     leaving_hosts: BTreeMap<i32, Host>,
-    /// The host of the last generation, when all generations are gone.
+    /// The host of the last generation, when all generations are gone, until another one serves.
     last_host: Option<Host>,
     /// How processes ended that a host may yet name as workers.
     unclaimed: Vec<(i32, End)>,

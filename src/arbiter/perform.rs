@@ -501,6 +501,10 @@ impl Arbiter {
             self.open_control_socket();
         }
         self.settle_groups();
+        // After WINCH the last host has outlived its generation; from now on `on_exit` is this one's.
+        if let Some(host) = self.last_host.take() {
+            self.dismiss(host);
+        }
         let pid = own_pid();
         self.notifier.send(&format!("READY=1\nMAINPID={pid}\nSTATUS=Serving"));
     }

@@ -4,7 +4,7 @@ use super::conf::{Conf, ConfRequest, Evaluated};
 use super::file::Document;
 use super::hosting::Unit;
 use super::include::Files;
-use super::kind::Raw;
+use super::kind::{Raw, Value};
 use super::layers::{self, Entry, Layer, Origin, Values};
 use super::problem::{Problem, Problems};
 use super::resolve::{Resolved, Surroundings, resolve};
@@ -166,6 +166,10 @@ impl Reloader {
         }
         let layers: Vec<&Layer> = layers.iter().collect();
         let foreign = gunicorn::judge(&layers, &mut problems, &mut warnings);
+        if matches!(foreign.get("paste"), Some(Value::Text(file)) if !file.is_empty()) {
+            // It names the app, so nobody need hear that nothing does.
+            std::mem::take(&mut problems).into_result()?;
+        }
         let mut values = Values::merge(&layers, &mut problems);
         let env = self.changed_env(evaluated);
         let around = Surroundings {

@@ -83,6 +83,10 @@ impl Resolver<'_> {
                 WorkerClass::Sync
             }
         };
+        if class == WorkerClass::Gevent && self.values.number("worker_connections") == 0 {
+            let why = "must be at least 1 with the worker class gevent, but not 0";
+            self.refuse("worker_connections", 0, why, "no request would ever be taken");
+        }
         self.values
             .replace("worker_class", Value::Text(class.name().to_owned()));
         class

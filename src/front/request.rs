@@ -13,6 +13,7 @@ use crate::base::level::Level;
 use crate::base::message::BodyLength;
 use crate::cgi::{environ, vars};
 use crate::http1;
+use crate::logging::escape;
 use crate::plan::dispatch::Verdict;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +26,18 @@ impl Front {
         };
         let forwarded = match http1::forwarded::apply(conn.head_mut(), client.peer.trusted, &self.forward) {
             Ok(forwarded) => forwarded,
-            Err(error) => return Err(self.refuse(key, client, error.status(), &error.to_string())),
+            Err(error) => {
+                let reason = error.to_string();
+                if error == http1::error::Error::ScriptName {
+                    // Who set up the place can only mend it knowing both; the client is not told.
+                    let place = http1::forwarded::missed_place(conn.head(), client.peer.trusted, &self.forward);
+                    let (path, place) = (escape::cut(conn.head().path(), 64), escape::cut(place, 64));
+                    let told = format!("path \"{path}\" does not begin with SCRIPT_NAME \"{place}\"");
+                    self.log_invalid(client.peer, error.status(), &told);
+                    return Err(self.refuse_quietly(key, client, error.status(), &reason));
+                }
+                return Err(self.refuse(key, client, error.status(), &reason));
+            }
         };
         if let Some(name) = forwarded.dropped {
             let name = conn.head().text(name).to_vec();

@@ -48,11 +48,7 @@ const SCRIPT_NAME: &str = "script_name";
 /// not lie below that place. `by_field`: the head's own field counts ([`Forwarded::mounted`]).
 #[must_use]
 pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Option<usize> {
-    let place = if by_field {
-        head.field(SCRIPT_NAME).unwrap_or_default()
-    } else {
-        policy.script_name.as_bytes()
-    };
+    let place = place(head, by_field, policy);
     let place = place.strip_suffix(b"/").unwrap_or(place);
     // `OPTIONS *` asks about the whole server.
     if place.is_empty() || head.path() == b"*" {
@@ -61,6 +57,21 @@ pub fn mounted(head: &RequestHead, by_field: bool, policy: &ForwardPolicy) -> Op
     let rest = head.path().strip_prefix(place)?;
     let is_below = matches!(rest, [] | [b'/', ..] | [b'%', b'2', b'f' | b'F', ..]);
     is_below.then_some(place.len())
+}
+
+/// The place that a path was found not to lie below ([`Error::ScriptName`]), after [`apply`].
+#[must_use]
+pub fn missed_place<'a>(head: &'a RequestHead, trusted: bool, policy: &'a ForwardPolicy) -> &'a [u8] {
+    let by_field = trusted && policy.lets_through(SCRIPT_NAME.as_bytes()) && head.field(SCRIPT_NAME).is_some();
+    place(head, by_field, policy)
+}
+
+fn place<'a>(head: &'a RequestHead, by_field: bool, policy: &'a ForwardPolicy) -> &'a [u8] {
+    if by_field {
+        head.field(SCRIPT_NAME).unwrap_or_default()
+    } else {
+        policy.script_name.as_bytes()
+    }
 }
 
 /// Applies the policy to a request: removes fields that must not get through, and learns the scheme.
@@ -244,6 +255,8 @@ mod tests {
             policy.script_name = "/elsewhere".to_owned();
             let trusted = apply(&mut head, true, &policy);
             assert_eq!(trusted.is_ok(), expected.is_some(), "{path} {place}");
+            assert_eq!(missed_place(&head, true, &policy), place.as_bytes());
+            assert_eq!(missed_place(&head, false, &policy), b"/elsewhere");
         }
     }
 

@@ -14,6 +14,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// it must not keep it from all others.
 const LONGEST_UP: Duration = Duration::from_millis(500);
 
+/// Nor is one where the cause may be mended at any moment by somebody who looks on.
+const LONGEST_WATCHED: Duration = Duration::from_secs(1);
+
 /// Whatever was well for this long has recovered: its next failure counts as the first.
 pub const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -27,24 +30,38 @@ pub enum Health {
 }
 
 /// Consecutive failures of one thing and the wait they cost: none, 0.1 s, 0.2 s, and so on to 30 s, or to 0.5 s if it
-/// had come up.
+/// had come up, or to 1 s if it is watched.
 #[derive(Clone, Debug)]
 pub struct Pacing {
     failures: u32,
     seed: u64,
+    longest: Duration,
 }
 
 impl Pacing {
     /// No failures yet. Different seeds spread waits that would otherwise coincide.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { failures: 0, seed }
+        Self {
+            failures: 0,
+            seed,
+            longest: LONGEST,
+        }
+    }
+
+    /// The same for what somebody works on: no wait is much longer than they would like to look at.
+    #[must_use]
+    pub fn watched(seed: u64) -> Self {
+        Self {
+            longest: LONGEST_WATCHED,
+            ..Self::new(seed)
+        }
     }
 
     /// Counts a failure; returns the wait before the next attempt, up to a fifth shorter than the nominal one.
     pub fn failed(&mut self, health: Health) -> Duration {
         let longest = match health {
-            Health::Never => LONGEST,
+            Health::Never => self.longest,
             Health::Up(time) => {
                 if time >= HEALTHY {
                     self.failures = 0;
@@ -97,6 +114,16 @@ mod tests {
                 close(pacing.failed(Health::Never), nominal);
             }
         }
+    }
+
+    #[test]
+    fn what_is_watched_never_waits_long() {
+        let mut pacing = Pacing::watched(5);
+        assert_eq!(pacing.failed(Health::Never), Duration::ZERO);
+        for nominal in [100, 200, 400, 800, 1000, 1000, 1000] {
+            close(pacing.failed(Health::Never), nominal);
+        }
+        close(pacing.failed(Health::Up(Duration::ZERO)), 500);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Policy {
     pub is_vital: bool,
     /// One process serves all its requests, however many at once.
     pub is_single: bool,
+    /// Its files are edited while it runs, so that what fails may work a moment later.
+    pub is_watched: bool,
 }
 
 impl Policy {
@@ -143,6 +145,7 @@ impl Pool {
             may_leave: false,
             is_vital: false,
             is_single: false,
+            is_watched: false,
         };
         let mut pool = Self::new(policy, 0);
         pool.standing = Standing::Free;
@@ -276,11 +279,16 @@ impl Pool {
     pub fn grow_to(&mut self, wanted: usize) {
         while self.places.len() < wanted {
             self.seed = mix(self.seed);
+            let pacing = if self.policy.is_watched {
+                Pacing::watched(self.seed)
+            } else {
+                Pacing::new(self.seed)
+            };
             self.places.push(Place {
                 current: None,
                 is_spent: false,
                 successor: None,
-                pacing: Pacing::new(self.seed),
+                pacing,
                 resume: None,
             });
         }
@@ -408,6 +416,7 @@ mod tests {
             may_leave: false,
             is_vital: true,
             is_single: false,
+            is_watched: false,
         };
         let mut count = 0;
         let spawn = move || {

@@ -574,6 +574,7 @@ fn terms(random: &mut Random) -> Terms {
             may_leave: random.chance(50),
             is_vital: random.chance(70),
             is_single: random.chance(10),
+            is_watched: random.chance(20),
         }
     };
     Terms {

@@ -62,6 +62,79 @@ fn winch_stops_the_workers_and_hup_or_ttin_bring_them_back() {
     stop(server);
 }
 
+/// A daemon with hooks: what the host of the hooks keeps, and which one runs them.
+fn with_hooks() -> Setup {
+    const HOOKS: &str = "\
+import os
+def on_starting(server):
+    server.kept = 1
+def on_reload(server):
+    server.kept = getattr(server, 'kept', 0) + 1
+    server.log.info('reloaded: %d', server.kept)
+def on_exit(server):
+    server.log.info('on_exit in %d', os.getpid())
+";
+    const APP: &str = "\
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Length', '0')])
+    return []
+";
+    let setup = Setup::bare(&["--workers", "1", "--daemon", "app"]);
+    std::fs::write(setup.path("gunicorn.conf.py"), HOOKS).expect("a conf file");
+    std::fs::write(setup.path("app.py"), APP).expect("an app");
+    let (pidfile, log) = (setup.path_text("server.pid"), setup.path_text("error.log"));
+    setup.arg("--pid").arg(&pidfile).arg("--error-logfile").arg(&log)
+}
+
+fn hosts(server: &Server) -> Vec<i32> {
+    let mut children = procs::children(server.pid);
+    children.retain(|child| child.is_alive() && child.command().starts_with("rgunicorn: host"));
+    children.into_iter().map(|child| child.pid).collect()
+}
+
+/// Nothing but the host is left.
+fn park(server: &Server) -> i32 {
+    server.signal(Signal::SIGWINCH);
+    wait_until("the end of workers and front", || {
+        procs::children(server.pid).len() == 1 && hosts(server).len() == 1
+    });
+    hosts(server)[0]
+}
+
+#[test]
+fn the_host_of_hooks_leaves_when_another_one_serves_after_winch() {
+    let server = started(with_hooks());
+    for (round, back) in [Signal::SIGHUP, Signal::SIGTTIN].into_iter().enumerate() {
+        let before = park(&server);
+        server.signal(back);
+        server.wait_for_log(&format!("reloaded: {}", round + 2));
+        wait_until("a response", || get(&server.address, "/").status == 200);
+        wait_until("the end of the old host", || {
+            let now = hosts(&server);
+            now.len() == 1 && now[0] != before
+        });
+    }
+    let host = hosts(&server)[0];
+    server.signal(Signal::SIGTERM);
+    server.wait_for_nothing_left(PATIENCE);
+    let log = server.log();
+    assert!(log.contains(&format!("on_exit in {host}\n")), "{log}");
+    assert_eq!(log.matches("on_exit in").count(), 1, "{log}");
+    server.forget();
+}
+
+#[test]
+fn a_host_that_dies_after_winch_is_not_waited_for() {
+    let server = started(with_hooks().allow("[CRITICAL] Python host"));
+    let host = park(&server);
+    procs::signal(host, Signal::SIGKILL);
+    server.wait_for_log(&format!("[CRITICAL] Python host (pid:{host})"));
+    server.signal(Signal::SIGHUP);
+    wait_until("a response", || get(&server.address, "/").status == 200);
+    park(&server);
+    stop(server);
+}
+
 #[test]
 fn standard_output_is_kept_when_asked() {
     let setup = daemon(1).with_text("accesslog", "-");

@@ -11,7 +11,7 @@ import gunicorn.glogging
 accesslog = '-'
 class logger_class(gunicorn.glogging.Logger):
     def access(self, resp, req, environ, request_time):
-        raise ValueError('no line')
+        raise RAISED('no line')
 ";
     const APP: &str = "\
 import os
@@ -24,11 +24,17 @@ def application(environ, start_response):
     return Body([b'%d' % os.getpid()])
 ";
     for class in CLASSES {
-        for (conf, words) in [(CONF, "no line"), ("", "no close")] {
+        let conf = |raised: &str| CONF.replace("RAISED", raised);
+        for (conf, words) in [
+            (conf("ValueError"), "ValueError: no line"),
+            (conf("SystemExit"), "SystemExit: no line"),
+            (String::new(), "ValueError: no close"),
+        ] {
             let who = format!("{class:?} {words}");
             let setup = Setup::bare(&[class, &["odd"]].concat())
                 .allow("Error handling request GET /")
-                .allow("ValueError");
+                .allow("ValueError")
+                .allow("SystemExit");
             std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
             std::fs::write(setup.path("odd.py"), APP).expect("an app");
             let server = setup.start_unready();
@@ -37,7 +43,7 @@ def application(environ, start_response):
                 let response = server.get("/");
                 assert_eq!((response.status, response.text()), (200, worker.to_string()), "{who}");
             }
-            server.wait_for_log(&format!("ValueError: {words}"));
+            server.wait_for_log(words);
             assert!(server.log().contains("Error handling request GET /\n"), "{who}");
             assert!(procs::is_alive(worker), "{who}");
             server.stop();

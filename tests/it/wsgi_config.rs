@@ -155,6 +155,13 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
         (&["--protocol", "uwsgi"], 1, "let the proxy speak HTTP"),
         (&["--protocol", "fastcgi"], 1, "WSGI apps have their own workers"),
         (&["--paste", "x.ini"], 1, "from paste.deploy import loadapp"),
+        (&["--worker-connections", "0"], 0, ""),
+        (&["--worker-connections", "0", "-k", "gthread"], 0, ""),
+        (
+            &["--worker-connections", "0", "-k", "gevent"],
+            1,
+            "worker_connections must be at least 1 with the worker class gevent, but not 0",
+        ),
         (&["--connect", "tcp:127.0.0.1:9"], 1, "and connect exclude each other"),
         (
             &["--http-parser", "fast", "--asgi-loop", "uvloop", "--cert-reqs", "0"],
@@ -197,6 +204,26 @@ fn what_an_app_cannot_have_is_an_error_that_says_what_to_do() {
         assert_eq!(said.code, code, "{args:?}: {}", said.err);
         assert!(said.err.contains(part), "{args:?}: {}", said.err);
         assert!(!said.err.contains("No application"), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn paste_is_refused_by_one_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(here.join("site.ini"), "[app:main]\nuse = egg:site\n").unwrap();
+    fs::write(here.join("paste.conf.py"), "paste = 'site.ini'\n").unwrap();
+    for args in [
+        &["--paste", "site.ini"][..],
+        &["--paste", "site.ini#other"],
+        &["--paste", "site.ini", "--paste-global", "A=1"],
+        &["--paste", "none.ini"],
+        &["-c", "paste.conf.py"],
+    ] {
+        let said = run_with_python(here, &[], args);
+        assert_eq!(said.code, 1, "{args:?}: {}", said.err);
+        assert!(said.err.contains("paste is not supported"), "{args:?}: {}", said.err);
+        assert_eq!(said.err.matches("rgunicorn: ").count(), 1, "{args:?}: {}", said.err);
     }
 }
 

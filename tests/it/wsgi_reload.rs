@@ -181,6 +181,26 @@ fn a_broken_file_is_shown_and_a_mended_one_is_loaded() {
     }
 }
 
+/// Nothing watches the files when every worker ends while it imports them.
+#[test]
+fn what_ended_its_workers_is_soon_tried_again() {
+    let server = setup(&["--reload", "--workers", "1"])
+        .allow("Reloader is on")
+        .allow("Worker reloading")
+        .allow("exited with code 1")
+        .allow("ool default")
+        .start();
+    answers(&server, "first one");
+    replace(&server.path("site_app.py"), "import os\nos._exit(1)\n");
+    let line = server.wait_for_log("failed 7 times in a row; the next one starts in ");
+    let wait = line.rsplit_once("starts in ").expect("the wait").1;
+    let seconds: f64 = wait.trim_end_matches([' ', 's']).parse().expect("seconds");
+    assert!(seconds <= 1.0, "{line}");
+    write_app(&server.path(""), "mended");
+    answers(&server, "mended one");
+    server.stop();
+}
+
 #[test]
 fn extra_files_are_watched() {
     let words = ["--reload", "--reload-extra-file", "settings/*.toml"];

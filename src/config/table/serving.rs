@@ -289,9 +289,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
              "More than 1 is only for workers that can take them: several FastCGI connections, or pipe requests by id."),
-    row(Section::Workers, "worker_connections", number("greenlets", 1, 1_000_000), "1000")
+    row(Section::Workers, "worker_connections", number("greenlets", 0, 1_000_000), "1000")
         .flags(&["--worker-connections"])
-        .differs("requests at once per worker of class gevent, at most 510; other classes ignore it, the front holds idle connections")
+        .differs("requests at once per worker of class gevent, at least 1 and at most 510; other classes ignore it, the front holds idle connections")
         .doc("Requests at once per worker of class gevent", ""),
     row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
         .flags(&["--max-requests"])

@@ -64,6 +64,7 @@ fn terms(workers: usize) -> Terms {
         may_leave: false,
         is_vital: true,
         is_single: false,
+        is_watched: false,
     };
     Terms {
         pools: vec![policy],

@@ -198,11 +198,15 @@ class Handler:
             if hasattr(result, "close"):
                 result.close()
         except (Exception, SystemExit) as error:
-            if self.forked:
-                if isinstance(error, Exception):
-                    self.tell_of_child(environ.get("REQUEST_METHOD"), environ)
-                os._exit(0)
-            self.log.exception("Error handling request %s %s", environ.get("REQUEST_METHOD"), uri(environ))
+            self.fail_afterwards(environ, error)
+
+    def fail_afterwards(self, environ, error):
+        """Something raised after the answer, which costs no worker."""
+        if self.forked:
+            if isinstance(error, Exception):
+                self.tell_of_child(environ.get("REQUEST_METHOD"), environ)
+            os._exit(0)
+        self.log.exception("Error handling request %s %s", environ.get("REQUEST_METHOD"), uri(environ))
 
     def tell_of_child(self, method, environ):
         """Logs the exception of a child that app code has forked. Another thread may have held the locks of the logger or
@@ -217,8 +221,8 @@ class Handler:
         try:
             response = hookview.Response(exchange, request, self.alone)
             self.log.access(response, request, environ, timedelta(seconds=seconds))
-        except Exception:
-            self.log.exception("Error handling request %s %s", exchange.method, uri(environ))
+        except (Exception, SystemExit) as error:
+            self.fail_afterwards(environ, error)
 
     def post_request(self, exchange, request, environ):
         try:
