@@ -399,15 +399,7 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
-        if exchange.is_whole() {
-            self.refused(exchange_key, &mut exchange, worker);
-        } else {
-            self.blame(
-                &mut exchange,
-                502,
-                "it refused the request when part of it had been sent",
-            );
-        }
+        self.refused(exchange_key, &mut exchange, worker);
         self.settle(exchange_key, exchange);
     }
 

@@ -39,6 +39,13 @@ impl Front {
 
     /// A worker would not run the request: another may, a few times over.
     pub(super) fn refused(&mut self, key: Key, exchange: &mut Exchange, worker: Key) {
+        if !exchange.is_whole() {
+            return self.blame(exchange, 502, "it refused the request when part of it had been sent");
+        }
+        // Whatever it says, a request that it has begun to answer was run. Nor may two answers follow one another.
+        if exchange.stage != Stage::Awaiting || exchange.redirect {
+            return self.blame(exchange, 502, "it refused the request when it had begun to answer it");
+        }
         // Each slot of a worker that leaves may catch one more request from the queue. It stops then, so that this ends.
         let is_leaving = self.workers.get(worker).is_some_and(|worker| worker.is_overdue);
         exchange.refusals += u8::from(!is_leaving);

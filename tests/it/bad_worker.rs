@@ -210,6 +210,42 @@ fn an_overloaded_worker_is_not_the_last_word_and_not_an_endless_loop() {
 }
 
 #[test]
+fn a_worker_that_refuses_what_it_has_begun_to_answer_is_not_followed_by_another() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 2).allow("").start();
+    let words = "it refused the request when it had begun to answer it";
+    for method in ["GET", "POST"] {
+        let before = server.log().len();
+        assert_eq!(
+            request(&server.address, method, "/overloaded-held", &[], b"").status,
+            502
+        );
+        assert!(server.wait_for_log_after(before, words).contains("failed (502)"));
+        let before = server.log().len();
+        let mut client = server.connect();
+        client.send(format!(
+            "{method} /overloaded-late HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let answer = String::from_utf8_lossy(&client.rest().expect("an end")).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{}", server.log());
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "two answers in one");
+        assert!(!answer.ends_with("0\r\n\r\n"), "it must not look whole");
+        assert!(server.wait_for_log_after(before, words).contains("failed (cut)"));
+    }
+    assert_eq!(server.get("/").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_refuses_a_body_it_was_sent_part_of_is_not_followed_by_another() {
+    let setup = Setup::bad_fastcgi(&[]).with("workers", 2);
+    let server = setup.with("stream_request", true).allow("").start();
+    assert_eq!(request(&server.address, "POST", "/overloaded", &[], b"x").status, 502);
+    server.wait_for_log("it refused the request when part of it had been sent");
+    assert_eq!(server.get("/").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
 fn pipe_workers() {
     let server = Setup::bad_pipe(&[]).with("workers", 2).allow("").start();
     let cases = [
