@@ -81,7 +81,8 @@ impl Front {
     }
 
     /// Passes on what a page has printed. A head that is wrong is the page's doing, not the worker's: the rest is read
-    /// for the end of the request, as it is for CGI scripts, and the connection serves on.
+    /// for the end of the request, as it is for CGI scripts, and the connection serves on, unless the end is long in
+    /// coming.
     fn stdout_data(&mut self, parser: &mut Parser, exchange: &mut Exchange, data: &[u8]) {
         self.worker_spoke(exchange);
         if exchange.redirect || exchange.bad_head.is_some() {
@@ -92,8 +93,7 @@ impl Front {
             let (used, event) = match parser.step(data, &mut exchange.response) {
                 Ok(step) => step,
                 Err(error) => {
-                    exchange.bad_head = Some(error.to_string());
-                    return;
+                    return self.head_is_bad(exchange, error.to_string());
                 }
             };
             data = data.get(used..).unwrap_or_default();

@@ -101,6 +101,7 @@ const BAD_PAGE: &str = "<?php\nfile_put_contents('RAN', '.', FILE_APPEND);\n\
     'control' => \"X-A: b\\x01c\", 'output' => 'Content-Length: -1', 'dies' => 'Content-Length: -1'];\n\
     $what = $_SERVER['QUERY_STRING'];\nif (isset($heads[$what])) header($heads[$what]);\n\
     if ($what == 'output') echo str_repeat('x', 3000000);\n\
+    if ($what == 'endless') { header('Content-Length: -1'); for (;;) { echo str_repeat('x', 5000); flush(); usleep(20000); } }\n\
     if ($what == 'dies') { echo str_repeat('x', 100000); flush(); exec('kill -9 ' . getmypid()); }\necho 'hello';\n";
 
 /// Pages behind a single php-cgi.
@@ -157,6 +158,30 @@ fn a_page_that_ends_its_worker_after_a_bad_head_is_not_run_again() {
     let server = php_pages();
     ask_for_bad_head(&server, "GET", "dies", "expected digits in Content-Length");
     assert_eq!(server.get("/bad.php").text(), "hello");
+    server.stop();
+}
+
+#[test]
+fn a_page_that_prints_on_for_ever_after_a_bad_head_is_ended() {
+    let server = php_pages();
+    let worker = server.wait_for_workers(1);
+    for _ in 0..2 {
+        ask_for_bad_head(&server, "GET", "endless", "expected digits in Content-Length");
+        // Its connection is closed, at which PHP ends a page.
+        assert_eq!(server.get("/bad.php").text(), "hello", "{}", server.log());
+    }
+    assert_eq!(server.workers(), worker, "{}", server.log());
+    // A change runs to its end, but nobody waits for that.
+    let mut client = server.connect();
+    client.send("POST /bad.php?endless HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.response("POST").status, 502);
+    let mark = server.log().len();
+    client.send("GET /bad.php HTTP/1.1\r\nHost: a\r\n\r\n");
+    for pid in server.workers() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("a kill");
+    }
+    assert_eq!(client.response("GET").text(), "hello", "{}", server.log());
+    assert!(!server.log()[mark..].contains("failed ("), "{}", server.log());
     server.stop();
 }
 
