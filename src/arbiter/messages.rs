@@ -124,6 +124,7 @@ impl Arbiter {
                 Input::WorkerYielded(worker)
             }
             ToArbiter::CutBody { worker } => Input::WorkerCutBody(worker),
+            ToArbiter::Served { worker } => Input::WorkerServed(worker),
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");

@@ -8,6 +8,7 @@ use super::workers::{State, Worker};
 use crate::base::level::Level;
 use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
+use crate::control::ToArbiter;
 use crate::fastcgi;
 use crate::logging::escape;
 use crate::pipe::{self, FrontConn, frame};
@@ -139,6 +140,7 @@ impl Front {
                 self.blame_head(&mut exchange);
             }
             fastcgi::ProtocolStatus::Complete => {
+                self.has_served(worker);
                 if app_status != 0 {
                     self.say(
                         Level::Info,
@@ -383,12 +385,24 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
+        self.has_served(worker);
         if exchange.redirect {
             self.redirect(exchange_key, &mut exchange);
         } else {
             self.response_end(&mut exchange);
         }
         self.settle(exchange_key, exchange);
+    }
+
+    /// A worker has answered a request to its end. Should it die one day, that was no failure to come up.
+    fn has_served(&mut self, key: Key) {
+        let worker = self.workers.get_mut(key).filter(|worker| worker.is_ours());
+        if let Some(worker) = worker
+            && !std::mem::replace(&mut worker.has_served, true)
+        {
+            let worker = worker.id;
+            self.send_control(&ToArbiter::Served { worker });
+        }
     }
 
     fn pipe_refused(&mut self, worker: Key, id: u16) {

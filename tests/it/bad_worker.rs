@@ -396,6 +396,30 @@ fn a_worker_that_exits_in_a_loop_is_started_ever_more_slowly() {
 }
 
 #[test]
+fn a_worker_that_has_served_well_is_followed_at_once_however_often_it_dies() {
+    let setups = [
+        Setup::bad_fastcgi(&[]).with("workers", 1),
+        Setup::bad_pipe(&[]).with("workers", 1),
+    ];
+    for setup in setups {
+        let server = setup.allow("").start();
+        for round in 0..6 {
+            assert_eq!(server.get("/").text(), "hello\n", "round {round}");
+            let died = request(&server.address, "POST", "/die-before", &[], b"x");
+            assert_eq!(died.status, 502, "round {round}");
+        }
+        assert_eq!(server.get("/").text(), "hello\n");
+        assert!(!server.log().contains("in a row"), "{}", server.log());
+        // One that has served nothing is no such worker.
+        for _ in 0..4 {
+            assert_eq!(request(&server.address, "POST", "/die-before", &[], b"x").status, 502);
+        }
+        server.wait_for_log("failed 3 times in a row");
+        server.stop();
+    }
+}
+
+#[test]
 fn an_app_that_breaks_after_a_good_start_does_not_take_the_server_along() {
     // The script works once, then its successors cannot start.
     let setup = Setup::new();
