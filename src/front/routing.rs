@@ -252,7 +252,8 @@ impl route::Tree for Lookup<'_> {
             Err(Missing::NotADirectory) => Look::NotADirectory,
             Err(Missing::Denied) => Look::Denied,
             // The router has refused paths that go up, so it was a link.
-            Err(Missing::GoesUp | Missing::Escapes | Missing::Endless) => Look::Escapes,
+            Err(Missing::GoesUp | Missing::Escapes) => Look::Escapes,
+            Err(Missing::Endless) => Look::Endless,
             Err(Missing::Other(error)) => {
                 self.failure = Some(error);
                 Look::Denied

@@ -71,7 +71,7 @@ impl AllowedRoots {
                     let reason = std::error::Error::source(&missing).map_or_else(String::new, ToString::to_string);
                     refuse(500, format!("{shown} {missing}: {reason}"))
                 }
-                Err(missing @ (Missing::GoesUp | Missing::Escapes | Missing::Endless)) => refuse(
+                Err(missing @ (Missing::GoesUp | Missing::Escapes)) => refuse(
                     403,
                     format!("{shown} does not stay in the allowed_roots of the listener: {missing}"),
                 ),

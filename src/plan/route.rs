@@ -94,6 +94,8 @@ pub enum Look {
     Special,
     /// A symbolic link that leads out of the root.
     Escapes,
+    /// Symbolic links without end.
+    Endless,
 }
 
 /// The files of a site.
@@ -166,6 +168,7 @@ enum Named {
     Denied,
     Special,
     Escapes,
+    Endless,
 }
 
 impl Router {
@@ -257,6 +260,9 @@ impl Router {
             (Act::Files { .. }, Named::Escapes) => {
                 return Some(refuse(403, "a symbolic link leads out of the root"));
             }
+            (Act::Files { .. }, Named::Endless) => {
+                return Some(refuse(403, "there is a loop of symbolic links, or too many in a row"));
+            }
             (Act::Files { fallback }, Named::File(_) | Named::Directory | Named::Missing) => fallback,
             _ => return None,
         };
@@ -289,6 +295,7 @@ impl Router {
             Look::Denied => Named::Denied,
             Look::Special => Named::Special,
             Look::Escapes => Named::Escapes,
+            Look::Endless => Named::Endless,
         }
     }
 
@@ -318,6 +325,7 @@ impl Router {
             match tree.look(self.path.get(1..).unwrap_or_default()) {
                 Look::File => return Named::File(self.path.len()),
                 Look::Escapes => return Named::Escapes,
+                Look::Endless => return Named::Endless,
                 Look::Denied => return Named::Denied,
                 Look::Special => return Named::Special,
                 Look::Directory | Look::Missing | Look::NotADirectory => {}
@@ -338,6 +346,7 @@ impl Router {
                 Look::Denied => return Named::Denied,
                 Look::Special => return Named::Special,
                 Look::Escapes => return Named::Escapes,
+                Look::Endless => return Named::Endless,
             }
         }
         Named::Missing
