@@ -27,18 +27,18 @@ impl WorkerProcess {
     /// Logs what it has printed since.
     fn log_output(&mut self, log: &Logger) {
         let mut printed = std::mem::take(&mut self.printed);
-        printed.read(&self.output, |line| self.log_line(log, line));
+        printed.read(&self.output, |line, is_cgi| self.log_line(log, line, is_cgi));
         self.printed = printed;
     }
 
     /// Logs a last line without an end.
     fn log_rest(&mut self, log: &Logger) {
         let mut printed = std::mem::take(&mut self.printed);
-        printed.flush(|line| self.log_line(log, line));
+        printed.flush(|line, is_cgi| self.log_line(log, line, is_cgi));
         self.printed = printed;
     }
 
-    fn log_line(&self, log: &Logger, line: &[u8]) {
+    fn log_line(&self, log: &Logger, line: &[u8], is_cgi: bool) {
         if self.is_raw {
             return log.app_output(self.pid, line);
         }
@@ -47,6 +47,10 @@ impl WorkerProcess {
             return;
         }
         let line = escape::cut(line, output::LINE);
+        if is_cgi && self.ready.is_none() && self.protocol == Protocol::Auto {
+            // Nobody has asked for this response: it shows that the program is a script.
+            return log.debug(&self.context(), format_args!("Printed on trial: {line}"));
+        }
         log.info(&self.context(), format_args!("{line}"));
     }
 }
@@ -124,6 +128,7 @@ impl Arbiter {
                 Input::WorkerYielded(worker)
             }
             ToArbiter::CutBody { worker } => Input::WorkerCutBody(worker),
+            ToArbiter::Served { worker } => Input::WorkerServed(worker),
             ToArbiter::Spent { worker } => {
                 if let Some(process) = self.workers.get(&worker) {
                     let text = format_args!("Autorestarting worker after current request.");

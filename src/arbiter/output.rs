@@ -42,8 +42,9 @@ enum Stack {
 }
 
 impl Output {
-    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed, its end included.
-    pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&[u8])) {
+    /// Reads what is there, up to a limit, and gives each complete line to `log`, as it was printed, its end included;
+    /// and whether all of it seems to be a CGI response.
+    pub(super) fn read(&mut self, mut pipe: impl Read, mut log: impl FnMut(&[u8], bool)) {
         let mut buffer = [0; 4096];
         let mut total = 0;
         while total < TURN {
@@ -67,14 +68,14 @@ impl Output {
     }
 
     /// Gives a last line without an end to `log`.
-    pub(super) fn flush(&mut self, mut log: impl FnMut(&[u8])) {
+    pub(super) fn flush(&mut self, mut log: impl FnMut(&[u8], bool)) {
         if !self.partial.is_empty() {
-            log(&self.partial);
+            log(&self.partial, self.is_cgi_response());
             self.partial.clear();
         }
     }
 
-    fn take(&mut self, bytes: &[u8], log: &mut impl FnMut(&[u8])) {
+    fn take(&mut self, bytes: &[u8], log: &mut impl FnMut(&[u8], bool)) {
         self.last.extend(bytes);
         let surplus = self.last.len().saturating_sub(KEPT);
         self.last.drain(..surplus);
@@ -87,7 +88,7 @@ impl Output {
             self.partial.extend_from_slice(part);
             if self.partial.ends_with(b"\n") || self.partial.len() >= LINE {
                 self.look_for_call();
-                log(&self.partial);
+                log(&self.partial, self.is_cgi_response());
                 self.partial.clear();
             }
         }
@@ -168,7 +169,7 @@ mod tests {
 
     fn feed(output: &mut Output, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        output.read(bytes, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
+        output.read(bytes, |line, _| lines.push(String::from_utf8(line.to_vec()).unwrap()));
         lines
     }
 
@@ -180,7 +181,7 @@ mod tests {
             lines.extend(feed(&mut output, &[*byte]));
         }
         assert_eq!(lines, ["one\r\n", "\n", "two \x07\n"]);
-        output.flush(|line| assert_eq!(line, b"thr"));
+        output.flush(|line, _| assert_eq!(line, b"thr"));
         assert_eq!(output.last_line().as_deref(), Some("thr"));
         assert_eq!(output.quote(), "it printed: one\\x0d\\x0a\\x0atwo \\x07\\x0athr");
     }

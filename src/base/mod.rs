@@ -1,4 +1,5 @@
-//! Plain types shared by every layer: message heads, identifiers, units, sites, files, first lines of scripts, exit codes,
+//! Plain types shared by every layer: message heads, identifiers, units, sites, files, what of them is never
+//! sent, first lines of scripts, exit codes,
 //! who is to blame, and where is reported to.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
@@ -6,6 +7,7 @@
 pub mod exit;
 pub mod fault;
 pub mod file;
+pub mod hidden;
 pub mod ids;
 pub mod interpreter_line;
 pub mod level;

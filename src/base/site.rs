@@ -102,6 +102,60 @@ pub enum PathMatch {
     Exact(String),
 }
 
+impl PathMatch {
+    /// Whether a path is one of them.
+    #[must_use]
+    pub fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Prefix(prefix) => is_below(path, prefix),
+            Self::Exact(exact) => path == exact.as_bytes(),
+        }
+    }
+}
+
+impl Route {
+    /// Whether a name has one of its endings.
+    #[must_use]
+    pub fn has_suffix(&self, name: &[u8]) -> bool {
+        ends_with(&self.suffixes, name)
+    }
+
+    /// Whether it runs scripts, or would if it could.
+    #[must_use]
+    pub fn is_for_scripts(&self) -> bool {
+        matches!(self.act, Act::Script { .. } | Act::NoScript { .. })
+    }
+}
+
+/// Whether a path is `prefix` or something below it.
+#[must_use]
+pub fn is_below(path: &[u8], prefix: &str) -> bool {
+    let prefix = prefix.as_bytes();
+    let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+    let Some(rest) = path.strip_prefix(prefix) else {
+        return prefix.is_empty();
+    };
+    rest.is_empty() || prefix.is_empty() || rest.starts_with(b"/")
+}
+
+/// Whether a name has one of these endings, in any case of letters. Without any, every name has.
+#[must_use]
+pub fn ends_with(suffixes: &[String], name: &[u8]) -> bool {
+    let ends = |suffix: &String| {
+        let start = name.len().checked_sub(suffix.len());
+        let end = start.and_then(|start| name.get(start..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
+    };
+    suffixes.is_empty() || suffixes.iter().any(ends)
+}
+
+/// The endings of a site's scripts.
+#[must_use]
+pub fn script_suffixes(routes: &[Route]) -> Vec<String> {
+    let routes = routes.iter().filter(|route| route.is_for_scripts());
+    routes.flat_map(|route| route.suffixes.iter().cloned()).collect()
+}
+
 /// What a route does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {

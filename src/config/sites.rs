@@ -10,7 +10,10 @@ use super::problem::{Problem, Problems};
 use super::resolve::{join, reason};
 use super::routes::{app, fallback_path, path_fault, route, suffixes};
 use super::tables::{ROUTE_KEYS, SITE_KEYS, SiteTable, Table};
-use crate::base::site::{Act, Fallback, Files, Host, PathMatch, Route, Site, Symlinks};
+use crate::base::hidden::{Hidden, Hiding, hidden};
+use crate::base::site::{Act, Fallback, Files, Host, PathMatch, Route, Site, Symlinks, script_suffixes};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What is logged where PHP files cannot be run.
@@ -176,7 +179,6 @@ impl Hosting<'_> {
         let hosts = self.hosts_of(&table.keys, place, problems);
         let root = self.root_of(&mut table.keys, problems);
         let pages = pages(&mut table.keys, root.as_deref(), problems);
-        self.look_for_pages(&table.keys, &pages);
         let routes = if table.routes.is_empty() {
             self.routes_of_keys(&table.keys, root.is_some(), unit, problems)
         } else {
@@ -197,6 +199,8 @@ impl Hosting<'_> {
         let own = table.keys.has("served_suffixes");
         let own = own.then(|| table.keys.origin("served_suffixes"));
         settle_served(&mut files, &routes, own.as_ref(), problems);
+        let is_script = |path: &Path| is_script(path, root.as_deref(), &routes, &files);
+        self.look_for_pages(&table.keys, &pages, is_script);
         let chosen = table
             .keys
             .text("symlinks")
@@ -289,12 +293,13 @@ impl Hosting<'_> {
     }
 
     /// Pages may come later than their site, and until then our own are sent; but the name may be wrong.
-    fn look_for_pages(&mut self, keys: &Table, pages: &[(u16, PathBuf)]) {
+    fn look_for_pages(&mut self, keys: &Table, pages: &[(u16, PathBuf)], is_script: impl Fn(&Path) -> bool) {
         if !self.around.look || self.around.forgives {
             return;
         }
         for (status, path) in pages {
             let why = match path.metadata() {
+                _ if is_script(path) => "it is a script, and pages are sent as they are".to_owned(),
                 Ok(meta) if meta.is_file() => continue,
                 Ok(_) => "that is no file".to_owned(),
                 Err(error) => reason(&error),
@@ -447,6 +452,22 @@ fn host(text: &str) -> Result<Host, &'static str> {
     } else {
         Host::Exact(name.to_owned())
     })
+}
+
+/// Whether a file is run, or is the source of a script: it is not sent as a page then.
+fn is_script(path: &Path, root: Option<&Path>, routes: &[Route], files: &Files) -> bool {
+    let runs = |name: &Path| {
+        let name = [b"/", name.as_os_str().as_bytes()].concat();
+        let mut routes = routes.iter().filter(|route| route.is_for_scripts());
+        routes.any(|route| route.path.takes(&name) && route.has_suffix(&name))
+    };
+    let below = root.and_then(|root| path.strip_prefix(root).ok());
+    let hiding = Hiding {
+        scripts: &script_suffixes(routes),
+        served: &files.served,
+    };
+    let name = path.file_name().map(OsStr::as_bytes);
+    below.is_some_and(runs) || hidden(name, &hiding) == Some(Hidden::Script)
 }
 
 /// Pages of errors: files by status.

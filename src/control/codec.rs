@@ -288,6 +288,7 @@ impl Message for ToArbiter {
             }
             Self::Yielded { worker } => worker_only(out, 15, *worker),
             Self::CutBody { worker } => worker_only(out, 16, *worker),
+            Self::Served { worker } => worker_only(out, 17, *worker),
             Self::Prepared => out.push(11),
             Self::Unprepared { reason } => {
                 out.push(12);
@@ -335,6 +336,9 @@ impl Message for ToArbiter {
                 worker: fields.worker()?,
             },
             16 => Self::CutBody {
+                worker: fields.worker()?,
+            },
+            17 => Self::Served {
                 worker: fields.worker()?,
             },
             11 => Self::Prepared,

@@ -189,6 +189,11 @@ pub enum ToArbiter {
         /// The worker.
         worker: WorkerId,
     },
+    /// A worker has answered a request to its end; said once of each.
+    Served {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// A worker served its share (`max_requests`): start its replacement, then retire it.
     Spent {
         /// The worker.

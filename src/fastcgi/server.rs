@@ -31,6 +31,9 @@ pub enum Event<'b> {
     Abort,
     /// Something that is none of the request's business wants an answer: see [`Reply::write`].
     Reply(Reply),
+    /// The next request has come by the id of the one at hand, all of which was read. It would be mistaken for that one
+    /// if it were refused, so it waits: nothing more is used before [`Conn::send_end`].
+    Early,
 }
 
 /// An answer that is due beside the response. It may stand between any two records.
@@ -187,6 +190,13 @@ impl Conn {
         self.request.is_some_and(|request| request.keep)
     }
 
+    /// True if the next request waits for the end of the one at hand: see [`Event::Early`].
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        let active = self.request.map(|request| request.id);
+        matches!(self.state, State::Begin { id, .. } if active == Some(id))
+    }
+
     /// True if the end of the stream cuts nothing short: there is no request, and no record is half read.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
@@ -209,6 +219,7 @@ impl Conn {
                     Some(bytes) => self.header(Header::decode(bytes)?)?,
                     None => Some(Event::NeedData),
                 },
+                State::Begin { .. } if self.is_early() => Some(Event::Early),
                 State::Begin { id, padding } => match self.eight.take(&mut reader) {
                     Some([role_high, role_low, flags, ..]) => {
                         self.skip(padding, &mut reader);
@@ -276,11 +287,11 @@ impl Conn {
                 self.values.clear();
                 self.state = State::Values { left, padding };
             }
-            (RecordType::BEGIN_REQUEST, Some(request)) => {
+            (RecordType::BEGIN_REQUEST, Some(request)) if request.reading != Reading::End => {
                 let expected = request.reading.expected();
                 return Err(Error::Order { expected, found: kind });
             }
-            (RecordType::BEGIN_REQUEST, None) if id != 0 => {
+            (RecordType::BEGIN_REQUEST, _) if id != 0 => {
                 if content != 8 {
                     return Err(Error::ContentLength { kind, found: content });
                 }

@@ -39,7 +39,6 @@ pub mod answer;
 pub mod by_app;
 pub mod coding;
 mod condition;
-pub mod hidden;
 mod list;
 mod range;
 mod tag;
@@ -49,8 +48,8 @@ pub mod types;
 #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // A test may panic.
 mod tests;
 
+pub use crate::base::hidden::{Hidden, Hiding, hidden, private};
 pub use answer::{Answer, Boundary, Piece, Representation, answer};
 pub use coding::{Accepted, Choice, Coding};
-pub use hidden::{Hidden, Hiding, hidden, private};
 pub use range::RANGE_LIMIT;
 pub use types::Types;

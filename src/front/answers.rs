@@ -8,6 +8,7 @@ use super::workers::{State, Worker};
 use crate::base::level::Level;
 use crate::base::message::ResponseHead;
 use crate::cgi::response::{self, Parser};
+use crate::control::ToArbiter;
 use crate::fastcgi;
 use crate::logging::escape;
 use crate::pipe::{self, FrontConn, frame};
@@ -81,7 +82,8 @@ impl Front {
     }
 
     /// Passes on what a page has printed. A head that is wrong is the page's doing, not the worker's: the rest is read
-    /// for the end of the request, as it is for CGI scripts, and the connection serves on.
+    /// for the end of the request, as it is for CGI scripts, and the connection serves on, unless the end is long in
+    /// coming.
     fn stdout_data(&mut self, parser: &mut Parser, exchange: &mut Exchange, data: &[u8]) {
         self.worker_spoke(exchange);
         if exchange.redirect || exchange.bad_head.is_some() {
@@ -92,8 +94,7 @@ impl Front {
             let (used, event) = match parser.step(data, &mut exchange.response) {
                 Ok(step) => step,
                 Err(error) => {
-                    exchange.bad_head = Some(error.to_string());
-                    return;
+                    return self.head_is_bad(exchange, error.to_string());
                 }
             };
             data = data.get(used..).unwrap_or_default();
@@ -139,6 +140,7 @@ impl Front {
                 self.blame_head(&mut exchange);
             }
             fastcgi::ProtocolStatus::Complete => {
+                self.has_served(worker);
                 if app_status != 0 {
                     self.say(
                         Level::Info,
@@ -383,12 +385,24 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
+        self.has_served(worker);
         if exchange.redirect {
             self.redirect(exchange_key, &mut exchange);
         } else {
             self.response_end(&mut exchange);
         }
         self.settle(exchange_key, exchange);
+    }
+
+    /// A worker has answered a request to its end. Should it die one day, that was no failure to come up.
+    fn has_served(&mut self, key: Key) {
+        let worker = self.workers.get_mut(key).filter(|worker| worker.is_ours());
+        if let Some(worker) = worker
+            && !std::mem::replace(&mut worker.has_served, true)
+        {
+            let worker = worker.id;
+            self.send_control(&ToArbiter::Served { worker });
+        }
     }
 
     fn pipe_refused(&mut self, worker: Key, id: u16) {
@@ -399,15 +413,7 @@ impl Front {
             return;
         };
         self.release(&mut exchange, worker, None);
-        if exchange.is_whole() {
-            self.refused(exchange_key, &mut exchange, worker);
-        } else {
-            self.blame(
-                &mut exchange,
-                502,
-                "it refused the request when part of it had been sent",
-            );
-        }
+        self.refused(exchange_key, &mut exchange, worker);
         self.settle(exchange_key, exchange);
     }
 

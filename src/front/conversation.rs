@@ -65,11 +65,11 @@ impl Conversation {
     }
 
     /// True if the client may say something while it waits for its response: a web server may abort it, until it is
-    /// over.
+    /// over or the next request has come.
     pub(super) fn may_interrupt(&self) -> bool {
         match self {
             Self::Http1(_) => false,
-            Self::FastCgi(inbound) => inbound.conn.is_active(),
+            Self::FastCgi(inbound) => inbound.conn.is_active() && !inbound.conn.is_early(),
         }
     }
 

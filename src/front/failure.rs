@@ -20,6 +20,9 @@ const LAST_CATCH: Duration = Duration::from_millis(50);
 /// Workers that may refuse a request before it is answered 503.
 const REFUSALS: u8 = 8;
 
+/// A page that has printed a head that is wrong ends by itself within this time, or its client is answered without it.
+const BAD_HEAD_GRACE: Duration = Duration::from_secs(2);
+
 /// A worker that ends requests when told to has said so by then, or is stuck.
 const ABORT_GRACE: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,13 @@ impl Front {
 
     /// A worker would not run the request: another may, a few times over.
     pub(super) fn refused(&mut self, key: Key, exchange: &mut Exchange, worker: Key) {
+        if !exchange.is_whole() {
+            return self.blame(exchange, 502, "it refused the request when part of it had been sent");
+        }
+        // Whatever it says, a request that it has begun to answer was run. Nor may two answers follow one another.
+        if exchange.stage != Stage::Awaiting || exchange.redirect {
+            return self.blame(exchange, 502, "it refused the request when it had begun to answer it");
+        }
         // Each slot of a worker that leaves may catch one more request from the queue. It stops then, so that this ends.
         let is_leaving = self.workers.get(worker).is_some_and(|worker| worker.is_overdue);
         exchange.refusals += u8::from(!is_leaving);
@@ -119,16 +129,34 @@ impl Front {
         self.fail(exchange, status, detail);
     }
 
+    /// A page has printed a head that is wrong. What follows is no sign of life that counts.
+    pub(super) fn head_is_bad(&mut self, exchange: &mut Exchange, why: String) {
+        exchange.bad_head = Some(why);
+        self.exchange_timers.set(exchange.slot, Some(self.now + BAD_HEAD_GRACE));
+    }
+
     /// Fails a request whose page has printed a head that is wrong, in the words that CGI scripts get.
     pub(super) fn blame_head(&mut self, exchange: &mut Exchange) {
-        let why = exchange.bad_head.take().unwrap_or_default();
+        if exchange.ended {
+            // It was answered while its page went on.
+            return;
+        }
+        let why = exchange.bad_head.as_deref().unwrap_or_default();
         let script = escape::cut(self.script_of(exchange), 1024).to_string();
         let text = if script.is_empty() {
-            why
+            why.to_owned()
         } else {
             format!("{script}: {why}")
         };
         self.blame(exchange, 502, &text);
+    }
+
+    /// The same while its page goes on, perhaps for ever. Once the answer is out, the page is one whose client has left.
+    fn blame_head_early(&mut self, exchange: &mut Exchange) {
+        let (place, link) = (exchange.place, exchange.link);
+        self.blame_head(exchange);
+        (exchange.place, exchange.link) = (place, link);
+        self.exchange_timers.set(exchange.slot, self.deadline(exchange));
     }
 
     /// Nobody waits for this exchange any more.
@@ -278,6 +306,7 @@ impl Front {
             return;
         };
         match exchange.place {
+            Place::Assigned if exchange.bad_head.is_some() && !exchange.ended => self.blame_head_early(&mut exchange),
             Place::Assigned => {
                 let total = self.pools.get(exchange.pool).and_then(|pool| pool.config.total_timeout);
                 let is_over = total.is_some_and(|limit| exchange.dispatched + limit <= self.now);
@@ -443,7 +472,8 @@ impl Front {
     /// The worker has sent a part of the response: its clock starts over (docs/decisions/0002-timeout-counts-silence.md).
     pub(super) fn worker_spoke(&mut self, exchange: &Exchange) {
         // While a response is held for its client, the timer tells how much longer; the worker's clock stands still.
-        if exchange.overdue || exchange.held_since.is_some() {
+        let has_bad_head = exchange.bad_head.is_some() && !exchange.ended;
+        if exchange.overdue || exchange.held_since.is_some() || has_bad_head {
             return;
         }
         self.exchange_timers.set(exchange.slot, self.deadline(exchange));

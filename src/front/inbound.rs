@@ -232,6 +232,7 @@ impl Front {
                 Event::Stdin(_) | Event::End => Next::Keep,
                 Event::Abort => self.fastcgi_abort(key, client),
                 Event::Reply(reply) => self.fastcgi_reply(key, client, reply),
+                Event::Early => return (used, Next::Keep),
             };
             if next == Next::Close {
                 return (bytes.len(), next);

@@ -8,7 +8,7 @@ use crate::base::file::Facts;
 use crate::base::ids::PoolId;
 use crate::base::level::Level;
 use crate::base::owner::{self, Owned};
-use crate::base::site::{Act, Route, Site, Symlinks};
+use crate::base::site::{Site, Symlinks, script_suffixes};
 use crate::cgi::vars::{PathError, decode_path};
 use crate::config::{Pool, Program, Rights, WorkerProtocol};
 use crate::files::{self, Hiding};
@@ -208,17 +208,11 @@ impl Sites {
             hosts: Hosts::new(&sites),
             router: Router::default(),
             roots: sites.iter().map(|site| site.root.clone().map(Root::new)).collect(),
-            scripts: sites.iter().map(script_suffixes).collect(),
+            scripts: sites.iter().map(|site| script_suffixes(&site.routes)).collect(),
             plain: is_plain.then_some(first),
             sites,
         }
     }
-}
-
-fn script_suffixes(site: &Site) -> Vec<String> {
-    let runs = |route: &&Route| matches!(route.act, Act::Script { .. } | Act::NoScript { .. });
-    let routes = site.routes.iter().filter(runs);
-    routes.flat_map(|route| route.suffixes.iter().cloned()).collect()
 }
 
 /// The files of a site, as routing sees them. Keeps what the last lookup found.
@@ -252,7 +246,8 @@ impl route::Tree for Lookup<'_> {
             Err(Missing::NotADirectory) => Look::NotADirectory,
             Err(Missing::Denied) => Look::Denied,
             // The router has refused paths that go up, so it was a link.
-            Err(Missing::GoesUp | Missing::Escapes | Missing::Endless) => Look::Escapes,
+            Err(Missing::GoesUp | Missing::Escapes) => Look::Escapes,
+            Err(Missing::Endless) => Look::Endless,
             Err(Missing::Other(error)) => {
                 self.failure = Some(error);
                 Look::Denied

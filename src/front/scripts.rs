@@ -7,7 +7,7 @@ use super::event_loop::Front;
 use super::exchange::Exchange;
 use super::routing::{Own, Root, SitePlace};
 use crate::base::level::Level;
-use crate::base::site::Symlinks;
+use crate::base::site::{Symlinks, ends_with};
 use crate::cgi::given::Given;
 use crate::config::Config;
 use crate::logging::escape;
@@ -71,7 +71,7 @@ impl AllowedRoots {
                     let reason = std::error::Error::source(&missing).map_or_else(String::new, ToString::to_string);
                     refuse(500, format!("{shown} {missing}: {reason}"))
                 }
-                Err(missing @ (Missing::GoesUp | Missing::Escapes | Missing::Endless)) => refuse(
+                Err(missing @ (Missing::GoesUp | Missing::Escapes)) => refuse(
                     403,
                     format!("{shown} does not stay in the allowed_roots of the listener: {missing}"),
                 ),
@@ -136,7 +136,7 @@ impl Front {
             };
             let (name, info) = file.split_at_checked(length).unwrap_or((&file, &[]));
             exchange.pool = match terms.pool {
-                Some(_) if !route::ends_with(&terms.suffixes, name) => {
+                Some(_) if !ends_with(&terms.suffixes, name) => {
                     let shown = escape::cut(name, 256);
                     let endings = terms.suffixes.join(" ");
                     return Err(refuse(

@@ -81,6 +81,8 @@ pub(super) struct Worker {
     pub(super) output: Option<Key>,
     /// `Drained` was sent.
     pub(super) drained: bool,
+    /// `Served` was sent.
+    pub(super) has_served: bool,
     /// One of its requests has a body that was cut: it is killed when it has no other.
     pub(super) has_cut_body: bool,
     /// A request of its has passed the deadline. It gets nothing more and is ended when its other requests are.
@@ -120,6 +122,7 @@ impl Worker {
             since: now,
             output: None,
             drained: false,
+            has_served: false,
             has_cut_body: false,
             is_overdue: false,
             given_up: Vec::new(),

@@ -114,6 +114,8 @@ pub enum Input {
     WorkerFaulty(WorkerId),
     /// A worker has a request whose body will never be whole.
     WorkerCutBody(WorkerId),
+    /// A worker has answered a request to its end, its first.
+    WorkerServed(WorkerId),
     /// A worker served its share.
     WorkerSpent(WorkerId),
     /// Somebody asked for a worker to be replaced.
@@ -379,6 +381,8 @@ pub(super) struct Worker {
     pub(super) generation: GenerationId,
     pub(super) pool: usize,
     pub(super) state: State,
+    /// It has answered a request to its end.
+    has_served: bool,
     why: Why,
 }
 
@@ -467,6 +471,11 @@ impl Plan {
                 self.worker_failed(now, worker, Event::Stop { until }, Why::Faulty, out);
             }
             Input::WorkerCutBody(worker) => self.worker_failed(now, worker, Event::Kill, Why::CutBody, out),
+            Input::WorkerServed(worker) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.has_served = true;
+                }
+            }
             Input::WorkerSpent(worker) => {
                 if let Some(pool) = self.pool_of(worker) {
                     pool.spent(worker);

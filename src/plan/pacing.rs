@@ -27,10 +27,12 @@ pub enum Health {
     Never,
     /// It was up for so long.
     Up(Duration),
+    /// It has done well what it is there for.
+    Served,
 }
 
 /// Consecutive failures of one thing and the wait they cost: none, 0.1 s, 0.2 s, and so on to 30 s, or to 0.5 s if it
-/// had come up, or to 1 s if it is watched.
+/// had come up, or to 1 s if it is watched. Whatever has served starts the count again.
 #[derive(Clone, Debug)]
 pub struct Pacing {
     failures: u32,
@@ -62,6 +64,10 @@ impl Pacing {
     pub fn failed(&mut self, health: Health) -> Duration {
         let longest = match health {
             Health::Never => self.longest,
+            Health::Served => {
+                self.failures = 0;
+                LONGEST_UP
+            }
             Health::Up(time) => {
                 if time >= HEALTHY {
                     self.failures = 0;
@@ -134,6 +140,19 @@ mod tests {
         close(pacing.failed(Health::Up(HEALTHY - Duration::from_millis(1))), 200);
         assert_eq!(pacing.failed(Health::Up(HEALTHY)), Duration::ZERO);
         assert_eq!(pacing.failures(), 1);
+    }
+
+    #[test]
+    fn what_has_served_is_tried_again_at_once_however_often_it_fails() {
+        let mut pacing = Pacing::new(5);
+        for _ in 0..4 {
+            pacing.failed(Health::Up(Duration::ZERO));
+        }
+        for _ in 0..4 {
+            assert_eq!(pacing.failed(Health::Served), Duration::ZERO);
+            assert_eq!(pacing.failures(), 1);
+        }
+        close(pacing.failed(Health::Up(Duration::ZERO)), 100);
     }
 
     #[test]

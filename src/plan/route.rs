@@ -2,7 +2,7 @@
 //!
 //! Never here: opening files, texts of a configuration, what is never served as a file (`files`).
 
-use crate::base::site::{Act, Fallback, Host, PathMatch, Route, Site};
+use crate::base::site::{Act, Fallback, Host, PathMatch, Route, Site, is_below};
 use std::collections::HashMap;
 
 /// Which site serves a host.
@@ -94,6 +94,8 @@ pub enum Look {
     Special,
     /// A symbolic link that leads out of the root.
     Escapes,
+    /// Symbolic links without end.
+    Endless,
 }
 
 /// The files of a site.
@@ -166,6 +168,7 @@ enum Named {
     Denied,
     Special,
     Escapes,
+    Endless,
 }
 
 impl Router {
@@ -205,8 +208,8 @@ impl Router {
         self.streams = None;
         let others = other_spellings(path);
         let is_for = |route: &&Route| {
-            let others = others.iter().any(|other| is_for(&route.path, other));
-            others || is_for(&route.path, path)
+            let others = others.iter().any(|other| route.path.takes(other));
+            others || route.path.takes(path)
         };
         for route in site.routes.iter().filter(is_for) {
             match &route.act {
@@ -217,7 +220,7 @@ impl Router {
                         return step;
                     }
                 }
-                _ if !has_suffix(route, path) => {}
+                _ if !route.has_suffix(path) => {}
                 Act::App { pool, script_name } => {
                     let mount = if is_below(path, script_name) {
                         script_name.len()
@@ -237,7 +240,7 @@ impl Router {
     /// What a route about files says, if it says anything.
     fn by_file<'a>(&self, route: &'a Route, named: Named) -> Option<Step<'a>> {
         if let Named::File(name) = named
-            && !has_suffix(route, self.path.get(..name).unwrap_or_default())
+            && !route.has_suffix(self.path.get(..name).unwrap_or_default())
         {
             return None;
         }
@@ -256,6 +259,9 @@ impl Router {
             }
             (Act::Files { .. }, Named::Escapes) => {
                 return Some(refuse(403, "a symbolic link leads out of the root"));
+            }
+            (Act::Files { .. }, Named::Endless) => {
+                return Some(refuse(403, "there is a loop of symbolic links, or too many in a row"));
             }
             (Act::Files { fallback }, Named::File(_) | Named::Directory | Named::Missing) => fallback,
             _ => return None,
@@ -289,6 +295,7 @@ impl Router {
             Look::Denied => Named::Denied,
             Look::Special => Named::Special,
             Look::Escapes => Named::Escapes,
+            Look::Endless => Named::Endless,
         }
     }
 
@@ -318,6 +325,7 @@ impl Router {
             match tree.look(self.path.get(1..).unwrap_or_default()) {
                 Look::File => return Named::File(self.path.len()),
                 Look::Escapes => return Named::Escapes,
+                Look::Endless => return Named::Endless,
                 Look::Denied => return Named::Denied,
                 Look::Special => return Named::Special,
                 Look::Directory | Look::Missing | Look::NotADirectory => {}
@@ -338,6 +346,7 @@ impl Router {
                 Look::Denied => return Named::Denied,
                 Look::Special => return Named::Special,
                 Look::Escapes => return Named::Escapes,
+                Look::Endless => return Named::Endless,
             }
         }
         Named::Missing
@@ -354,13 +363,6 @@ enum Step<'a> {
 
 fn refuse(status: u16, why: &'static str) -> Step<'static> {
     Step::Done(Decision::Refuse { status, why })
-}
-
-fn is_for(wanted: &PathMatch, path: &[u8]) -> bool {
-    match wanted {
-        PathMatch::Prefix(prefix) => is_below(path, prefix),
-        PathMatch::Exact(exact) => path == exact.as_bytes(),
-    }
 }
 
 /// What a path with empty segments or dots may be taken for: with one slash where there are several, and with its dots
@@ -393,16 +395,6 @@ fn other_spellings(path: &[u8]) -> Vec<Vec<u8>> {
     vec![merged, resolved]
 }
 
-/// Whether a path is `prefix` or something below it.
-fn is_below(path: &[u8], prefix: &str) -> bool {
-    let prefix = prefix.as_bytes();
-    let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-    let Some(rest) = path.strip_prefix(prefix) else {
-        return prefix.is_empty();
-    };
-    rest.is_empty() || prefix.is_empty() || rest.starts_with(b"/")
-}
-
 /// What runs a file that a web server names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runner<'a> {
@@ -424,28 +416,13 @@ pub fn runner<'a>(site: &'a Site, path: &[u8], file: &[u8]) -> Runner<'a> {
     let mut routes = site
         .routes
         .iter()
-        .filter(|route| is_for(&route.path, path) && has_suffix(route, file));
+        .filter(|route| route.path.takes(path) && route.has_suffix(file));
     let found = routes.find_map(|route| match &route.act {
         Act::Script { pool } => Some(Runner::Pool(*pool)),
         Act::NoScript { why } => Some(Runner::Missing { why }),
         Act::App { .. } | Act::Files { .. } | Act::Redirect { .. } | Act::Refuse { .. } => None,
     });
     found.unwrap_or(Runner::None)
-}
-
-fn has_suffix(route: &Route, name: &[u8]) -> bool {
-    ends_with(&route.suffixes, name)
-}
-
-/// Whether a name has one of these endings, in any case of letters. Without any, every name has.
-#[must_use]
-pub fn ends_with(suffixes: &[String], name: &[u8]) -> bool {
-    let ends = |suffix: &String| {
-        let start = name.len().checked_sub(suffix.len());
-        let end = start.and_then(|start| name.get(start..));
-        end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
-    };
-    suffixes.is_empty() || suffixes.iter().any(ends)
 }
 
 #[cfg(test)]

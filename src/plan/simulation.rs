@@ -134,6 +134,7 @@ impl World {
             | Input::WorkerFaulty(worker)
             | Input::WorkerCutBody(worker)
             | Input::WorkerYielded(worker)
+            | Input::WorkerServed(worker)
             | Input::WorkerSpent(worker) => self.front_of(*worker).is_some(),
             Input::FrontConfigured(front) | Input::FrontHeard(front) | Input::Demand { front, .. } => {
                 self.fronts.contains_key(front)
@@ -380,6 +381,7 @@ impl World {
             (1, Some(worker), _) => Input::WorkerOverdueAmongOthers(worker),
             (2, Some(worker), _) if self.random.chance(50) => Input::WorkerCutBody(worker),
             (2, Some(worker), _) => Input::WorkerFaulty(worker),
+            (3, Some(worker), _) if self.random.chance(50) => Input::WorkerServed(worker),
             (3 | 4, Some(worker), _) => Input::WorkerSpent(worker),
             (5, Some(worker), Some(front)) => Input::FrontGone {
                 front,

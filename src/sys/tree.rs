@@ -77,7 +77,7 @@ pub enum Missing {
     #[error("a link on the way leads out of the root and may not be followed")]
     Escapes,
     /// More links, or more directories, than are followed. Mostly links that lead in a circle.
-    #[error("too many links on the way")]
+    #[error("there is a loop of symbolic links on the way, or too many in a row")]
     Endless,
     /// The system failed: no descriptors or memory left, a broken disk.
     #[error("cannot be looked up")]

@@ -162,6 +162,14 @@ def overloaded(link):
     link.sendall(end(protocol_status=2))
 
 
+def overloaded_held(link):
+    link.sendall(records(STDOUT, HELLO) + end(protocol_status=2))
+
+
+def overloaded_late(link):
+    link.sendall(records(STDOUT, text(b"x" * 200_000)) + end(protocol_status=1))
+
+
 def short_body(link):
     link.sendall(whole(b"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\nshort"))
 
@@ -242,6 +250,8 @@ BAD = {
     "/long-head": long_head,
     "/split-field": split_field,
     "/overloaded": overloaded,
+    "/overloaded-held": overloaded_held,
+    "/overloaded-late": overloaded_late,
     "/short-body": short_body,
     "/long-body": long_body,
     "/stderr": stderr_flood,

@@ -101,6 +101,7 @@ const BAD_PAGE: &str = "<?php\nfile_put_contents('RAN', '.', FILE_APPEND);\n\
     'control' => \"X-A: b\\x01c\", 'output' => 'Content-Length: -1', 'dies' => 'Content-Length: -1'];\n\
     $what = $_SERVER['QUERY_STRING'];\nif (isset($heads[$what])) header($heads[$what]);\n\
     if ($what == 'output') echo str_repeat('x', 3000000);\n\
+    if ($what == 'endless') { header('Content-Length: -1'); for (;;) { echo str_repeat('x', 5000); flush(); usleep(20000); } }\n\
     if ($what == 'dies') { echo str_repeat('x', 100000); flush(); exec('kill -9 ' . getmypid()); }\necho 'hello';\n";
 
 /// Pages behind a single php-cgi.
@@ -161,6 +162,30 @@ fn a_page_that_ends_its_worker_after_a_bad_head_is_not_run_again() {
 }
 
 #[test]
+fn a_page_that_prints_on_for_ever_after_a_bad_head_is_ended() {
+    let server = php_pages();
+    let worker = server.wait_for_workers(1);
+    for _ in 0..2 {
+        ask_for_bad_head(&server, "GET", "endless", "expected digits in Content-Length");
+        // Its connection is closed, at which PHP ends a page.
+        assert_eq!(server.get("/bad.php").text(), "hello", "{}", server.log());
+    }
+    assert_eq!(server.workers(), worker, "{}", server.log());
+    // A change runs to its end, but nobody waits for that.
+    let mut client = server.connect();
+    client.send("POST /bad.php?endless HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.response("POST").status, 502);
+    let mark = server.log().len();
+    client.send("GET /bad.php HTTP/1.1\r\nHost: a\r\n\r\n");
+    for pid in server.workers() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("a kill");
+    }
+    assert_eq!(client.response("GET").text(), "hello", "{}", server.log());
+    assert!(!server.log()[mark..].contains("failed ("), "{}", server.log());
+    server.stop();
+}
+
+#[test]
 fn an_app_with_a_bad_head_keeps_its_worker_and_its_connection() {
     let server = Setup::bad_fastcgi(&[]).allow("").start();
     let worker = server.wait_for_workers(1);
@@ -206,6 +231,42 @@ fn an_overloaded_worker_is_not_the_last_word_and_not_an_endless_loop() {
     let response = request(&server.address, "POST", "/overloaded", &[], b"x");
     assert!(matches!(response.status, 502 | 503), "{response:?}");
     assert_eq!(server.get("/").status, 200);
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_refuses_what_it_has_begun_to_answer_is_not_followed_by_another() {
+    let server = Setup::bad_fastcgi(&[]).with("workers", 2).allow("").start();
+    let words = "it refused the request when it had begun to answer it";
+    for method in ["GET", "POST"] {
+        let before = server.log().len();
+        assert_eq!(
+            request(&server.address, method, "/overloaded-held", &[], b"").status,
+            502
+        );
+        assert!(server.wait_for_log_after(before, words).contains("failed (502)"));
+        let before = server.log().len();
+        let mut client = server.connect();
+        client.send(format!(
+            "{method} /overloaded-late HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let answer = String::from_utf8_lossy(&client.rest().expect("an end")).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{}", server.log());
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "two answers in one");
+        assert!(!answer.ends_with("0\r\n\r\n"), "it must not look whole");
+        assert!(server.wait_for_log_after(before, words).contains("failed (cut)"));
+    }
+    assert_eq!(server.get("/").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_refuses_a_body_it_was_sent_part_of_is_not_followed_by_another() {
+    let setup = Setup::bad_fastcgi(&[]).with("workers", 2);
+    let server = setup.with("stream_request", true).allow("").start();
+    assert_eq!(request(&server.address, "POST", "/overloaded", &[], b"x").status, 502);
+    server.wait_for_log("it refused the request when part of it had been sent");
+    assert_eq!(server.get("/").text(), "hello\n");
     server.stop();
 }
 
@@ -332,6 +393,30 @@ fn a_worker_that_exits_in_a_loop_is_started_ever_more_slowly() {
     assert_eq!(server.get("/").status, 200);
     assert_eq!(starts(), 1 + deaths, "{}", server.log());
     server.stop();
+}
+
+#[test]
+fn a_worker_that_has_served_well_is_followed_at_once_however_often_it_dies() {
+    let setups = [
+        Setup::bad_fastcgi(&[]).with("workers", 1),
+        Setup::bad_pipe(&[]).with("workers", 1),
+    ];
+    for setup in setups {
+        let server = setup.allow("").start();
+        for round in 0..6 {
+            assert_eq!(server.get("/").text(), "hello\n", "round {round}");
+            let died = request(&server.address, "POST", "/die-before", &[], b"x");
+            assert_eq!(died.status, 502, "round {round}");
+        }
+        assert_eq!(server.get("/").text(), "hello\n");
+        assert!(!server.log().contains("in a row"), "{}", server.log());
+        // One that has served nothing is no such worker.
+        for _ in 0..4 {
+            assert_eq!(request(&server.address, "POST", "/die-before", &[], b"x").status, 502);
+        }
+        server.wait_for_log("failed 3 times in a row");
+        server.stop();
+    }
 }
 
 #[test]

@@ -97,6 +97,29 @@ fn a_program_that_answers_and_leaves_is_found_to_be_a_script() {
 }
 
 #[test]
+fn what_a_script_prints_on_trial_is_not_for_the_log() {
+    let text = b"#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nprinted by it\\nmore'\n";
+    let run = |level: &str| {
+        let setup = Setup::new();
+        let script = setup.path("x.cgi");
+        write(&script, text, 0o755);
+        let setup = setup.with("exec", list(&[&script.to_string_lossy()]));
+        let server = setup.with_text("loglevel", level).start();
+        server.wait_for_log("Found out that the app is a CGI script");
+        let log = server.log();
+        server.stop();
+        log
+    };
+    let quiet = run("info");
+    let all = run("debug");
+    for words in ["Content-Type: text/plain", "printed by it", "more"] {
+        assert!(!quiet.contains(words), "{words} in {quiet}");
+        let line = all.lines().find(|line| line.contains(words)).expect(words);
+        assert!(line.contains("[DEBUG] Printed on trial: "), "{line}");
+    }
+}
+
+#[test]
 fn it_is_found_out_again_after_a_reload_and_without_pulling() {
     let mut server = Setup::exec(&[&app("cgi/any.cgi")]).with("pull", false).start();
     assert_eq!(server.get("/").text(), "hello\n");

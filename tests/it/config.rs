@@ -264,6 +264,37 @@ fn a_check_shows_warnings_and_succeeds() {
 }
 
 #[test]
+fn a_page_of_errors_that_is_a_script_is_told_by_a_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::create_dir_all(here.join("site/errors")).unwrap();
+    for name in ["404.PHP", "405.html", "410.x", "412.inc", "413.pl"] {
+        fs::write(here.join("site/errors").join(name), "page").unwrap();
+    }
+    fs::write(here.join("busy.py"), "page").unwrap();
+    let text = format!(
+        "[pool.x]\nprotocol = 'cgi'\n[[site]]\nroot = 'site'\nserved_suffixes = ['.pl']\n\
+         pages = {{ 404 = '/errors/404.PHP', 405 = '/errors/405.html', 410 = '/errors/410.x', \
+         412 = '/errors/412.inc', 413 = '/errors/413.pl', 503 = 'file:{}/busy.py' }}\n\
+         [[site.route]]\nsuffix = '.x'\npool = 'x'\n[[site.route]]\nstatic = true\n",
+        here.display()
+    );
+    fs::write(here.join("a.toml"), text).unwrap();
+    let said = run(here, &[], &["-c", "a.toml", "--check-config"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let told: Vec<_> = said.err.lines().collect();
+    let statuses: Vec<_> = told
+        .iter()
+        .map(|line| line.split(' ').nth(5).unwrap_or_default())
+        .collect();
+    assert_eq!(statuses, ["404", "410", "412", "503"], "{}", said.err);
+    for line in told {
+        let is_whole = line.contains("it is a script, and pages are sent as they are") && line.contains("a.toml:");
+        assert!(is_whole, "{line}");
+    }
+}
+
+#[test]
 fn the_command_lines_choice_of_program_wins_over_the_files() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("a.toml"), "exec = \"/bin/true\"\n").unwrap();

@@ -24,7 +24,7 @@ fn script(root: &Path, name: &str, text: &str) {
 }
 
 /// A server of a root with PHP and scripts, for web servers on a unix socket and a TCP port; and its root.
-fn setup() -> (Setup, PathBuf) {
+pub(crate) fn setup() -> (Setup, PathBuf) {
     let setup = Setup::new();
     let root = setup.path("www");
     fs::create_dir(&root).expect("a root");
@@ -66,7 +66,7 @@ fn port(server: &Server) -> SocketAddr {
     rest[..end].parse().expect("an address")
 }
 
-fn connect(server: &Server) -> UnixStream {
+pub(crate) fn connect(server: &Server) -> UnixStream {
     let stream = UnixStream::connect(server.path("fcgi.sock")).expect("a connection");
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))

@@ -225,6 +225,31 @@ fn a_streamed_upload_that_stops_is_aborted_and_frees_its_slot() {
 }
 
 #[test]
+fn a_streamed_upload_that_is_cut_leaves_those_beside_it_alone() {
+    let server = flow(3).with("stream_request", true).start();
+    let worker = server.wait_for_workers(1);
+    let count = |line: &str| record(&server).lines().filter(|other| *other == line).count();
+    for round in 1..=3 {
+        let mut uploads: Vec<Client> = Vec::new();
+        for number in 1..=3 {
+            uploads.push(half_sent(&server, "/count", b"0123456789"));
+            wait_until("the first half", || count("body /count") == 3 * (round - 1) + number);
+        }
+        // Each in turn, so that one begun before it and one begun after it are beside it.
+        drop(uploads.remove(round - 1));
+        wait_until("the app to hear of it", || count("abort /count") == round);
+        for mut upload in uploads {
+            upload.send("56789");
+            assert_eq!(upload.response("POST").text(), "10\n");
+        }
+        assert_eq!(count("abort /count"), round);
+    }
+    check_slots(&server, 3);
+    assert_eq!(server.workers(), worker, "{}", server.log());
+    server.stop();
+}
+
+#[test]
 fn a_streamed_upload_refused_while_it_waits_is_forgotten() {
     let server = flow(1).with("stream_request", true).allow("Invalid request").start();
     let mut busy = server.connect();

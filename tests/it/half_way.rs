@@ -231,6 +231,29 @@ fn a_streamed_body_that_is_cut_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
+fn a_cut_body_lets_those_beside_it_in_its_worker_finish_first() {
+    let server = upload("threads = 2\nenv = { PHP_FCGI_CHILDREN = '2' }");
+    let worker = server.wait_for_workers(1);
+    let half = || {
+        let mut client = server.connect();
+        client.send("PUT /upload.php HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
+        wait_until("the page to run", || server.path("begun").exists());
+        fs::remove_file(server.path("begun")).expect("the mark");
+        client
+    };
+    let (cut, mut whole) = (half(), half());
+    drop(cut);
+    server.wait_for_log("its worker is ended");
+    whole.send("half");
+    assert_eq!(whole.response("PUT").text(), "8 of 8", "{}", server.log());
+    wait_until("the end of its worker", || !procs::is_alive(worker[0]));
+    assert!(next_pid(&server) > 0);
+    let done = fs::read_to_string(server.path("done")).expect("the whole one");
+    assert_eq!(done, "8\n", "the part was taken for the whole");
+    server.stop();
+}
+
+#[test]
 fn a_server_that_is_not_ours_is_left_alone_when_a_streamed_body_is_cut() {
     let setup = Setup::new();
     let theirs = UnixListener::bind(setup.path("theirs.sock")).expect("a socket");

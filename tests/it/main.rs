@@ -30,6 +30,7 @@ mod demand;
 mod departures;
 mod doctor;
 mod documents;
+mod fastcgi_in_turn;
 mod fastcgi_inbound;
 mod flow_control;
 mod forwarded;

@@ -138,6 +138,7 @@ fn every_variable_is_the_same_as_under_nginx_with_php_fpm() {
         ("GET /caf%C3%A9/%C3%BC.php HTTP/1.1", ""),
         ("GET /x.php.d/y.php/z HTTP/1.1", ""),
         ("GET //dir///index.php HTTP/1.1", ""),
+        ("GET /page.php//a///b/ HTTP/1.1", ""),
         ("GET /a/front/controller?page=2 HTTP/1.1", ""),
         ("GET http://test/page.php?absolute HTTP/1.1", ""),
         ("GET /page.php HTTP/1.0", ""),

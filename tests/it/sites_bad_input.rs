@@ -400,7 +400,7 @@ fn links_out_of_the_root_are_followed_as_configured() {
         }
         for (target, statuses) in [
             ("/zero.html", [403, 404]),
-            ("/loop.html", [403, 404]),
+            ("/loop.html", [403, 403]),
             ("/dangling.html", [404, 404]),
         ] {
             let response = get(policy, target);
@@ -427,6 +427,10 @@ fn links_out_of_the_root_are_followed_as_configured() {
         "{}",
         server.log()
     );
+    let mark = server.log().len();
+    assert_eq!(get("inside", "/loop.html").status, 403);
+    let line = server.wait_for_log_after(mark, "/loop.html");
+    assert!(line.contains("a loop of symbolic links"), "{line}");
     server.stop();
 }
 

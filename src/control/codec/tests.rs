@@ -91,6 +91,7 @@ fn to_arbiter() -> impl Strategy<Value = ToArbiter> {
         (pool(), any::<u32>()).prop_map(|(pool, workers)| ToArbiter::Demand { pool, workers }),
         worker().prop_map(|worker| ToArbiter::Yielded { worker }),
         worker().prop_map(|worker| ToArbiter::CutBody { worker }),
+        worker().prop_map(|worker| ToArbiter::Served { worker }),
         Just(ToArbiter::Prepared),
         any::<String>().prop_map(|reason| ToArbiter::Unprepared { reason }),
         pool().prop_map(|pool| ToArbiter::PoolDrained { pool }),

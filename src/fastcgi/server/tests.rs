@@ -11,6 +11,7 @@ enum Seen {
     End,
     Abort,
     Reply(Reply),
+    Early,
     Error(Error),
 }
 
@@ -47,6 +48,11 @@ fn run(conn: &mut Conn, input: &[u8], size: usize) -> Vec<Seen> {
                 Event::End => seen.push(Seen::End),
                 Event::Abort => seen.push(Seen::Abort),
                 Event::Reply(reply) => seen.push(Seen::Reply(reply)),
+                Event::Early => {
+                    assert_eq!(conn.step(rest), Ok((0, Event::Early)), "it waits");
+                    seen.push(Seen::Early);
+                    conn.send_end(0, ProtocolStatus::Complete, &mut Vec::new());
+                }
             }
         }
     }
@@ -278,6 +284,36 @@ fn what_no_web_server_sends_is_refused() {
             found: 3,
         })],
     );
+}
+
+#[test]
+fn the_next_request_by_the_same_id_waits_for_the_end_of_the_one_before() {
+    let input = [
+        begin(1, 1, 1),
+        params(1, b""),
+        stdin(1, b""),
+        begin(1, 1, 0),
+        params(1, b""),
+        stdin(1, b"x"),
+        stdin(1, b""),
+    ];
+    let first = [Seen::Begin(true), no_params(), Seen::End];
+    let second = [
+        Seen::Early,
+        Seen::Begin(false),
+        no_params(),
+        Seen::Stdin(b"x".to_vec()),
+        Seen::End,
+    ];
+    check("two at once", &input, &[&first[..], &second].concat());
+    // By another id it is refused, and no answer to the first can be taken for one to it.
+    let input = [&input[..3], &[begin(2, 1, 0), params(2, b""), stdin(2, b"")]].concat();
+    let refused = Reply::Refused {
+        id: 2,
+        status: ProtocolStatus::CantMultiplex,
+        keep: false,
+    };
+    check("side by side", &input, &[&first[..], &[Seen::Reply(refused)]].concat());
 }
 
 #[test]

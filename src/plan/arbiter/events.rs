@@ -303,7 +303,7 @@ impl Plan {
             self.boot_failed(now, worker, (verdict, is_final), by_itself, out);
         }
         let has_left = may_leave && death == Death::Code(0) && matches!(worker.state, State::Ready { .. });
-        let failed = (!has_left).then(|| health(now, worker.state));
+        let failed = (!has_left).then(|| health(now, &worker, worker.state));
         self.vacate(now, id, worker, failed, out);
     }
 
@@ -356,7 +356,7 @@ impl Plan {
             // An overdue worker came up and ran for its whole `timeout`: that is no crash loop, and its replacement
             // starts at once however often it happens.
             let is_crash = worker.why.is_failure() && worker.why != Why::Overdue;
-            let failed = is_crash.then(|| health(now, before));
+            let failed = is_crash.then(|| health(now, &worker, before));
             self.vacate(now, id, worker, failed, out);
         }
     }
@@ -437,8 +437,9 @@ pub(super) fn drain(now: Instant, generation: &mut Generation, out: &mut Vec<Act
     }
 }
 
-fn health(now: Instant, state: State) -> Health {
+fn health(now: Instant, worker: &super::Worker, state: State) -> Health {
     match state {
+        State::Ready { .. } if worker.has_served => Health::Served,
         State::Ready { since } => Health::Up(now.saturating_duration_since(since)),
         State::Booting { .. } => Health::Never,
         State::Retiring { .. }

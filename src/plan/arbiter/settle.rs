@@ -223,6 +223,7 @@ impl Plan {
                     generation: id,
                     pool: index,
                     state: State::Booting { until },
+                    has_served: false,
                     why: Why::Shutdown,
                 };
                 workers.insert(worker, record);

@@ -239,6 +239,22 @@ fn the_same_code_later_is_only_a_crash() {
 }
 
 #[test]
+fn a_worker_that_has_served_is_replaced_at_once_and_one_that_has_not_waits() {
+    let mut stage = Stage::serving(1);
+    for worker in 1..10 {
+        stage.give(Input::WorkerServed(WorkerId(worker)));
+        assert_eq!(stage.gone(worker, Death::Signal), [spawn(worker + 1, 1)]);
+        stage.give(Input::WorkerReady(WorkerId(worker + 1)));
+    }
+    // The one before it was the first failure of the count.
+    let actions = stage.gone(10, Death::Signal);
+    assert!(matches!(
+        actions[..],
+        [Action::Note(Note::WorkerRetry { failures: 2, .. })]
+    ));
+}
+
+#[test]
 fn a_crash_loop_backs_off_and_health_forgives() {
     let mut stage = Stage::serving(1);
     let mut worker = 1;

@@ -105,18 +105,7 @@ class App:
 
     def load(self):
         """Imports the app; each call makes a factory's product anew."""
-        if self.cfg.paste:
-            return self.load_paste()
         return load(self.app_uri)
-
-    def load_paste(self):
-        try:
-            from paste.deploy import loadapp
-        except ImportError as error:
-            raise AppImportError("paste needs the package PasteDeploy: %s" % error) from error
-        path, _, name = self.app_uri.partition("#")
-        defaults = self.cfg.paste_global_conf
-        return loadapp("config:" + os.path.abspath(path), name=name or None, relative_to=os.getcwd(), global_conf=defaults)
 
     def wsgi(self):
         """The callable, loaded at the first call."""

@@ -101,6 +101,16 @@ impl Read for Asking {
     }
 }
 
+/// A stream that is read a byte at a time, so that nothing of the next answer is taken along.
+pub(crate) struct OneByOne(pub(crate) UnixStream);
+
+impl Read for OneByOne {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let end = into.len().min(1);
+        self.0.read(&mut into[..end])
+    }
+}
+
 /// A blocking stream with the face that asynchronous clients want.
 pub(crate) struct Blocking<S>(pub(crate) S);
 
