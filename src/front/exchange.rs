@@ -150,13 +150,6 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// The body that is held back, if that many bytes more may be.
-    pub(super) fn hold(&mut self, length: usize) -> Option<&mut Vec<u8>> {
-        let fits = length <= HELD.saturating_sub(self.held.len());
-        let may_hold = self.stage == Stage::Held && !self.cut && self.spool.is_empty();
-        (fits && may_hold).then_some(&mut self.held)
-    }
-
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slot: 0,

@@ -8,7 +8,7 @@ use super::routing::{Own, SitePlace};
 use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
-use crate::base::message::RequestHead;
+use crate::base::message::{BodyLength, RequestHead};
 use crate::base::site::{Site, Symlinks};
 use crate::files::{self, Accepted, Answer, Boundary, Coding, Hidden, Piece, Representation, Types};
 use crate::http1;
@@ -181,14 +181,15 @@ impl Front {
         }
         std::mem::swap(&mut exchange.response, &mut answer.head);
         exchange.stage = Stage::Held;
-        for piece in answer.pieces.drain(..) {
+        let mut pieces = answer.pieces.drain(..).peekable();
+        while let Some(piece) = pieces.next() {
             let sent = match piece {
                 Piece::Text(bytes) => {
                     self.response_data(exchange, &bytes, false);
                     Ok(())
                 }
                 Piece::File { offset, length } if length <= IN_MEMORY && exchange.spool.is_empty() => {
-                    self.read_piece(exchange, file, offset, length)
+                    self.read_piece(exchange, file, offset, length, pieces.peek().is_none())
                 }
                 Piece::File { offset, length } => file
                     .try_clone()
@@ -204,16 +205,27 @@ impl Front {
         self.response_end(exchange);
     }
 
-    /// A small piece goes out together with its head.
-    fn read_piece(&mut self, exchange: &mut Exchange, file: &File, offset: u64, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        if let Some(held) = exchange.hold(length) {
-            return fd::append_from_file(file, held, offset, length);
-        }
+    /// A small piece is read, and if it is the last one, it goes out together with its head from where it is.
+    fn read_piece(
+        &mut self,
+        exchange: &mut Exchange,
+        file: &File,
+        offset: u64,
+        length: u64,
+        is_last: bool,
+    ) -> io::Result<()> {
         let mut bytes = std::mem::take(&mut self.message);
         bytes.clear();
-        let read = fd::append_from_file(file, &mut bytes, offset, length);
-        if read.is_ok() {
+        let read = usize::try_from(length)
+            .map_err(io::Error::other)
+            .and_then(|length| fd::append_from_file(file, &mut bytes, offset, length));
+        if read.is_ok() && is_last && exchange.stage == Stage::Held {
+            let whole = exchange.held.len() + bytes.len();
+            self.commit(exchange, BodyLength::Known(whole as u64));
+            if let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
+                client.send_data(&bytes, true);
+            }
+        } else if read.is_ok() {
             self.response_data(exchange, &bytes, false);
         }
         self.message = bytes;
