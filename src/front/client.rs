@@ -532,7 +532,13 @@ impl Front {
             return;
         };
         let complete = exchange.ended && exchange.stage == Stage::Committed && exchange.end_sent;
-        let status = if complete { exchange.response.status } else { 499 };
+        // All that the head announced was sent, though the worker may not be done.
+        exchange.is_fulfilled = client.conn.is_fulfilled() && !client.has_unsent() && exchange.spool.is_empty();
+        let status = if complete || exchange.is_fulfilled {
+            exchange.response.status
+        } else {
+            499
+        };
         self.log_access(client.peer, &exchange, status, client.conn.body_sent());
         exchange.client = None;
         self.exchanges.put(exchange_key, exchange);

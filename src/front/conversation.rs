@@ -162,6 +162,14 @@ impl Conversation {
         }
     }
 
+    /// True if all of the response that its head announces was encoded, and the app has not gone on beyond.
+    pub(super) fn is_fulfilled(&self) -> bool {
+        match self {
+            Self::Http1(conn) => conn.is_fulfilled(),
+            Self::FastCgi(inbound) => inbound.is_fulfilled(),
+        }
+    }
+
     /// Body bytes sent in this response.
     pub(super) fn body_sent(&self) -> u64 {
         match self {

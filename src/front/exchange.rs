@@ -145,6 +145,8 @@ pub(super) struct Exchange {
     pub(super) pid: i32,
     /// Its worker was told that the answer is not wanted.
     pub(super) aborted: bool,
+    /// Its client has left with all of the response that the head announced, while its worker was still at it.
+    pub(super) is_fulfilled: bool,
     /// And that its deadline has passed.
     pub(super) overdue: bool,
 }
@@ -205,6 +207,7 @@ impl Exchange {
             notes: Vec::new(),
             pid: 0,
             aborted: false,
+            is_fulfilled: false,
             overdue: false,
         }
     }
@@ -273,7 +276,8 @@ impl Front {
         let status = exchange.response.status;
         if (100..200).contains(&status) {
             if let Some(client) = exchange.client.and_then(|key| self.clients.get_mut(key)) {
-                if status != 101 {
+                // A client that takes nothing misses some: they are hints, and must not fill our memory.
+                if status != 101 && client.out.len() < self.config.http.response_buffer {
                     client.conn.send_interim(&exchange.response, &mut client.out.bytes);
                 }
                 self.dirty_clients.extend(exchange.client);
@@ -357,7 +361,8 @@ impl Front {
         if client.out.bytes.capacity() == 0 {
             client.out.bytes = self.spare_buffers.pop().unwrap_or_default();
         }
-        if self.drain.is_some() {
+        let keeps_alive = self.config.http.keepalive.is_some() || client.conn.is_fastcgi();
+        if self.drain.is_some() || !keeps_alive {
             client.conn.close_after();
         }
         let common = http1::response::Common {

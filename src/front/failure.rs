@@ -199,9 +199,10 @@ impl Front {
             return;
         };
         let stream_cut = exchange.streams && !exchange.body_ended;
-        // An answer without a body is complete with its head: whoever asked has not left before the end.
-        let is_complete = exchange.head.is_head() && exchange.stage == Stage::Committed;
-        let is_ended = self.is_unwanted(exchange) && !(is_complete && worker.aborts());
+        // Whoever has the whole answer has not left before the end; but of HEAD that holds from the head on, and an app
+        // that answers for ever must learn that nobody listens.
+        let is_complete = exchange.is_fulfilled && (!exchange.head.is_head() || worker.aborts());
+        let is_ended = self.is_unwanted(exchange) && !is_complete;
         exchange.aborted = true;
         if !is_ended && !stream_cut {
             return;

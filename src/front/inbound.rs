@@ -170,6 +170,11 @@ impl Inbound {
         self.has_surplus
     }
 
+    pub(super) fn is_fulfilled(&self) -> bool {
+        let is_whole = self.is_bodiless || self.left == Some(0);
+        self.writing != Writing::Head && is_whole && !self.has_surplus
+    }
+
     pub(super) fn body_sent(&self) -> u64 {
         self.sent
     }

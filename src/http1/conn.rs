@@ -319,6 +319,13 @@ impl Conn {
         self.sent
     }
 
+    /// True if the response's head announced its length, all of it was written, and nobody has tried to write more.
+    #[must_use]
+    pub fn is_fulfilled(&self) -> bool {
+        let has_length = matches!(self.framing, Framing::Bodiless(_) | Framing::Length(_));
+        self.writing != Writing::Head && has_length && self.left == 0 && !self.has_surplus
+    }
+
     /// True if the response has no body, whatever the app sends; known from [`send_head`](Self::send_head) on.
     #[must_use]
     pub fn body_is_bodiless(&self) -> bool {

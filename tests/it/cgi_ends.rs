@@ -252,6 +252,40 @@ fn what_another_script_may_have_started_is_left_alone() {
 }
 
 #[test]
+fn a_client_that_has_its_whole_answer_does_not_end_the_script_by_leaving() {
+    let server = Setup::cgi().start();
+    for method in ["GET", "HEAD"] {
+        let mut client = send(&server, method, "afterwards");
+        assert_eq!(client.response(method).status, 200);
+        wait_for_mark(&server);
+        drop(client);
+        let line = wait_for("the line of the access log", || {
+            let lines = server.access_log();
+            lines
+                .into_iter()
+                .find(|line| line.contains(&format!("{method} /bad.sh")))
+        });
+        assert!(line.contains(" 200 "), "{line}");
+        std::fs::remove_file(server.path("mark")).unwrap();
+        wait_until("the end of the script", || server.path("mark.done").exists());
+        std::fs::remove_file(server.path("mark.done")).unwrap();
+        wait_for_scripts(&server, 0);
+    }
+    server.stop();
+}
+
+#[test]
+fn hints_without_end_fill_no_memory_while_their_client_takes_nothing() {
+    let server = Setup::cgi().start();
+    let mut client = send(&server, "GET", "hints");
+    wait_for_mark(&server);
+    let resident = procs::resident_kib(server.front());
+    assert!(resident < 40 << 10, "80 MB of hints, and {resident} KiB");
+    assert_eq!(client.response("GET").text(), "hello\n");
+    server.stop();
+}
+
+#[test]
 fn a_runner_that_stops_is_replaced_though_nobody_asks_for_anything() {
     let server = Setup::cgi()
         .with_text("timeout", "2s")

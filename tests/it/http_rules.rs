@@ -296,6 +296,18 @@ fn connections_stay_open_as_version_and_wish_say() {
 }
 
 #[test]
+fn without_keepalive_each_connection_has_one_request() {
+    let server = Setup::c_app(1).with_text("keepalive", "0s").start();
+    let mut client = server.connect();
+    client.send("GET /vars HTTP/1.1\r\nHost: test\r\n\r\nGET /vars HTTP/1.1\r\nHost: test\r\n\r\n");
+    let response = client.response("GET");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.field("connection"), Some("close"));
+    assert!(client.is_closed(), "without an answer to the second");
+    server.stop();
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_keepalive_and_a_silent_one_after_the_header_timeout() {
     let setup = Setup::c_app(1)
         .with_text("keepalive", "300ms")

@@ -46,6 +46,9 @@ writes) touch "$MARK"; printf "$head"; while :; do echo xxxxxxxxxxxxxxxxxxxx; do
 closes) exec >&- 2>&-; sleep 100 ;;
 marks) touch "$MARK"; sleep 100; rm "$MARK" ;;
 waits) touch "$MARK"; while [ -e "$MARK" ]; do sleep 0.01; done; touch "$MARK.done"; printf "${head}done\n" ;;
+afterwards) printf 'Content-Length: 6\n'"${head}hello\n"; touch "$MARK"; while [ -e "$MARK" ]; do sleep 0.01; done; touch "$MARK.done" ;;
+hints) yes "$(printf 'Status: 103\nLink: </%08000d>; rel=preload' 0)
+" | head -n 30000; printf "${head}hello\n"; touch "$MARK" ;;
 missing) exec env no-such-interpreter ;;
 limits) printf "$head"; ulimit -t; ulimit -v; ulimit -n; ulimit -f; ulimit -c ;;
 esac
