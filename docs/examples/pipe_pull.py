@@ -16,7 +16,7 @@ REQUEST, RESPONSE, BODY, ABORT, REFUSED, READY, DRAIN = 1, 2, 3, 4, 6, 0x10, 0x1
 END, FD, PULL = 1, 2, 1
 HEADER = struct.Struct("!BBHI")
 COUNTED = struct.Struct("!BBHII")  # A header and the length of the block or head that the payload begins with.
-BEAT = 511  # The cell that says that we live, counted up once a second while we wait.
+BEAT = 2047  # The cell that says that we live, counted up once a second while we wait.
 RIGHTS = socket.CMSG_SPACE(4)  # Room for one descriptor beside a message.
 
 
@@ -89,7 +89,7 @@ def pull():
     global waiting
     queue = socket.socket(fileno=int(os.environ["RGUNICORN_QUEUE_FD"]))
     queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 1, 0))
-    cells = memoryview(mmap.mmap(int(os.environ["RGUNICORN_BOARD_FD"]), 4096)).cast("Q")
+    cells = memoryview(mmap.mmap(int(os.environ["RGUNICORN_BOARD_FD"]), 16384)).cast("Q")
     buffer = bytearray(131072)
     view, into, receive, unpack = memoryview(buffer), [buffer], queue.recvmsg_into, COUNTED.unpack_from
     try:

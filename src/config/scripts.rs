@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 /// Requests at once that one runner takes: as many as a worker may say it has slots.
-const SCRIPTS_LIMIT: u32 = 510;
+const SCRIPTS_LIMIT: u32 = 2046;
 
 /// The variable that a runner finds its order in.
 pub const RUNNER_VARIABLE: &str = "RGUNICORN_RUNNER";

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Most requests at once in one worker: as many as the pipe protocol lets it say.
-const SLOTS_LIMIT: u64 = 510;
+const SLOTS_LIMIT: u64 = 2046;
 
 /// Gunicorn's own logger, which ours stands in for.
 pub(super) const LOGGER_CLASS: &str = "gunicorn.glogging.Logger";

@@ -41,7 +41,7 @@ pub enum Event<'b> {
     NeedData,
     /// The worker takes requests from now on. Comes once, before any event about a request.
     Ready {
-        /// Requests at once, 1 to 510.
+        /// Requests at once, 1 to 2046.
         slots: u16,
         /// [`frame::ready`] flags.
         flags: u8,

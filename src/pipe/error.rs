@@ -69,7 +69,7 @@ pub enum Error {
         found: String,
     },
     /// A READY frame offered no slots or more than there are.
-    #[error("expected 1 to 510 slots, found {found}")]
+    #[error("expected 1 to 2046 slots, found {found}")]
     Slots {
         /// The offer.
         found: u16,

@@ -23,7 +23,7 @@ pub const MESSAGE_LIMIT: usize = 128 * 1024;
 pub const WINDOW: u32 = 256 * 1024;
 
 /// Requests at once that one worker may offer: the cells of its board.
-pub const SLOTS_LIMIT: u16 = 510;
+pub const SLOTS_LIMIT: u16 = 2046;
 
 /// Bytes of the reason in an ABORT frame at most; what is more is ignored.
 pub const REASON_LIMIT: usize = 4096;

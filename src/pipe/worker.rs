@@ -96,7 +96,7 @@ impl WorkerConn {
         }
     }
 
-    /// Appends the READY frame: the worker's first, save for LOG frames. `slots` is 1 to 510, `flags` are
+    /// Appends the READY frame: the worker's first, save for LOG frames. `slots` is 1 to 2046, `flags` are
     /// [`frame::ready`]'s.
     pub fn ready(slots: u16, flags: u8, out: &mut Vec<u8>) {
         out.extend_from_slice(

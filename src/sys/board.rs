@@ -1,4 +1,4 @@
-//! A worker's board: one shared page of 64-bit cells, a memfd.
+//! A worker's board: shared pages of 64-bit cells, a memfd.
 //!
 //! Cell 0 belongs to the front: the number of requests it has given this worker and not seen the end of.
 //! Cell 1 + n belongs to slot n of the worker: the identifier of the request it runs, 0 when idle.
@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a board.
-pub const SIZE: usize = 4096;
+pub const SIZE: usize = 16384;
 
 /// Slots that have a cell.
 pub const SLOTS: usize = SIZE / 8 - 2;

@@ -144,7 +144,7 @@ def pull():
             message, rights, _, _ = queue.recvmsg(131072, socket.CMSG_SPACE(4))
         except BlockingIOError:
             beat += 1
-            os.pwrite(board, struct.pack("=Q", beat), 4088)
+            os.pwrite(board, struct.pack("=Q", beat), 16376)
             continue
         if not message:
             return

@@ -123,7 +123,7 @@ fn every_mistake_in_the_settings_is_told_at_once() {
     let setup = Setup::c_app(1)
         .with("wrokers", 3)
         .with_text("timeout", "soon")
-        .with("threads", 512)
+        .with("threads", 4096)
         .with_text("loglevel", "loud")
         .with("bind", list(&["127.0.0.1:port"]));
     let file = setup.path_text("site.toml");
@@ -137,7 +137,7 @@ fn every_mistake_in_the_settings_is_told_at_once() {
             "loglevel",
             "must be one of debug, info, warning, error, critical, but not \"loud\"",
         ),
-        (9, "threads", "must be a whole number from 0 to 510, but not 512"),
+        (9, "threads", "must be a whole number from 0 to 2046, but not 4096"),
         (10, "timeout", "but not \"soon\""),
     ] {
         let place = format!("set at {file}:{line} ({name})");
@@ -163,7 +163,7 @@ fn every_mistake_on_the_command_line_is_told_at_once() {
         .arg("--acess-logfile")
         .arg("x")
         .arg("--log-level=loud")
-        .with("threads", 512);
+        .with("threads", 4096);
     let ended = setup.run_to_end();
     assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
     for said in [

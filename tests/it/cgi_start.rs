@@ -142,7 +142,7 @@ fn what_scripts_cannot_do_is_refused_at_the_start() {
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     };
     let cgi = || Setup::exec(&[&script]).with_text("protocol", "cgi");
-    refused(cgi().with("workers", 512), "at most 510");
+    refused(cgi().with("workers", 2047), "at most 2046");
     refused(
         cgi().with("stream_request", true),
         "stream_request contradicts protocol cgi",

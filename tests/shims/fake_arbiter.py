@@ -33,7 +33,7 @@ class Worker:
     def __init__(self):
         self.channel, self.channel_end = socket.socketpair()
         self.queue, self.queue_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.board = memory_file(bytes(4096))
+        self.board = memory_file(bytes(16384))
         self.errors, self.errors_end = os.pipe()
         self.pid = None
 

@@ -167,8 +167,8 @@ class Shim:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.queue, self.queue_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         board = os.memfd_create("board") if hasattr(os, "memfd_create") else tempfile.TemporaryFile().fileno()
-        os.ftruncate(board, 4096)
-        self.cells = memoryview(mmap.mmap(board, 4096)).cast("Q")
+        os.ftruncate(board, 16384)
+        self.cells = memoryview(mmap.mmap(board, 16384)).cast("Q")
         memory = os.memfd_create("shim")
         job = {"modules": modules(), "run": "worker", "config": self.config}
         if hooks is not None:

@@ -284,14 +284,14 @@ pub(super) const SETTINGS: &[Setting] = &[
               A worker of another such pool that is idle is stopped for a pool that needs one; while there is none, requests wait, up to `queue_timeout`.\n\
               Pools of one size and `min` count, and must fit.\n\
               Replacements run beside the workers they replace for a moment, and so do all workers after a reload."),
-    row(Section::Workers, "threads", number("requests at once, 0 = 1", 0, 510), "1")
+    row(Section::Workers, "threads", number("requests at once, 0 = 1", 0, 2046), "1")
         .flags(&["--threads"])
         .differs("an app that says how many when it is ready overrides it")
         .doc("Requests each worker is given at once",
              "More than 1 is only for workers that can take them: several FastCGI connections, or pipe requests by id."),
     row(Section::Workers, "worker_connections", number("greenlets", 0, 1_000_000), "1000")
         .flags(&["--worker-connections"])
-        .differs("requests at once per worker of class gevent, at least 1 and at most 510; other classes ignore it, the front holds idle connections")
+        .differs("requests at once per worker of class gevent, at least 1 and at most 2046; other classes ignore it, the front holds idle connections")
         .doc("Requests at once per worker of class gevent", ""),
     row(Section::Workers, "max_requests", number("requests, 0 = no end", 0, 1_000_000_000_000), "0")
         .flags(&["--max-requests"])

@@ -25,7 +25,8 @@ place = struct.Struct("!Q").unpack_from
 LARGEST = 131072  # Of a message in the pull queue, in bytes.
 RIGHTS = _socket.CMSG_SPACE(4)  # Room for one descriptor beside a message.
 DONTWAIT = _socket.MSG_DONTWAIT
-BEAT = 511  # The cell that a worker counts up, once a second, while it waits for a message.
+BEAT = 2047  # The cell that a worker counts up, once a second, while it waits for a message.
+BOARD = 16384  # Bytes.
 SECOND = struct.pack("@ll", 1, 0)  # A struct timeval, for SO_RCVTIMEO.
 CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 COPY = 16384  # Bodies up to this size are copied behind their header; larger ones are sent from where they are.
@@ -223,7 +224,7 @@ class Board:
 
     def __init__(self, fd):
         os.set_inheritable(fd, False)
-        self.cells = memoryview(mmap.mmap(fd, 4096)).cast("Q")
+        self.cells = memoryview(mmap.mmap(fd, BOARD)).cast("Q")
         os.close(fd)
 
     def close(self):
