@@ -444,3 +444,42 @@ fn a_root_that_its_tenant_makes_a_link_shows_no_files_of_others() {
     server.wait_for_log("cannot send the page for 404");
     server.stop();
 }
+
+#[test]
+fn scripts_of_the_fronts_user_reach_no_workers_of_others() {
+    let (setup, users) = tenants();
+    let root = setup.path("shared");
+    put(&root.join("probe.py"), PROBE_PY, 0o755);
+    own(&root.join("probe.py"), (0, 0), 0o755);
+    own(&root, (0, 0), 0o755);
+    let text = format!(
+        "{}[pool.shared]\nprotocol = 'cgi'\n[[site]]\nhosts = ['{}']\nroot = {}\n[[site.route]]\nsuffix = '.py'\npool = 'shared'\n",
+        tables(&setup, &users, 0, ""),
+        HOSTS[1],
+        quoted(&root.display().to_string())
+    );
+    let server = setup
+        .tables(&text)
+        .allow("the pool shared has the user of the front")
+        .start();
+    server.wait_for_log("give it a user of its own");
+    let made = std::fs::read_dir(server.path("run")).expect("it").flatten().next();
+    let directory = made.expect("a directory").path();
+    let entries = std::fs::read_dir(&directory).expect("root may read it").flatten();
+    let mut paths: Vec<String> = entries.map(|entry| entry.path().display().to_string()).collect();
+    assert!(paths.iter().any(|path| path.ends_with(".sock")), "{paths:?}");
+    paths.push(directory.display().to_string());
+    // Nor by way of the front, which may connect.
+    paths.extend(["mem", "fd", "environ"].map(|name| format!("/proc/{}/{name}", server.front())));
+    let body: String = paths.iter().map(|path| format!("{path}\n")).collect();
+    let response = post(&server, HOSTS[1], "/probe.py", &body);
+    let nobody = User::from_name("nobody").expect("the users").expect("nobody");
+    let (uid, gid) = (nobody.uid, nobody.gid);
+    assert_eq!(line(&response, "ids="), format!("ids={uid} {gid} [{gid}]"));
+    let text = response.text();
+    assert!(!text.contains("reached "), "{text}");
+    assert_eq!(text.matches("kept out of ").count(), paths.len(), "{text}");
+    // The front does reach them.
+    assert_eq!(post(&server, HOSTS[0], "/probe.php", "").status, 200);
+    server.stop();
+}
