@@ -10,6 +10,7 @@ use crate::logging::{Context, NONE};
 use crate::plan::arbiter::{Action, Death, Input, Note, Verdict};
 use crate::plan::generation::{FrontId, GenerationId};
 use crate::plan::worker::{Step, Why};
+use crate::sys::privilege::Identity;
 use crate::sys::{fd, memory, process, signals};
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -200,8 +201,10 @@ impl Arbiter {
             return;
         };
         let process = &generation.config.process;
-        let identity = generation.identity.as_ref();
-        match spawn::front(generation_id, process, identity, self.null.as_fd()) {
+        let groups = self.runtime_dir.groups();
+        let identity = generation.identity.clone();
+        let identity = identity.and_then(|identity| Identity::with_groups(Some(identity), &groups));
+        match spawn::front(generation_id, process, identity.as_ref(), self.null.as_fd()) {
             Ok(front) => {
                 self.log
                     .debug(&NONE, format_args!("Booting front with pid: {}", front.pid));

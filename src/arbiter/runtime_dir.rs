@@ -1,9 +1,11 @@
 //! The private directory of worker sockets, `rgunicorn-<pid>-<random>`, and what dead arbiters left of theirs.
 //!
+//! Under root it belongs to root, and a group that nobody else has lets the front through, and no script of its user.
 //! A lock on a file in it tells the living from the dead: unlike a pid it means the same in every container.
 
 use super::Arbiter;
 use crate::logging::NONE;
+use crate::sys::account;
 use crate::sys::directory::Directory;
 use crate::sys::process::{is_alive, own_user};
 use std::ffi::OsStr;
@@ -19,13 +21,26 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
     path: PathBuf,
-    owner: Option<(u32, u32)>,
+    access: Access,
     directory: Directory,
     _lock: File,
+    /// Why it has no group for the front.
+    refusal: Option<io::Error>,
+}
+
+/// Who gets to the sockets besides us.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    /// Nobody else.
+    Ours,
+    /// A user, with the user's group.
+    User(u32, u32),
+    /// Members of a group, by names that they know.
+    Group(u32),
 }
 
 impl RuntimeDir {
-    /// Makes a directory with mode 0700 for `owner` (user and group), after removing what the dead left in `parent`.
+    /// Makes a directory for a front of `owner` (user and group), after removing what the dead left in `parent`.
     pub(super) fn create(parent: &Path, pid: u32, seed: u64, owner: Option<(u32, u32)>) -> io::Result<Self> {
         remove_stale(parent, owner);
         let mut random = fastrand::Rng::with_seed(seed);
@@ -39,12 +54,26 @@ impl RuntimeDir {
                 Err(error) => return Err(error),
             }
         };
-        let (directory, lock) = take(&path, owner)?;
+        let group = owner
+            .filter(|_| own_user() == 0)
+            .map(|_| account::spare_group(&mut random));
+        let (directory, lock) = take(&path)?;
+        let user = owner.map_or(Access::Ours, |(user, group)| Access::User(user, group));
+        let (mut access, mut refusal) = (group.map_or(user, Access::Group), None);
+        if let Err(error) = give(&path, &directory, access) {
+            // A user namespace may not know the number.
+            if group.is_none() {
+                return Err(error);
+            }
+            (access, refusal) = (user, Some(error));
+            give(&path, &directory, access)?;
+        }
         Ok(Self {
             path,
-            owner,
+            access,
             directory,
             _lock: lock,
+            refusal,
         })
     }
 
@@ -54,8 +83,22 @@ impl RuntimeDir {
             return Ok(false);
         }
         DirBuilder::new().mode(0o700).create(&self.path)?;
-        (self.directory, self._lock) = take(&self.path, self.owner)?;
+        (self.directory, self._lock) = take(&self.path)?;
+        give(&self.path, &self.directory, self.access)?;
         Ok(true)
+    }
+
+    /// The groups that a front must have besides its own.
+    pub(super) fn groups(&self) -> Vec<u32> {
+        match self.access {
+            Access::Group(group) => vec![group],
+            Access::Ours | Access::User(..) => Vec::new(),
+        }
+    }
+
+    /// Why every process of the front's user gets to the sockets, if that is so against our will.
+    pub(super) fn refusal(&self) -> Option<&io::Error> {
+        self.refusal.as_ref()
     }
 
     /// Where it is.
@@ -95,14 +138,19 @@ impl Drop for RuntimeDir {
 }
 
 /// Takes possession of a directory that was just made.
-fn take(path: &Path, owner: Option<(u32, u32)>) -> io::Result<(Directory, File)> {
+fn take(path: &Path) -> io::Result<(Directory, File)> {
     let directory = Directory::open(path)?;
     let lock = directory.file(LOCK, true)?;
     lock.lock()?;
-    if let Some((user, group)) = owner {
-        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
-    }
     Ok((directory, lock))
+}
+
+fn give(path: &Path, directory: &Directory, access: Access) -> io::Result<()> {
+    match access {
+        Access::Ours => Ok(()),
+        Access::User(user, group) => std::os::unix::fs::lchown(path, Some(user), Some(group)),
+        Access::Group(group) => directory.let_through(group),
+    }
 }
 
 /// Removes directories of our form that belong to us and that no living arbiter holds.

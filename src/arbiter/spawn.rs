@@ -364,8 +364,8 @@ fn fork(order: &Order<'_>, theirs: &Theirs<'_>, host: &mut Host) -> io::Result<(
     host.fork(order.worker, &[channel, queue, theirs.board, theirs.printing])
 }
 
-/// Its listening socket. Everybody may connect who can reach it: the directory is private, and belongs to the front's
-/// user, so that nothing in it may be named to a call that root makes and that would follow a link.
+/// Its listening socket. Everybody may connect who can reach it, which the directory restricts. Where that belongs to the
+/// front's user, nothing in it may be named to a call that root makes and that would follow a link.
 fn worker_listener(order: &Order<'_>) -> io::Result<(OwnedFd, PathBuf)> {
     let path = order.directory.path().join(format!("w{}.sock", order.worker.0));
     let before = set_umask(0);

@@ -132,6 +132,14 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
         let advice = "set runtime_dir to a directory that this user may write to";
         Stopped::Refused(format!("{what}: {error}\n  {advice}"))
     })?;
+    if let (Some(error), Some(pool)) = (runtime_dir.refusal(), generation.config.pool_of_front()) {
+        let line = format_args!(
+            "{} cannot have a group of its own ({error}): scripts of the pool {pool}, which has the front's user, can \
+             reach the workers of all pools",
+            runtime_dir.path().display()
+        );
+        log.warning(&NONE, line);
+    }
     let null = File::options().read(true).write(true).open("/dev/null");
     title::set_name("rgunicorn");
     upgrade::show_title(&process.proc_name, generation.is_wsgi(), predecessor);

@@ -369,6 +369,12 @@ fn finish(
 }
 
 fn add_warnings(config: &Config, warnings: &mut Vec<String>) {
+    if let Some(pool) = config.pool_of_front() {
+        warnings.push(format!(
+            "the pool {pool} has the user of the front, and other pools have others: its processes can end the front by a \
+             signal, for all; give it a user of its own"
+        ));
+    }
     for pool in &config.pools {
         if pool.max_requests == 0 && pool.max_requests_jitter > 0 {
             warnings.push("max_requests_jitter does nothing while max_requests is 0".to_owned());

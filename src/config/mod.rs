@@ -484,4 +484,18 @@ impl Config {
     pub fn unnamed_pool(&self) -> Option<&Pool> {
         self.pools.first().filter(|pool| pool.name == UNNAMED)
     }
+
+    /// The pool whose processes have the user of a front that is not ours, while those of another have another one.
+    #[must_use]
+    pub fn pool_of_front(&self) -> Option<&str> {
+        let user = self.process.user?;
+        let runs = |pool: &&Pool| !matches!(pool.program, Program::Connect(_));
+        let (same, others): (Vec<_>, Vec<_>) = self
+            .pools
+            .iter()
+            .filter(runs)
+            .partition(|pool| pool.rights.user == Some(user));
+        let first = same.first().filter(|_| !others.is_empty())?;
+        Some(&first.name)
+    }
 }

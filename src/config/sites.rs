@@ -212,7 +212,7 @@ impl Hosting<'_> {
             },
             hosts,
             index: if root.is_some() { index } else { Vec::new() },
-            symlinks: if root.is_some() || names_files(&files) {
+            symlinks: if root.is_some() || names_files(&files) || !pages.is_empty() {
                 symlinks(chosen)
             } else {
                 Symlinks::default()

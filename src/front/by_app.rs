@@ -6,7 +6,7 @@
 use super::event_loop::Front;
 use super::exchange::{Exchange, Stage};
 use super::files::{detail, types};
-use super::routing::Root;
+use super::routing::{Root, way};
 use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
@@ -16,7 +16,7 @@ use crate::files::by_app::{self, Naming, Wish, below};
 use crate::files::{self, Boundary, Coding, Representation};
 use crate::logging::escape;
 use crate::sys::clock;
-use crate::sys::tree::{Missing, Tree};
+use crate::sys::tree::{self, Missing, NoRoot, Tree, Way};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -27,22 +27,64 @@ use std::time::Instant;
 /// Directories that are held open; one more, and all are opened anew.
 const DIRECTORIES: usize = 256;
 
-/// Directories that apps name files in, and those of error pages, held open once they were needed. Found by their paths, so that they do not
-/// depend on which sites there are.
-#[derive(Debug, Default)]
-pub(super) struct Directories(HashMap<PathBuf, Root>);
+/// Directories that apps name files in, and those of error pages, held open once they were needed. Found by their paths,
+/// so that they do not depend on which sites there are.
+#[derive(Debug)]
+pub(super) struct Directories {
+    arbiter: u32,
+    /// Of sites that follow all links.
+    follow: HashMap<PathBuf, Root>,
+    /// Of all others.
+    owned: HashMap<PathBuf, Root>,
+}
 
 impl Directories {
-    pub(super) fn get(&mut self, path: &Path, now: Instant) -> io::Result<&Tree> {
-        if !self.0.contains_key(path) {
-            if self.0.len() >= DIRECTORIES {
-                self.0.clear();
-            }
-            self.0.insert(path.to_owned(), Root::new(path.to_owned()));
+    /// None yet, under an arbiter of this user.
+    pub(super) fn new(arbiter: u32) -> Self {
+        Self {
+            arbiter,
+            follow: HashMap::new(),
+            owned: HashMap::new(),
         }
-        match self.0.get_mut(path) {
+    }
+
+    pub(super) fn get(&mut self, path: &Path, symlinks: Symlinks, now: Instant) -> Result<&Tree, NoRoot> {
+        let way = way(symlinks, self.arbiter);
+        let known = match way {
+            Way::Any => &mut self.follow,
+            Way::Owned(_) => &mut self.owned,
+        };
+        if !known.contains_key(path) {
+            if known.len() >= DIRECTORIES {
+                known.clear();
+            }
+            known.insert(path.to_owned(), Root::new(path.to_owned(), way));
+        }
+        match known.get_mut(path) {
             Some(root) => root.get(now),
-            None => Err(io::ErrorKind::NotFound.into()),
+            None => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+        }
+    }
+
+    /// A file outside of all roots, such as a page of errors: links on the way to it count as on that to a root.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        symlinks: Symlinks,
+        now: Instant,
+    ) -> Result<(Facts, Option<File>), Missing> {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Missing::NotFound);
+        };
+        let tree = self.get(directory, symlinks, now)?;
+        let policy = match way(symlinks, 0) {
+            Way::Any => Symlinks::Follow,
+            Way::Owned(_) => Symlinks::Inside,
+        };
+        match tree.open_file(name.as_bytes(), policy) {
+            // A link: its own way is looked at as a whole.
+            Err(Missing::Escapes) => Ok(tree::open_file(path, self.arbiter)?),
+            opened => opened,
         }
     }
 }
@@ -180,7 +222,7 @@ impl Look<'_> {
     fn in_roots(&mut self, roots: &[PathBuf], path: &[u8]) -> Result<Found, Refusal> {
         let mut refusal = refuse(403, "that lies outside the directories that apps may send files from");
         for root in roots {
-            let tree = match self.directories.get(root, self.now) {
+            let tree = match self.directories.get(root, self.symlinks, self.now) {
                 Ok(tree) => tree,
                 Err(error) => {
                     refusal = unreachable(root, &error);
@@ -211,15 +253,15 @@ impl Look<'_> {
         let Some((rest, root)) = fitting.min_by_key(|(rest, _)| rest.len()) else {
             return Err(refuse(404, "no path of this start is given a directory"));
         };
-        match self.directories.get(root, self.now) {
+        match self.directories.get(root, self.symlinks, self.now) {
             Ok(tree) => open(tree, rest, self.symlinks),
             Err(error) => Err(unreachable(root, &error)),
         }
     }
 }
 
-fn unreachable(root: &Path, error: &io::Error) -> Refusal {
-    refuse(500, format!("{} cannot be opened: {error}", root.display()))
+fn unreachable(root: &Path, error: &NoRoot) -> Refusal {
+    refuse(error.status(), format!("{} cannot be opened: {error}", root.display()))
 }
 
 /// Opens a regular file by its path in a directory.

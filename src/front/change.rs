@@ -129,6 +129,7 @@ impl Front {
 
     fn read_next(&mut self, text: OwnedFd, numbers: Vec<PoolId>) -> io::Result<()> {
         let mut config = super::read_config(text)?;
+        let arbiter = self.control.arbiter()?;
         if config.pools.len() != numbers.len() {
             let text = format!("{} pools with {} numbers", config.pools.len(), numbers.len());
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -142,7 +143,7 @@ impl Front {
         }
         number_listeners(&mut config.fastcgi, &numbers);
         self.changes.next = Some(Next {
-            sites: Sites::new(config.sites, &numbers),
+            sites: Sites::new(config.sites, &numbers, arbiter),
             fastcgi: config.fastcgi,
             numbers,
         });

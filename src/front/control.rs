@@ -37,6 +37,11 @@ impl Control {
         })
     }
 
+    /// The user of the arbiter.
+    pub(super) fn arbiter(&self) -> io::Result<u32> {
+        socket::maker(&self.socket)
+    }
+
     pub(super) fn register(&self, registry: &mio::Registry) -> io::Result<()> {
         let token = Key::fixed(0).token(Kind::Control);
         let interest = Interest::READABLE | Interest::WRITABLE;

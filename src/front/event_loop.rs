@@ -152,8 +152,9 @@ impl Front {
         let now = clock::now();
         let poll = Poll::new()?;
         control.register(poll.registry())?;
+        let arbiter = control.arbiter()?;
         let changes = Changes::new(&mut config, numbers);
-        let sites = Sites::new(std::mem::take(&mut config.sites), changes.numbers());
+        let sites = Sites::new(std::mem::take(&mut config.sites), changes.numbers(), arbiter);
         let mut pools = Vec::new();
         change::add_pools(&mut pools, &mut config, changes.numbers(), now);
         let mut front = Self {
@@ -177,9 +178,9 @@ impl Front {
             pools,
             sites: Tables::new(sites),
             changes,
-            allowed_roots: scripts::allowed_roots(&config),
+            allowed_roots: scripts::allowed_roots(&config, arbiter),
             own_answers: Vec::new(),
-            directories: Directories::default(),
+            directories: Directories::new(arbiter),
             file_answer: files::Answer::default(),
             client_timers: Timers::new(Duration::from_millis(20)),
             exchange_timers: Timers::new(Duration::from_millis(10)),

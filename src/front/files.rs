@@ -9,7 +9,7 @@ use super::tokens::Key;
 use crate::base::file::Facts;
 use crate::base::level::Level;
 use crate::base::message::{BodyLength, RequestHead};
-use crate::base::site::{Site, Symlinks};
+use crate::base::site::Site;
 use crate::files::{self, Accepted, Answer, Boundary, Coding, Hidden, Piece, Representation, Types};
 use crate::http1;
 use crate::plan::route::{self, Runner};
@@ -18,7 +18,6 @@ use crate::sys::{clock, fd};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 impl Front {
     /// A request that no worker is needed for is whole.
@@ -67,18 +66,15 @@ impl Front {
             .root
             .as_deref()
             .and_then(|root| Some((root, path.strip_prefix(root).ok()?)));
-        let elsewhere = || Some((path.parent()?, Path::new(path.file_name()?)));
-        let (directory, name, symlinks) = match inside {
-            Some((root, name)) => (root, name, site.symlinks),
-            None => elsewhere().map(|(directory, name)| (directory, name, Symlinks::Follow))?,
-        };
-        let name = name.as_os_str().as_bytes();
+        let name = inside.map_or(path.as_path(), |(_, name)| name).as_os_str().as_bytes();
         let last = name.rsplit(|byte| *byte == b'/').next();
         let runner = inside.map_or(Runner::None, |_| route::runner(site, &[b"/", name].concat(), name));
         let is_script = runner != Runner::None || files::hidden(last, &hiding) == Some(Hidden::Script);
-        let opened = match self.directories.get(directory, self.now) {
-            Ok(tree) => tree.open_file(name, symlinks),
-            Err(error) => Err(Missing::Other(error)),
+        let (symlinks, now) = (site.symlinks, self.now);
+        let opened = match inside.map(|(root, _)| self.directories.get(root, symlinks, now)) {
+            Some(Ok(tree)) => tree.open_file(name, symlinks),
+            Some(Err(error)) => Err(error.into()),
+            None => self.directories.open(path, symlinks, now),
         };
         let why = match opened {
             _ if is_script => "it is a script, and pages are sent as they are".to_owned(),
@@ -88,6 +84,8 @@ impl Front {
             }
             Ok((_, None)) => "it is no file".to_owned(),
             Err(Missing::Other(error)) => error.to_string(),
+            // Of the root that was said when the request was routed.
+            Err(Missing::Astray(_)) if inside.is_some() => return None,
             Err(missing) => missing.to_string(),
         };
         let text = format_args!("cannot send the page for {status}, {}: {why}", path.display());

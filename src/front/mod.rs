@@ -78,6 +78,10 @@ fn run(control: OwnedFd, log: &Logger) -> io::Result<()> {
     // The end of the control channel says that the arbiter is gone; then the workers' groups are ended.
     process::outlive_parent()?;
     fd::raise_limit();
+    if socket::maker(&control)? != process::own_user() {
+        // What it alone may reach, scripts of its user shall not reach by way of it.
+        process::close_to_others()?;
+    }
     let (config, numbers, access) = match configure(&control, log) {
         Ok(configured) => configured,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),

@@ -15,7 +15,7 @@ use crate::files::{self, Hiding};
 use crate::logging::escape;
 use crate::plan::route::{self, Decision, Hosts, Look, Router};
 use crate::sys::process;
-use crate::sys::tree::{self, Missing};
+use crate::sys::tree::{self, Missing, NoRoot, StrayLink, Way};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
@@ -52,21 +52,40 @@ pub(super) struct Script {
     pub(super) file: Vec<u8>,
 }
 
+/// How long nothing more is said of a root that is refused for the same link. Everybody who asks for it has it looked at.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Which links may stand on the way to the roots of a site. `arbiter` is the user who runs the arbiter.
+pub(super) fn way(symlinks: Symlinks, arbiter: u32) -> Way {
+    match symlinks {
+        Symlinks::Inside | Symlinks::Owner => Way::Owned(arbiter),
+        Symlinks::Follow => Way::Any,
+    }
+}
+
 /// A directory in which files are looked up, opened when it is needed.
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
+    way: Way,
     tree: Option<tree::Tree>,
     /// When its name was looked up.
     checked: Option<Instant>,
+    /// The link for which it was refused then.
+    refused: Option<StrayLink>,
+    /// What was said of it last, and when.
+    said: Option<(StrayLink, Instant)>,
 }
 
 impl Root {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, way: Way) -> Self {
         Self {
             path,
+            way,
             tree: None,
             checked: None,
+            refused: None,
+            said: None,
         }
     }
 
@@ -74,24 +93,40 @@ impl Root {
         &self.path
     }
 
-    pub(super) fn get(&mut self, now: Instant) -> io::Result<&tree::Tree> {
+    pub(super) fn get(&mut self, now: Instant) -> Result<&tree::Tree, NoRoot> {
         let is_fresh = self.checked.is_some_and(|checked| now - checked < ROOT_AGE);
-        let tree = match self.tree.take() {
-            Some(tree) if is_fresh => tree,
-            Some(mut tree) => {
-                let refreshed = tree.refresh();
-                if let Err(error) = refreshed {
+        let found = match (self.tree.take(), &self.refused) {
+            (Some(tree), _) if is_fresh => Ok(tree),
+            (None, Some(link)) if is_fresh => return Err(link.clone().into()),
+            (Some(mut tree), _) => match tree.refresh() {
+                // It comes back when a deployment is over; until then it is not used.
+                Err(NoRoot::System(error)) => {
                     self.tree = Some(tree);
-                    return Err(error);
+                    return Err(error.into());
                 }
-                tree
-            }
-            None => tree::Tree::open(&self.path)?,
+                refreshed => refreshed.map(|_| tree),
+            },
+            (None, _) => tree::Tree::open(&self.path, self.way),
         };
-        if !is_fresh {
+        self.refused = match &found {
+            Err(NoRoot::Link(link)) => Some(link.clone()),
+            _ => None,
+        };
+        if !is_fresh && (found.is_ok() || self.refused.is_some()) {
             self.checked = Some(now);
         }
-        Ok(self.tree.insert(tree))
+        Ok(self.tree.insert(found?))
+    }
+
+    /// What is to be said about its being refused, now and then.
+    fn complaint(&mut self, now: Instant) -> Option<String> {
+        let link = self.refused.as_ref()?;
+        let is_known = |(said, at): &(StrayLink, Instant)| said == link && now - *at < SILENCE;
+        if self.said.as_ref().is_some_and(is_known) {
+            return None;
+        }
+        self.said = Some((link.clone(), now));
+        Some(format!("nothing is sent from {}: {link}", self.path.display()))
     }
 }
 
@@ -198,16 +233,17 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    /// Sites whose pools have these numbers.
-    pub(super) fn new(mut sites: Vec<Site>, numbers: &[PoolId]) -> Self {
+    /// Sites whose pools have these numbers, under an arbiter of this user.
+    pub(super) fn new(mut sites: Vec<Site>, numbers: &[PoolId], arbiter: u32) -> Self {
         let is_plain = route::is_plain(&sites);
         let first = numbers.first().map_or(0, |id| usize::from(id.0));
         sites.iter_mut().for_each(|site| site.number_pools(numbers));
+        let root = |site: &Site| Some(Root::new(site.root.clone()?, way(site.symlinks, arbiter)));
         Self {
             table: 0,
             hosts: Hosts::new(&sites),
             router: Router::default(),
-            roots: sites.iter().map(|site| site.root.clone().map(Root::new)).collect(),
+            roots: sites.iter().map(root).collect(),
             scripts: sites.iter().map(|site| script_suffixes(&site.routes)).collect(),
             plain: is_plain.then_some(first),
             sites,
@@ -246,7 +282,7 @@ impl route::Tree for Lookup<'_> {
             Err(Missing::NotADirectory) => Look::NotADirectory,
             Err(Missing::Denied) => Look::Denied,
             // The router has refused paths that go up, so it was a link.
-            Err(Missing::GoesUp | Missing::Escapes) => Look::Escapes,
+            Err(Missing::GoesUp | Missing::Escapes | Missing::Astray(_)) => Look::Escapes,
             Err(Missing::Endless) => Look::Endless,
             Err(Missing::Other(error)) => {
                 self.failure = Some(error);
@@ -317,8 +353,9 @@ impl Front {
         };
         match root.as_mut().map(|root| root.get(self.now)) {
             Some(Ok(tree)) => lookup.tree = Some(tree),
-            Some(Err(error)) => lookup.failure = Some(error),
-            None => {}
+            Some(Err(NoRoot::System(error))) => lookup.failure = Some(error),
+            // Its files are all forbidden then.
+            Some(Err(NoRoot::Link(_))) | None => {}
         }
         let is_plain = !has_encoded_slash(exchange.head.path());
         let decision = sites.router.route(site, &self.path, is_plain, &mut lookup);
@@ -377,7 +414,9 @@ impl Front {
                 why = reason.into();
             }
         }
-        if let (Some(error), Some(Own::Refuse { status })) = (lookup.failure, &mut exchange.own) {
+        let failure = lookup.failure;
+        let complaint = root.as_mut().and_then(|root| root.complaint(self.now));
+        if let (Some(error), Some(Own::Refuse { status })) = (failure, &mut exchange.own) {
             *status = 500;
             let root = site.root.as_deref().unwrap_or(Path::new("/")).display();
             let text = format!("failed (500): cannot look up its path in {root}: {error}");
@@ -390,6 +429,9 @@ impl Front {
             };
             let text = format!("failed ({status}): {why}");
             self.say_request(level, exchange, &text);
+        }
+        if let Some(complaint) = complaint {
+            self.say(Level::Error, None, format_args!("{complaint}"));
         }
         Ok(())
     }

@@ -12,9 +12,9 @@ use crate::cgi::given::Given;
 use crate::config::Config;
 use crate::logging::escape;
 use crate::plan::route::{self, Runner};
-use crate::sys::tree::Missing;
+use crate::sys::tree::{Missing, Way};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The directories of one listener, opened when they are needed.
@@ -22,8 +22,9 @@ use std::time::Instant;
 pub(super) struct AllowedRoots(Vec<Root>);
 
 /// The roots of all listeners, in the order of the configuration.
-pub(super) fn allowed_roots(config: &Config) -> Vec<AllowedRoots> {
-    let roots = |paths: &Vec<_>| AllowedRoots(paths.iter().cloned().map(Root::new).collect());
+pub(super) fn allowed_roots(config: &Config, arbiter: u32) -> Vec<AllowedRoots> {
+    let root = |path: &PathBuf| Root::new(path.clone(), Way::Owned(arbiter));
+    let roots = |paths: &Vec<_>| AllowedRoots(paths.iter().map(root).collect());
     let listeners = config.fastcgi.iter();
     listeners.map(|listener| roots(&listener.allowed_roots)).collect()
 }
@@ -55,7 +56,7 @@ impl AllowedRoots {
                 Ok(tree) => tree,
                 Err(error) => {
                     let path = root.path().display();
-                    refusal = refuse(500, format!("cannot look up {shown} in {path}: {error}"));
+                    refusal = refuse(error.status(), format!("cannot look up {shown} in {path}: {error}"));
                     continue;
                 }
             };
@@ -222,7 +223,7 @@ mod tests {
         for (target, link) in [("a.cgi", "one/in.cgi"), ("../d.php", "one/out.php"), ("one", "link")] {
             std::os::unix::fs::symlink(target, path.join(link)).unwrap();
         }
-        let roots = ["link", "two"].map(|name| Root::new(path.join(name)));
+        let roots = ["link", "two"].map(|name| Root::new(path.join(name), Way::Owned(0)));
         let mut roots = AllowedRoots(roots.into());
         let now = crate::sys::clock::now();
         let mut find = |name: &str| {
@@ -250,7 +251,7 @@ mod tests {
         ] {
             assert_eq!(find(name), Err(status), "{name}");
         }
-        let missing = AllowedRoots(vec![Root::new(path.join("gone"))]).find(b"/gone/x", now);
+        let missing = AllowedRoots(vec![Root::new(path.join("gone"), Way::Owned(0))]).find(b"/gone/x", now);
         assert_eq!(missing.map_err(|refusal| refusal.status), Err(500));
     }
 }

@@ -82,6 +82,16 @@ pub fn group_name(group: u32) -> String {
     }
 }
 
+/// A number in 1879048192..=2147483646, which nobody hands out, that no group of this system has.
+pub fn spare_group(random: &mut fastrand::Rng) -> u32 {
+    loop {
+        let group = random.u32(1_879_048_192..=2_147_483_646);
+        if !matches!(nix::unistd::Group::from_gid(Gid::from_raw(group)), Ok(Some(_))) {
+            return group;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,8 @@
 //! For root in directories of others: no link is followed, and no open waits for the other end of a pipe.
 
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{Gid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -33,6 +33,12 @@ impl Directory {
     /// False once it was removed.
     pub fn has_name(&self) -> io::Result<bool> {
         Ok(fstat(&self.descriptor)?.st_nlink > 0)
+    }
+
+    /// Lets a group go through it to names that it knows; only its owner lists and changes it.
+    pub fn let_through(&self, group: u32) -> io::Result<()> {
+        fchown(&self.descriptor, None, Some(Gid::from_raw(group)))?;
+        Ok(fchmod(&self.descriptor, Mode::from_bits_truncate(0o710))?)
     }
 
     /// The names in it.

@@ -1,9 +1,10 @@
 //! Sockets that carry packets and descriptors.
 
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, send, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, recvmsg,
+    send, sendmsg, socketpair,
 };
 use socket2::SockRef;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -24,6 +25,11 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         None,
         SockFlag::SOCK_CLOEXEC,
     )?)
+}
+
+/// The user of the process that made a connected pair, whoever has its ends now.
+pub fn maker(socket: &OwnedFd) -> io::Result<u32> {
+    Ok(getsockopt(socket, PeerCredentials)?.uid())
 }
 
 /// Asks for a larger send buffer, as far as the system's limit allows.

@@ -1,7 +1,7 @@
 //! Looking up and opening what a path names below a root directory, without ever getting out of it by accident.
 //!
 //! ```text
-//! let tree = Tree::open(Path::new("/srv/www"))?;
+//! let tree = Tree::open(Path::new("/srv/www"), Way::Owned(own_user()))?;
 //! match tree.open_file(b"/a/b.html", Symlinks::Owner) {
 //!     Ok((facts, Some(file))) => ...                      // a regular file, opened for reading
 //!     Ok((facts, None)) => ...                            // a directory, a device, a FIFO, a socket
@@ -21,9 +21,14 @@
 //! Nothing here waits for the other end of a FIFO or for a device, and the magic links of /proc are never followed:
 //! they lead to whatever a process has open, past all permissions.
 //!
+//! The path of the root itself may lead through directories of strangers: `tree/way.rs` says which links count there.
+//!
 //! Never here: URLs, which names are hidden, what a file means.
 
 mod walk;
+mod way;
+
+pub use way::{NoRoot, StrayLink, Way, open_file};
 
 use crate::base::file::{Facts, FileKind};
 use crate::base::site::Symlinks;
@@ -49,6 +54,7 @@ const RETRIES: usize = 4;
 pub struct Tree {
     /// As configured.
     path: PathBuf,
+    way: Way,
     /// O_PATH.
     root: OwnedFd,
     /// Its path without links, for absolute links that lead back into it.
@@ -76,6 +82,9 @@ pub enum Missing {
     /// leads to, or because it is one of the magic links of /proc.
     #[error("a link on the way leads out of the root and may not be followed")]
     Escapes,
+    /// The same for a link on the way to the root.
+    #[error(transparent)]
+    Astray(StrayLink),
     /// More links, or more directories, than are followed. Mostly links that lead in a circle.
     #[error("there is a loop of symbolic links on the way, or too many in a row")]
     Endless,
@@ -90,8 +99,17 @@ impl Missing {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotFound | Self::NotADirectory => 404,
-            Self::Denied | Self::GoesUp | Self::Escapes | Self::Endless => 403,
+            Self::Denied | Self::GoesUp | Self::Escapes | Self::Astray(_) | Self::Endless => 403,
             Self::Other(_) => 500,
+        }
+    }
+}
+
+impl From<NoRoot> for Missing {
+    fn from(error: NoRoot) -> Self {
+        match error {
+            NoRoot::Link(link) => Self::Astray(link),
+            NoRoot::System(error) => Self::Other(error),
         }
     }
 }
@@ -110,13 +128,19 @@ impl From<Errno> for Missing {
 }
 
 impl Tree {
-    /// Holds the directory at `root`, whose own path may have links.
+    /// Holds the directory at `root`, an absolute path, which may have links as `way` says.
     ///
     /// # Errors
-    /// It is not there, is no directory, or may not be entered.
-    pub fn open(root: &Path) -> io::Result<Self> {
+    /// It is not there, is no directory, may not be entered, or a link on the way is not followed.
+    pub fn open(root: &Path, way: Way) -> Result<Self, NoRoot> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let descriptor = nix::fcntl::open(root, flags, Mode::empty())?;
+        let (descriptor, real) = match way {
+            Way::Any => (nix::fcntl::open(root, flags, Mode::empty())?, root.canonicalize().ok()),
+            Way::Owned(trusted) => {
+                let (descriptor, real) = way::open_directory(root, trusted)?;
+                (descriptor, Some(real))
+            }
+        };
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH);
         // ENOSYS from old kernels, EPERM from the filters of old container runtimes. A root that may not be entered
         // (EACCES) says so at each lookup.
@@ -126,7 +150,8 @@ impl Tree {
         );
         Ok(Self {
             path: root.to_owned(),
-            real: root.canonicalize().ok(),
+            way,
+            real,
             root: descriptor,
             by_kernel,
         })
@@ -146,15 +171,16 @@ impl Tree {
 
     /// Opens the root anew if its path names another directory by now; true if it did. For deployments that switch a
     /// link or rename a directory. One stat(2): call it now and then, such as once a second or before each request.
+    /// The directory that is held was once found by links that count, so another way to it is as good.
     ///
     /// # Errors
-    /// The path names no directory (any more); the old one stays in use.
-    pub fn refresh(&mut self) -> io::Result<bool> {
+    /// The path names no directory (any more), or a link on the way is not followed; the old one stays in use.
+    pub fn refresh(&mut self) -> Result<bool, NoRoot> {
         let (now, held) = (self.path.metadata()?, fstat(&self.root)?);
         if (now.dev(), now.ino()) == (held.st_dev, held.st_ino) {
             return Ok(false);
         }
-        *self = Self::open(&self.path)?;
+        *self = Self::open(&self.path, self.way)?;
         Ok(true)
     }
 

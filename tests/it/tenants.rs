@@ -369,3 +369,117 @@ fn a_program_lives_in_its_chroot() {
     assert_eq!(server.get("/").text(), format!("{} / -1 0\n", users.ids[0].0));
     server.stop();
 }
+
+/// Makes what a site has as its root a link of its tenant.
+fn make_link(setup: &Path, to: &str, (uid, gid): (u32, u32)) {
+    let root = setup.join("tenant0/site");
+    if root.is_symlink() {
+        std::fs::remove_file(&root).expect("the old link");
+    } else {
+        std::fs::rename(&root, setup.join("tenant0/kept")).expect("another name");
+    }
+    symlink(to, &root).expect("a link");
+    std::os::unix::fs::lchown(&root, Some(uid), Some(gid)).expect("its owner");
+}
+
+#[test]
+fn a_root_that_its_tenant_makes_a_link_shows_no_files_of_others() {
+    let (setup, users) = tenants();
+    let nobody = User::from_name("nobody").expect("the users").expect("nobody");
+    let (private, pages) = (setup.path("tenant1/private"), setup.path("tenant0/pages"));
+    put(&private.join("index.html"), "private\n", 0o640);
+    put(&private.join("404.html"), "private page\n", 0o640);
+    for name in ["index.html", "404.html", ""] {
+        let mode = if name.is_empty() { 0o750 } else { 0o640 };
+        own(&private.join(name), (users.ids[1].0, nobody.gid.as_raw()), mode);
+    }
+    put(&pages.join("404.html"), "no such page\n", 0o644);
+    own(&pages.join("404.html"), users.ids[0], 0o644);
+    own(&pages, users.ids[0], 0o755);
+    let pages_line = format!(
+        "pages = {{ 404 = {} }}\n",
+        quoted(&format!("file:{}/404.html", pages.display()))
+    );
+    let text = tables(&setup, &users, 0, "").replace("[[site]]\n", &format!("[[site]]\n{pages_line}"));
+    let server = setup
+        .tables(&text)
+        .allow("nothing is sent from")
+        .allow("cannot send the page")
+        .start();
+    let get = |target: &str| ask(&server.address, "GET", HOSTS[0], target);
+    let place = server.path("");
+    assert_eq!(get("/index.html").text(), "front page\n");
+    assert_eq!(get("/none.html").text(), "no such page\n");
+    make_link(&place, &private.display().to_string(), users.ids[0]);
+    wait_for("the root to be looked at again", || {
+        Some(()).filter(|()| get("/index.html").status == 403)
+    });
+    assert_eq!(get("/probe.py").status, 403);
+    let line = server.wait_for_log("nothing is sent from");
+    assert!(line.contains("tenant0/site\" belongs to user"), "{line}");
+    // It counts by its owner: one to his own directory is a deployment.
+    make_link(&place, "kept", users.ids[0]);
+    wait_for("the root to be served again", || {
+        Some(()).filter(|()| get("/index.html").status == 200)
+    });
+    assert_eq!(server.log().matches("nothing is sent from").count(), 1);
+    // So is one that root has made, whatever it leads to.
+    make_link(&place, &private.display().to_string(), (0, 0));
+    wait_for("what root has linked", || {
+        Some(()).filter(|()| get("/index.html").text() == "private\n")
+    });
+    // The same for a page that lies elsewhere.
+    std::fs::rename(&pages, place.join("tenant0/old")).expect("another name");
+    symlink(&private, &pages).expect("a link");
+    std::os::unix::fs::lchown(&pages, Some(users.ids[0].0), Some(users.ids[0].1)).expect("its owner");
+    wait_for("the page to be refused", || {
+        let response = get("/none.html");
+        assert!(
+            response.status == 404 && response.text() != "private page\n",
+            "{}",
+            response.text()
+        );
+        Some(()).filter(|()| response.text() != "no such page\n")
+    });
+    server.wait_for_log("cannot send the page for 404");
+    server.stop();
+}
+
+#[test]
+fn scripts_of_the_fronts_user_reach_no_workers_of_others() {
+    let (setup, users) = tenants();
+    let root = setup.path("shared");
+    put(&root.join("probe.py"), PROBE_PY, 0o755);
+    own(&root.join("probe.py"), (0, 0), 0o755);
+    own(&root, (0, 0), 0o755);
+    let text = format!(
+        "{}[pool.shared]\nprotocol = 'cgi'\n[[site]]\nhosts = ['{}']\nroot = {}\n[[site.route]]\nsuffix = '.py'\npool = 'shared'\n",
+        tables(&setup, &users, 0, ""),
+        HOSTS[1],
+        quoted(&root.display().to_string())
+    );
+    let server = setup
+        .tables(&text)
+        .allow("the pool shared has the user of the front")
+        .start();
+    server.wait_for_log("give it a user of its own");
+    let made = std::fs::read_dir(server.path("run")).expect("it").flatten().next();
+    let directory = made.expect("a directory").path();
+    let entries = std::fs::read_dir(&directory).expect("root may read it").flatten();
+    let mut paths: Vec<String> = entries.map(|entry| entry.path().display().to_string()).collect();
+    assert!(paths.iter().any(|path| path.ends_with(".sock")), "{paths:?}");
+    paths.push(directory.display().to_string());
+    // Nor by way of the front, which may connect.
+    paths.extend(["mem", "fd", "environ"].map(|name| format!("/proc/{}/{name}", server.front())));
+    let body: String = paths.iter().map(|path| format!("{path}\n")).collect();
+    let response = post(&server, HOSTS[1], "/probe.py", &body);
+    let nobody = User::from_name("nobody").expect("the users").expect("nobody");
+    let (uid, gid) = (nobody.uid, nobody.gid);
+    assert_eq!(line(&response, "ids="), format!("ids={uid} {gid} [{gid}]"));
+    let text = response.text();
+    assert!(!text.contains("reached "), "{text}");
+    assert_eq!(text.matches("kept out of ").count(), paths.len(), "{text}");
+    // The front does reach them.
+    assert_eq!(post(&server, HOSTS[0], "/probe.php", "").status, 200);
+    server.stop();
+}

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 const NOBODY: u32 = 65_534;
+const WAY: Way = Way::Owned(0);
 const POLICIES: [Symlinks; 3] = [Symlinks::Inside, Symlinks::Owner, Symlinks::Follow];
 
 struct Ground {
@@ -45,9 +46,9 @@ impl Ground {
     fn trees(&self) -> [Tree; 2] {
         let tree = |by_kernel| Tree {
             by_kernel,
-            ..Tree::open(&self.path("root")).unwrap()
+            ..Tree::open(&self.path("root"), WAY).unwrap()
         };
-        assert!(Tree::open(&self.path("root")).unwrap().by_kernel);
+        assert!(Tree::open(&self.path("root"), WAY).unwrap().by_kernel);
         [tree(true), tree(false)]
     }
 
@@ -91,6 +92,7 @@ fn told(result: &Result<(Facts, Option<File>), Missing>) -> String {
         Err(Missing::Denied) => "denied".to_owned(),
         Err(Missing::GoesUp) => "goes up".to_owned(),
         Err(Missing::Escapes) => "escapes".to_owned(),
+        Err(Missing::Astray(_)) => "astray".to_owned(),
         Err(Missing::Endless) => "endless".to_owned(),
         Err(Missing::Other(error)) => format!("other error: {error}"),
     }
@@ -440,7 +442,7 @@ fn a_root_that_is_renamed_or_linked_anew() {
     let ground = Ground::new();
     let current = ground.path("current");
     symlink(ground.path("root"), &current).unwrap();
-    let mut tree = Tree::open(&current).unwrap();
+    let mut tree = Tree::open(&current, WAY).unwrap();
     assert!(!tree.refresh().unwrap());
     assert!(tree.look(b"file", Symlinks::Owner).is_ok());
     // What is held stays what it was, until it is asked for.
@@ -451,10 +453,10 @@ fn a_root_that_is_renamed_or_linked_anew() {
     assert!(matches!(tree.look(b"file", Symlinks::Owner), Err(Missing::NotFound)));
     assert!(tree.look(b"secret", Symlinks::Owner).is_ok());
     fs::remove_file(&current).unwrap();
-    assert_eq!(tree.refresh().unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(matches!(tree.refresh(), Err(NoRoot::System(error)) if error.kind() == io::ErrorKind::NotFound));
     assert!(tree.look(b"secret", Symlinks::Owner).is_ok());
-    assert!(Tree::open(&current).is_err());
-    assert!(Tree::open(&ground.path("root/file")).is_err());
+    assert!(Tree::open(&current, WAY).is_err());
+    assert!(Tree::open(&ground.path("root/file"), WAY).is_err());
     // By whichever of its paths an absolute link names the root, it leads into it.
     symlink(ground.path("root"), &current).unwrap();
     tree.refresh().unwrap();
@@ -469,7 +471,7 @@ fn a_file_that_is_exchanged_between_looking_and_opening_is_not_opened() {
     let ground = Ground::new();
     let root = File::open(ground.path("root")).unwrap();
     let path = ground.path("root/file");
-    let looked = Tree::open(&ground.path("root"))
+    let looked = Tree::open(&ground.path("root"), WAY)
         .unwrap()
         .look(b"file", Symlinks::Owner)
         .unwrap();
@@ -561,4 +563,88 @@ fn what_lies_below_a_root() {
     assert_eq!(case("/srv/../srv/www/a", "/srv/www"), None);
     assert_eq!(case("/srv/www/../x", "/srv/www").as_deref(), Some("../x"));
     assert_eq!(case("/a", "/").as_deref(), Some("a"));
+}
+
+/// Gives a link or a file to a user.
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), None).unwrap();
+}
+
+#[test]
+fn links_on_the_way_to_a_root_count_by_their_owners() {
+    let ground = Ground::new();
+    let (site, page, link) = (ground.path("site"), ground.path("site/page"), ground.path("link"));
+    fs::create_dir(&site).unwrap();
+    fs::write(&page, "page").unwrap();
+    let (alice, bob, other) = (54_321, 54_322, 54_323);
+    // By way of another link, above the root, and as a relative one.
+    let second = ground.path("second");
+    symlink(&site, &second).unwrap();
+    for (owner, target, trusted, is_followed) in [
+        (alice, alice, 0, true),
+        (alice, bob, 0, false),
+        (alice, 0, 0, false),
+        (0, bob, 0, true),
+        (0, bob, other, true),
+        (other, bob, other, true),
+        (other, bob, 0, false),
+    ] {
+        give(&site, target);
+        give(&page, target);
+        give(&second, target);
+        for to in [site.clone(), second.clone(), "beside/../site".into(), "site/.".into()] {
+            symlink(&to, &link).unwrap();
+            give(&link, owner);
+            let case = format!("{owner} to {target} by {}, {trusted}", to.display());
+            let opened = Tree::open(&link, Way::Owned(trusted));
+            let file = open_file(&link.join("page"), trusted);
+            match (opened, file) {
+                (Ok(tree), Ok((facts, Some(_)))) => {
+                    assert!(is_followed && facts.user == target, "{case}");
+                    assert_eq!(tree.real_path(), site.canonicalize().ok().as_deref(), "{case}");
+                    assert!(tree.look(b"page", Symlinks::Inside).is_ok(), "{case}");
+                }
+                (Err(NoRoot::Link(said)), Err(NoRoot::Link(same))) => {
+                    assert!(!is_followed && said == same, "{case}");
+                    let link = link.clone();
+                    assert_eq!(said, StrayLink::Owner { link, owner, target }, "{case}");
+                }
+                other => panic!("{case}: {other:?}"),
+            }
+            assert!(Tree::open(&link, Way::Any).is_ok(), "{case}");
+            fs::remove_file(&link).unwrap();
+        }
+    }
+    // A link to a file counts by the file.
+    give(&site, alice);
+    symlink(&page, ground.path("file_link")).unwrap();
+    give(&ground.path("file_link"), alice);
+    let open = |name: &str| open_file(&ground.path(name), 0);
+    assert!(matches!(open("file_link"), Err(NoRoot::Link(StrayLink::Owner { target, .. })) if target == bob));
+    assert!(matches!(open("site"), Ok((facts, None)) if facts.is_directory()));
+    assert!(matches!(open("site/page/x"), Err(NoRoot::System(error)) if error.kind() == io::ErrorKind::NotADirectory));
+    symlink("loop", ground.path("loop")).unwrap();
+    assert!(matches!(open("loop"), Err(NoRoot::System(error)) if error.raw_os_error() == Some(Errno::ELOOP as i32)));
+    let magic = Tree::open(Path::new("/proc/self/cwd"), WAY).unwrap_err();
+    assert!(matches!(magic, NoRoot::Link(StrayLink::Magic { .. })) && magic.status() == 403);
+    assert_eq!(NoRoot::from(Errno::ENOENT).status(), 500);
+}
+
+#[test]
+fn a_root_that_becomes_a_link_to_anothers_is_refused_and_comes_back() {
+    let ground = Ground::new();
+    let (root, away) = (ground.path("root"), ground.path("away"));
+    let (alice, bob) = (54_321, 54_322);
+    give(&root, alice);
+    give(&ground.path("beside"), bob);
+    let mut tree = Tree::open(&root, WAY).unwrap();
+    fs::rename(&root, &away).unwrap();
+    symlink(ground.path("beside"), &root).unwrap();
+    give(&root, alice);
+    assert!(matches!(tree.refresh(), Err(NoRoot::Link(_))));
+    fs::remove_file(&root).unwrap();
+    symlink("away", &root).unwrap();
+    give(&root, alice);
+    assert!(!tree.refresh().unwrap(), "it leads to the same directory");
+    assert!(tree.look(b"file", Symlinks::Owner).is_ok());
 }

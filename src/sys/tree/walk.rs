@@ -19,9 +19,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Links that are followed in one lookup, as in the kernel.
-const LINK_LIMIT: usize = 40;
+pub(super) const LINK_LIMIT: usize = 40;
 /// Names that are looked at in one lookup, those of links included: links could otherwise keep us busy.
-const STEP_LIMIT: usize = 4096;
+pub(super) const STEP_LIMIT: usize = 4096;
 /// Directories that are held at once.
 const DEPTH_LIMIT: usize = 256;
 
@@ -249,12 +249,12 @@ impl Walk<'_> {
 }
 
 /// How a directory on the way is opened.
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+pub(super) const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 fn demands_directory(path: &[u8]) -> bool {
     path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
-fn is_link(stat: &FileStat) -> bool {
+pub(super) fn is_link(stat: &FileStat) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK
 }
