@@ -64,8 +64,8 @@ enum Stage {
     Body,
     /// Another path is to be served instead.
     Redirect,
-    /// It cannot be used: why.
-    Bad(String),
+    /// It cannot be used: why, and since when that is known.
+    Bad { why: String, since: Instant },
 }
 
 /// The response of one script, on its way into frames.
@@ -138,7 +138,10 @@ impl Response {
                     event
                 }
                 Err(error) => {
-                    self.stage = Stage::Bad(error.to_string());
+                    self.stage = Stage::Bad {
+                        why: error.to_string(),
+                        since: now,
+                    };
                     return;
                 }
             };
@@ -173,7 +176,7 @@ impl Response {
                 WorkerConn::body(self.id, rest, false, out);
                 self.window = self.window.saturating_sub(rest.len() as u64);
             }
-            Stage::Head | Stage::Redirect | Stage::Bad(_) => {}
+            Stage::Head | Stage::Redirect | Stage::Bad { .. } => {}
         }
     }
 
@@ -196,7 +199,7 @@ impl Response {
         match std::mem::replace(&mut self.stage, Stage::Body) {
             Stage::Head if self.has_printed => Err(self.reader.eof().to_string()),
             Stage::Head => Err("it printed nothing".to_owned()),
-            Stage::Bad(why) => Err(why),
+            Stage::Bad { why, .. } => Err(why),
             Stage::Held { body, .. } => {
                 self.note(out);
                 WorkerConn::response(self.id, &self.head, &body, true, out);
@@ -220,8 +223,17 @@ impl Response {
 
     /// Why the output cannot be used, as far as that is known by now.
     pub(super) fn fault(&self) -> Option<&str> {
-        if let Stage::Bad(why) = &self.stage {
+        if let Stage::Bad { why, .. } = &self.stage {
             Some(why)
+        } else {
+            None
+        }
+    }
+
+    /// Since when it is known that the output cannot be used.
+    pub(super) fn bad_since(&self) -> Option<Instant> {
+        if let Stage::Bad { since, .. } = self.stage {
+            Some(since)
         } else {
             None
         }
