@@ -80,12 +80,12 @@ mod tests {
         assert_eq!(rate.recovered(start), None);
         assert!(!rate.allows(after(500), 5), "not before a second's worth is there");
         assert_eq!(rate.recovered(after(999)), None);
-        assert_eq!(rate.recovered(after(1000)), Some(901));
-        assert_eq!(rate.recovered(after(1000)), None, "it is said once");
-        for _ in 0..256 {
-            assert!(rate.allows(after(1000), line));
+        assert_eq!(rate.recovered(after(1001)), Some(901));
+        assert_eq!(rate.recovered(after(1001)), None, "it is said once");
+        for _ in 0..257 {
+            assert!(rate.allows(after(1001), line));
         }
-        assert!(!rate.allows(after(1000), 3));
+        assert!(!rate.allows(after(1001), 3));
         assert_eq!(rate.end(), Some(3));
         assert_eq!(rate.end(), None);
     }
