@@ -3,7 +3,7 @@
 use super::Arbiter;
 use super::cgroups::memory_words;
 use super::reap::{MEMORY_KILL, cause, level};
-use super::spawn::WorkerProcess;
+use super::spawn::{WorkerProcess, protocol_of};
 use super::{facts, output};
 use crate::base::ids::WorkerId;
 use crate::base::level::Level;
@@ -307,6 +307,7 @@ impl Arbiter {
     pub(super) fn worker_ended(&mut self, id: WorkerId, end: End) {
         self.read_output(id);
         let memory_kill = self.memory_kills.has_risen();
+        let is_on_trial = self.is_on_trial(id);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -323,7 +324,7 @@ impl Arbiter {
             self.killed.retain(|group| process::is_group_alive(*group));
             self.killed.push(worker.pid);
         }
-        let death = death(worker, end);
+        let death = death(worker, end, is_on_trial);
         if death == Death::NotAWorker {
             let line = format_args!("Worker (pid:{}) {words} after a CGI response", worker.pid);
             log.debug(&worker.context(), line);
@@ -364,6 +365,25 @@ impl Arbiter {
             self.tell_host_of_exit(id, worker.generation, worker.pid, end);
         }
         self.inputs.push_back(Input::WorkerGone { worker: id, death });
+    }
+
+    /// Whether a worker may yet turn out to be a CGI script. Though another was ready before: a script that accepts is
+    /// taken for a FastCGI app, and then none of its pool ever gets ready again.
+    fn is_on_trial(&self, id: WorkerId) -> bool {
+        let Some(worker) = self.workers.get(&id) else {
+            return false;
+        };
+        if worker.protocol == Protocol::Auto {
+            return true;
+        }
+        let generation = self.generations.get(&worker.generation);
+        let config = generation.and_then(|one| one.config.pools.get(usize::from(worker.pool.0)));
+        let is_ready = |other: &WorkerProcess| {
+            (other.generation, other.pool) == (worker.generation, worker.pool) && other.ready.is_some()
+        };
+        !worker.is_cgi
+            && config.is_some_and(|pool| protocol_of(pool) == Protocol::Auto)
+            && !self.workers.values().any(is_ready)
     }
 
     /// A program on trial turned out to be a CGI script: from now on a runner starts it for each request.
@@ -444,14 +464,11 @@ impl Arbiter {
     }
 }
 
-fn death(worker: &WorkerProcess, end: End) -> Death {
+fn death(worker: &WorkerProcess, end: End, is_on_trial: bool) -> Death {
     match end {
         // Without a request in its environment it may well end with an error.
         End::Code(_)
-            if worker.ready.is_none()
-                && worker.sent.is_none()
-                && worker.protocol == Protocol::Auto
-                && worker.printed.is_cgi_response() =>
+            if worker.ready.is_none() && worker.sent.is_none() && is_on_trial && worker.printed.is_cgi_response() =>
         {
             Death::NotAWorker
         }

@@ -1,9 +1,10 @@
 //! Plain types shared by every layer: message heads, identifiers, units, sites, files, what of them is never
 //! sent, first lines of scripts, exit codes,
-//! who is to blame, and where is reported to.
+//! who is to blame, how much is logged of one request, and where is reported to.
 //!
 //! Never here: parsing of a protocol, input or output, the clock.
 
+pub mod allowance;
 pub mod exit;
 pub mod fault;
 pub mod file;

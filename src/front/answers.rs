@@ -64,8 +64,11 @@ impl Front {
                     self.exchanges.put(exchange_key, exchange);
                     touch(touched, exchange_key);
                 }
-                fastcgi::Event::Stderr(text) => self.worker_text(link.worker, link.exchange, text),
+                fastcgi::Event::Stderr(text) => {
+                    self.worker_text(link.worker, link.exchange, text, &mut link.allowance);
+                }
                 fastcgi::Event::End { app_status, status } => {
+                    self.worker_text_end(link.worker, link.exchange, &mut link.allowance);
                     let Some(exchange_key) = link.exchange.take() else {
                         continue;
                     };

@@ -379,6 +379,7 @@ impl Front {
             self.send_control(&ToArbiter::Heartbeat);
             self.rescue();
             self.look_at_boards(HEARTBEAT);
+            self.look_at_outputs();
             self.make_room();
         }
         let mut due = Vec::new();

@@ -9,6 +9,7 @@ use super::shared::Stretch;
 use super::spool::OutBuffer;
 use super::tokens::{Key, Kind};
 use super::workers::{Route, State, Worker};
+use crate::base::allowance::Allowance;
 use crate::base::message::BodyLength;
 use crate::cgi::response::Parser;
 use crate::fastcgi;
@@ -73,6 +74,8 @@ pub(super) struct Link {
     watches_room: bool,
     /// FastCGI: the request on it. Pipe: see the pool's table.
     pub(super) exchange: Option<Key>,
+    /// FastCGI: how much of its error stream is logged.
+    pub(super) allowance: Allowance,
     /// Exchanges with body bytes that did not fit yet.
     pub(super) feeding: VecDeque<Key>,
     /// Memory that the worker shares, and what a frame has named of it.
@@ -107,6 +110,7 @@ impl Link {
             writable: true,
             watches_room: false,
             exchange: None,
+            allowance: Allowance::default(),
             feeding: VecDeque::new(),
             memory: None,
             stretch: None,
@@ -404,6 +408,7 @@ impl Front {
                 worker.is_cut = true;
             }
         }
+        self.worker_text_end(worker_key, link.exchange, &mut link.allowance);
         let is_pipe = matches!(link.wire, Wire::Pipe(_));
         let flows = self.workers.get(worker_key).is_some_and(Worker::flows);
         let mut lost: Vec<Key> = link.exchange.into_iter().collect();

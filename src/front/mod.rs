@@ -18,6 +18,7 @@ mod files;
 mod inbound;
 mod link;
 mod output;
+mod output_rate;
 mod peer;
 mod probe;
 mod proxied;

@@ -1,6 +1,7 @@
 //! What workers print: their standard output and error, line by line into the error log.
 
 use super::event_loop::Front;
+use super::output_rate::Rate;
 use super::tokens::{Key, Kind};
 use crate::base::level::Level;
 use mio::Interest;
@@ -25,6 +26,8 @@ pub(super) struct Output {
     worker: Key,
     /// Its lines go to the log as they are, as under Gunicorn: tracebacks, `wsgi.errors`, lines that Python formatted.
     is_raw: bool,
+    /// How much of the others' is logged.
+    rate: Rate,
     /// The start of a line whose end has not come.
     partial: Vec<u8>,
 }
@@ -40,6 +43,7 @@ impl Front {
             pipe,
             worker,
             is_raw,
+            rate: Rate::new(self.now),
             partial: Vec::new(),
         }));
         if let Some(output) = self.outputs.get_mut(key) {
@@ -84,7 +88,7 @@ impl Front {
             self.outputs.put(key, output);
             return;
         }
-        self.output_end(&mut output);
+        self.output_over(&mut output);
         let _ = self.poll.registry().deregister(&mut output.pipe);
         self.outputs.free(key);
         if let Some(worker) = self.workers.get_mut(output.worker) {
@@ -108,7 +112,7 @@ impl Front {
         }
         let output = self.workers.get_mut(worker).and_then(|worker| worker.output.take());
         if let Some(mut output) = output.and_then(|key| self.outputs.free(key)) {
-            self.output_end(&mut output);
+            self.output_over(&mut output);
             let _ = self.poll.registry().deregister(&mut output.pipe);
         }
     }
@@ -140,14 +144,41 @@ impl Front {
         }
     }
 
+    /// Nothing more will come: logs the rest, and how much was left out.
+    fn output_over(&self, output: &mut Output) {
+        self.output_end(output);
+        if let Some(dropped) = output.rate.end() {
+            self.say_dropped(output.worker, dropped);
+        }
+    }
+
+    /// Says how much was left out of what workers printed, where that is over. To be called now and then.
+    pub(super) fn look_at_outputs(&mut self) {
+        let keys: Vec<Key> = self.outputs.keys().collect();
+        for key in keys {
+            let Some(output) = self.outputs.get_mut(key) else {
+                continue;
+            };
+            let worker = output.worker;
+            if let Some(dropped) = output.rate.recovered(self.now) {
+                self.say_dropped(worker, dropped);
+            }
+        }
+    }
+
+    fn say_dropped(&self, worker: Key, dropped: u64) {
+        let text = format_args!("{dropped} more bytes of its output were dropped");
+        self.say_worker(Level::Warning, worker, text);
+    }
+
     /// Logs a line with the request the worker runs, if that is certain: it runs only one.
-    fn output_line(&self, output: &Output, line: &[u8]) {
+    fn output_line(&self, output: &mut Output, line: &[u8]) {
         if output.is_raw {
             let pid = self.workers.get(output.worker).map_or(0, |worker| worker.pid);
             self.log.app_output(pid, line);
             return;
         }
-        if line.is_empty() {
+        if line.is_empty() || !output.rate.allows(self.now, line.len()) {
             return;
         }
         let worker_key = output.worker;

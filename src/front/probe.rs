@@ -34,6 +34,32 @@ pub(super) struct Probe {
     stream: UnixStream,
 }
 
+/// What has become of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It waits.
+    Open,
+    /// Somebody has read the record.
+    Accepted,
+    /// It went with the socket it waited at, or was closed unread.
+    Lost,
+}
+
+impl Probe {
+    /// Looks. The end of a program that never accepts empties the socket too, as if all had been read: only the error
+    /// tells, which is there before the bytes are gone, so it is asked for behind them. It is told once.
+    fn fate(&mut self) -> Fate {
+        let is_read = socket::unread_by_peer(&self.stream).is_ok_and(|unread| unread == 0);
+        match self.stream.read(&mut [0; 512]) {
+            // The answer is not needed: that there is one is the answer. So is a close without an error.
+            Ok(_) => Fate::Accepted,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && is_read => Fate::Accepted,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Fate::Open,
+            Err(_) => Fate::Lost,
+        }
+    }
+}
+
 impl Front {
     /// Starts or goes on looking whether a worker accepts.
     pub(super) fn probe(&mut self, key: Key) {
@@ -41,10 +67,12 @@ impl Front {
             return;
         };
         let Route::Socket(path) = &worker.route else { return };
-        if let Some(probe) = &worker.probe {
-            if socket::unread_by_peer(&probe.stream).is_ok_and(|unread| unread == 0) {
-                self.probe_accepted(key);
-                return;
+        if let Some(probe) = &mut worker.probe {
+            match probe.fate() {
+                Fate::Accepted => return self.probe_accepted(key),
+                // The next look is a new one.
+                Fate::Lost => worker.probe = None,
+                Fate::Open => {}
             }
         } else {
             match UnixStream::connect(path) {
@@ -89,13 +117,11 @@ impl Front {
         let Some(probe) = self.workers.get_mut(key).and_then(|worker| worker.probe.as_mut()) else {
             return;
         };
-        match probe.stream.read(&mut [0; 512]) {
-            // The answer is not needed: that there is one is the answer.
-            Ok(1..) => self.probe_accepted(key),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            // Closed unread: the worker died, or is one that closes what it cannot use. The next look tells.
-            Ok(0) => self.probe_accepted(key),
-            Err(_) => self.drop_probe(key),
+        match probe.fate() {
+            Fate::Accepted => self.probe_accepted(key),
+            // The worker died, or is one that closes what it cannot use. The next look tells.
+            Fate::Lost => self.drop_probe(key),
+            Fate::Open => {}
         }
     }
 
@@ -255,5 +281,44 @@ pub(super) fn upstream_name(upstream: &Upstream) -> String {
     match upstream {
         Upstream::Unix(path) => format!("unix:{}", path.display()),
         Upstream::Tcp(address) => format!("tcp:{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_nobody_has_read_was_not_accepted() {
+        let path = std::env::temp_dir().join(format!("rgunicorn-probe-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let start = || {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            assert_eq!(stream.write(b"12345678").unwrap(), 8);
+            Probe { stream }
+        };
+        let read = |stream: &mut std::os::unix::net::UnixStream| stream.read_exact(&mut [0; 8]).unwrap();
+        let mut probe = start();
+        assert_eq!(probe.fate(), Fate::Open);
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(probe.fate(), Fate::Open);
+        read(&mut stream);
+        assert_eq!(probe.fate(), Fate::Accepted);
+        drop(stream);
+        assert_eq!(probe.fate(), Fate::Accepted, "closed behind the record");
+        let mut answered = start();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"answer").unwrap();
+        assert_eq!(answered.fate(), Fate::Accepted);
+        let mut closed = start();
+        drop(listener.accept().unwrap());
+        assert_eq!(closed.fate(), Fate::Lost);
+        // As by a program that prints and ends.
+        let mut never = start();
+        drop(listener);
+        assert!(socket::unread_by_peer(&never.stream).is_ok_and(|unread| unread == 0));
+        assert_eq!(never.fate(), Fate::Lost);
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use super::event_loop::Front;
 use super::exchange::Exchange;
 use super::peer::{AddressText, Peer};
 use super::tokens::Key;
+use crate::base::allowance::Allowance;
 use crate::base::level::Level;
 use crate::base::message::RequestHead;
 use crate::logging::{Context, access, escape};
@@ -95,10 +96,26 @@ impl Front {
         self.log.log(level, &context, message);
     }
 
-    /// Text a FastCGI app wrote to its error stream.
-    pub(super) fn worker_text(&self, worker: Key, exchange: Option<Key>, text: &[u8]) {
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            self.worker_line(Level::Info, worker, exchange, line);
+    /// Text a FastCGI app wrote to its error stream, as far as its request may still fill the log.
+    pub(super) fn worker_text(&self, worker: Key, exchange: Option<Key>, text: &[u8], allowance: &mut Allowance) {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            if allowance.is_spent() {
+                allowance.drop_bytes(line.len());
+                continue;
+            }
+            allowance.count_bytes(line.len());
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if !line.is_empty() {
+                allowance.count_line();
+                self.worker_line(Level::Info, worker, exchange, line);
+            }
+        }
+    }
+
+    /// Its request is over: says how much was left out.
+    pub(super) fn worker_text_end(&self, worker: Key, exchange: Option<Key>, allowance: &mut Allowance) {
+        if let Some(words) = allowance.end() {
+            self.worker_line(Level::Warning, worker, exchange, words.as_bytes());
         }
     }
 

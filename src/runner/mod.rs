@@ -407,7 +407,9 @@ impl Runner {
             return;
         };
         run.errors.end(&mut self.out);
-        if run.abort.is_some() {
+        if run.id == 0 {
+            // It was answered while it went on.
+        } else if run.abort.is_some() {
             WorkerConn::abort(run.id, &mut self.out);
         } else {
             run.answer(&mut self.out);
@@ -421,7 +423,7 @@ impl Runner {
         self.has_requests = true;
     }
 
-    /// What time brings: responses that were held, and the next step of ladders.
+    /// What time brings: responses that were held, answers for scripts that go on in vain, and the next step of ladders.
     fn climb(&mut self) {
         let now = self.now;
         for slot in 0..self.runs.len() {
@@ -430,6 +432,10 @@ impl Runner {
             };
             if run.response.deadline().is_some_and(|until| until <= now) {
                 run.response.release(&mut self.out);
+            }
+            if run.answer_early(now, &mut self.out) {
+                // The slot stays taken, but not by a request of the front's.
+                self.board.set_running(slot, u64::from(run.pid.unsigned_abs()) << 32);
             }
             if !run.climb(now) {
                 let text = "it does not end, though it was sent SIGKILL";
@@ -521,7 +527,13 @@ impl Runner {
             .set_running(slot, u64::from(request.id) | u64::from(pid.unsigned_abs()) << 32);
         let name = script.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let is_nph = name.starts_with(b"nph-");
-        let is_head = request.variable(b"REQUEST_METHOD") == Some(b"HEAD");
+        let method = request.variable(b"REQUEST_METHOD").unwrap_or_default();
+        let is_head = method == b"HEAD";
+        let is_mortal = match self.on_abort {
+            OnAbort::Auto => [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&method),
+            OnAbort::Close | OnAbort::Term => true,
+            OnAbort::Ignore => false,
+        };
         let registry = self.poll.registry();
         for (number, end) in [(0, &started.stdout), (1, &started.stderr)] {
             let token = Token(FIRST + 2 * slot + number);
@@ -543,6 +555,7 @@ impl Runner {
             script,
             end: None,
             abort: None,
+            is_mortal,
             outside: Vec::new(),
         };
         if let Some(place) = self.runs.get_mut(slot) {

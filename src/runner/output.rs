@@ -2,6 +2,7 @@
 //!
 //! Never here: reading the pipes, and how the script ends.
 
+use crate::base::allowance::Allowance;
 use crate::base::message::ResponseHead;
 use crate::cgi::error::Error;
 use crate::cgi::nph;
@@ -14,11 +15,6 @@ const HOLD: Duration = Duration::from_millis(1);
 
 /// More than this does not wait.
 const HELD: usize = 32 * 1024;
-
-/// Bytes and lines of error output that are logged for one request: the log's buffer has room for the lines of some
-/// requests, not for a flood.
-const ERRORS_LIMIT: usize = 64 * 1024;
-const LINES_LIMIT: usize = 500;
 
 /// A longer line is logged in parts.
 const LINE: usize = 3 * 1024;
@@ -64,8 +60,8 @@ enum Stage {
     Body,
     /// Another path is to be served instead.
     Redirect,
-    /// It cannot be used: why.
-    Bad(String),
+    /// It cannot be used: why, and since when that is known.
+    Bad { why: String, since: Instant },
 }
 
 /// The response of one script, on its way into frames.
@@ -138,7 +134,10 @@ impl Response {
                     event
                 }
                 Err(error) => {
-                    self.stage = Stage::Bad(error.to_string());
+                    self.stage = Stage::Bad {
+                        why: error.to_string(),
+                        since: now,
+                    };
                     return;
                 }
             };
@@ -173,7 +172,7 @@ impl Response {
                 WorkerConn::body(self.id, rest, false, out);
                 self.window = self.window.saturating_sub(rest.len() as u64);
             }
-            Stage::Head | Stage::Redirect | Stage::Bad(_) => {}
+            Stage::Head | Stage::Redirect | Stage::Bad { .. } => {}
         }
     }
 
@@ -196,7 +195,7 @@ impl Response {
         match std::mem::replace(&mut self.stage, Stage::Body) {
             Stage::Head if self.has_printed => Err(self.reader.eof().to_string()),
             Stage::Head => Err("it printed nothing".to_owned()),
-            Stage::Bad(why) => Err(why),
+            Stage::Bad { why, .. } => Err(why),
             Stage::Held { body, .. } => {
                 self.note(out);
                 WorkerConn::response(self.id, &self.head, &body, true, out);
@@ -220,8 +219,17 @@ impl Response {
 
     /// Why the output cannot be used, as far as that is known by now.
     pub(super) fn fault(&self) -> Option<&str> {
-        if let Stage::Bad(why) = &self.stage {
+        if let Stage::Bad { why, .. } = &self.stage {
             Some(why)
+        } else {
+            None
+        }
+    }
+
+    /// Since when it is known that the output cannot be used.
+    pub(super) fn bad_since(&self) -> Option<Instant> {
+        if let Stage::Bad { since, .. } = self.stage {
+            Some(since)
         } else {
             None
         }
@@ -240,9 +248,7 @@ pub(super) struct Errors {
     /// `script[pid]: `, before every line.
     prefix: Vec<u8>,
     partial: Vec<u8>,
-    logged: usize,
-    lines: usize,
-    dropped: usize,
+    allowance: Allowance,
 }
 
 impl Errors {
@@ -251,9 +257,7 @@ impl Errors {
             id,
             prefix,
             partial: Vec::new(),
-            logged: 0,
-            lines: 0,
-            dropped: 0,
+            allowance: Allowance::default(),
         }
     }
 
@@ -261,8 +265,8 @@ impl Errors {
     pub(super) fn take(&mut self, data: &[u8], out: &mut Vec<u8>) {
         let mut rest = data;
         while !rest.is_empty() {
-            if self.logged >= ERRORS_LIMIT || self.lines >= LINES_LIMIT {
-                self.dropped += rest.len();
+            if self.allowance.is_spent() {
+                self.allowance.drop_bytes(rest.len());
                 return;
             }
             let room = LINE.saturating_sub(self.partial.len());
@@ -272,7 +276,7 @@ impl Errors {
                 None => (window.len(), window.len() == room),
             };
             self.partial.extend_from_slice(rest.get(..taken).unwrap_or_default());
-            self.logged += taken;
+            self.allowance.count_bytes(taken);
             rest = rest.get(taken..).unwrap_or_default();
             if is_whole {
                 self.line(out);
@@ -284,7 +288,7 @@ impl Errors {
     fn line(&mut self, out: &mut Vec<u8>) {
         let line = self.partial.trim_ascii_end();
         if !line.is_empty() {
-            self.lines += 1;
+            self.allowance.count_line();
             let text = [&self.prefix, line].concat();
             WorkerConn::log(self.id, frame::level::INFO, &text, out);
         }
@@ -294,13 +298,8 @@ impl Errors {
     /// Logs what has no line end, and how much was not logged.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         self.line(out);
-        if self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.say(
-                frame::level::WARNING,
-                &format!("{dropped} more bytes of its error output were dropped"),
-                out,
-            );
+        if let Some(words) = self.allowance.end() {
+            self.say(frame::level::WARNING, &words, out);
         }
     }
 
@@ -318,6 +317,7 @@ impl Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::allowance;
     use crate::pipe::{Event as Said, FrontConn, Limits};
     use crate::sys::clock;
 
@@ -405,6 +405,6 @@ mod tests {
         let said = understood(&out);
         assert!(said.iter().all(|line| line.len() <= LINE + 64), "long lines are cut");
         assert!(said.last().unwrap().ends_with("bytes of its error output were dropped"));
-        assert!(out.len() < 2 * ERRORS_LIMIT);
+        assert!(out.len() < 2 * allowance::BYTES);
     }
 }

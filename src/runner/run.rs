@@ -20,6 +20,13 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 /// Time after SIGKILL in which a process ends, unless the kernel itself holds it.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
+/// A script whose output cannot be used is answered for at its end, since how it ended is worth a word; or, if it goes
+/// on, after this.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Time for such a script to end by itself once it was answered for.
+const BAD_GRACE: Duration = Duration::from_secs(2);
+
 /// The read end of a pipe that a script writes to.
 #[derive(Debug)]
 pub(super) struct Pipe {
@@ -75,6 +82,8 @@ impl Pipe {
 pub(super) enum Abort {
     /// Its output is not read any more.
     Closed,
+    /// It was answered for, as its output cannot be used. It gets SIGTERM then.
+    Answered { until: Instant },
     /// It was sent SIGTERM, and gets SIGKILL then.
     Termed { until: Instant },
     /// It was sent SIGKILL, and is left to itself then.
@@ -84,6 +93,7 @@ pub(super) enum Abort {
 /// One script that runs.
 #[derive(Debug)]
 pub(super) struct Run {
+    /// Its request; 0 once that was answered while it went on.
     pub(super) id: u16,
     /// Its pid, which is its process group, too.
     pub(super) pid: i32,
@@ -96,6 +106,8 @@ pub(super) struct Run {
     /// How it ended.
     pub(super) end: Option<End>,
     pub(super) abort: Option<Abort>,
+    /// It may be ended for want of anybody who waits for it (`on_abort`).
+    pub(super) is_mortal: bool,
     /// What it had outside its group when it was signalled.
     pub(super) outside: Vec<Member>,
 }
@@ -110,10 +122,32 @@ impl Run {
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ladder = match self.abort {
-            Some(Abort::Termed { until } | Abort::Killed { until }) => Some(until),
-            Some(Abort::Closed) | None => None,
+            Some(Abort::Answered { until } | Abort::Termed { until } | Abort::Killed { until }) => Some(until),
+            Some(Abort::Closed) => None,
+            None => self.patience(),
         };
         ladder.into_iter().chain(self.response.deadline()).min()
+    }
+
+    /// How long its end is waited for though its output cannot be used.
+    fn patience(&self) -> Option<Instant> {
+        let waits = self.is_mortal && self.end.is_none() && self.abort.is_none();
+        let since = self.response.bad_since().filter(|_| waits);
+        since.map(|since| since + LAST_WORDS)
+    }
+
+    /// Answers for a script that goes on though its output cannot be used. True if it did that now.
+    pub(super) fn answer_early(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        if self.patience().is_none_or(|until| until > now) {
+            return false;
+        }
+        let why = self.response.fault().unwrap_or_default();
+        let text = self.errors.about(&format!("{why}; it goes on, and is ended"));
+        WorkerConn::give_up(self.id, 502, &text, out);
+        self.id = 0;
+        let until = now + BAD_GRACE;
+        self.abort = Some(Abort::Answered { until });
+        true
     }
 
     /// What its file has to do with an end without a word, with the codes of shells and env(1) for what they cannot run.
@@ -180,7 +214,7 @@ impl Run {
             return;
         }
         match self.abort {
-            None | Some(Abort::Closed) if by_signal => {
+            None | Some(Abort::Closed | Abort::Answered { .. }) if by_signal => {
                 self.signal(signals::TERM);
                 let until = now + TERM_GRACE;
                 self.abort = Some(Abort::Termed { until });
@@ -196,6 +230,10 @@ impl Run {
     /// Climbs the ladder. False if it is at its top: the kernel holds the process.
     pub(super) fn climb(&mut self, now: Instant) -> bool {
         match self.abort {
+            Some(Abort::Answered { until }) if until <= now => {
+                self.give_up(now, true);
+                true
+            }
             Some(Abort::Termed { until }) if until <= now => {
                 self.signal(signals::KILL);
                 let until = now + KILL_GRACE;

@@ -100,6 +100,9 @@ const BAD_PAGE: &str = "<?php\nfile_put_contents('RAN', '.', FILE_APPEND);\n\
     'long' => 'X-Long: ' . str_repeat('a', 70000), 'status' => 'Status: 999', 'name' => 'X Y: 1',\n\
     'control' => \"X-A: b\\x01c\", 'output' => 'Content-Length: -1', 'dies' => 'Content-Length: -1'];\n\
     $what = $_SERVER['QUERY_STRING'];\nif (isset($heads[$what])) header($heads[$what]);\n\
+    if ($what == 'errors') for ($i = 0; $i < 20000; $i++) error_log(str_repeat('e', 99));\n\
+    if ($what == 'stderr') for ($i = 0; $i < 16000; $i++) file_put_contents('php://stderr', str_repeat('o', 999) . \"\\n\");\n\
+    if ($what == 'word') file_put_contents('php://stderr', \"a word\\n\");\n\
     if ($what == 'output') echo str_repeat('x', 3000000);\n\
     if ($what == 'endless') { header('Content-Length: -1'); for (;;) { echo str_repeat('x', 5000); flush(); usleep(20000); } }\n\
     if ($what == 'dies') { echo str_repeat('x', 100000); flush(); exec('kill -9 ' . getmypid()); }\necho 'hello';\n";
@@ -150,6 +153,32 @@ fn a_page_with_a_bad_head_runs_once_and_its_worker_lives_on() {
     }
     assert_eq!(server.workers(), worker, "{}", server.log());
     assert!(!server.log().contains("broke its protocol"), "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn a_page_that_complains_without_end_does_not_fill_the_log() {
+    let server = php_pages();
+    // Each request has an allowance of its own.
+    for _ in 0..2 {
+        let mark = server.log().len();
+        assert_eq!(server.get("/bad.php?errors").text(), "hello");
+        let said = server.wait_for_log_after(mark, "more bytes of its error output were dropped");
+        assert!(said.contains("[WARNING]") && said.contains("request="), "{said}");
+        let logged = server.log()[mark..].matches("eeee ").count();
+        assert!((400..=500).contains(&logged), "{logged} lines");
+    }
+    let mark = server.log().len();
+    assert_eq!(server.get("/bad.php?stderr").text(), "hello");
+    let said = server.wait_for_log_after(mark, "more bytes of its output were dropped");
+    assert!(
+        said.contains("[WARNING]") && said.contains("pool=php worker="),
+        "{said}"
+    );
+    // And it is heard again.
+    let mark = server.log().len();
+    assert_eq!(server.get("/bad.php?word").text(), "hello");
+    server.wait_for_log_after(mark, "a word pool=php");
     server.stop();
 }
 

@@ -70,6 +70,36 @@ fn a_script_past_its_deadline_costs_only_itself() {
 }
 
 #[test]
+fn a_script_that_goes_on_without_a_header_is_answered_and_ended() {
+    let server = Setup::cgi().with_text("timeout", "60s").allow("failed (502)").start();
+    let runner = server.wait_for_workers(1);
+    // A change is not broken off half way.
+    let mut change = send(&server, "POST", "mutters-and-waits");
+    wait_for_mark(&server);
+    for (what, words) in [
+        ("babbles", "found \"no header\""),
+        ("mutters", "found \"no header\""),
+        ("endless", "at most 65536 bytes, found more after \"AAAA"),
+    ] {
+        let response = send(&server, "GET", what).response("GET");
+        assert_eq!(response.status, 502, "{what}");
+        let id = response.field("x-request-id").expect("an id").to_owned();
+        let line = server.wait_for_log(&format!("request={id}"));
+        for part in [what, "cgi/any.cgi[", words, "; it goes on, and is ended"] {
+            assert!(line.contains(part), "no {part} in {line}");
+        }
+        // The one of the change is left.
+        wait_for_scripts(&server, 1);
+        assert_eq!(server.log().matches(&id).count(), 1, "it is logged once");
+    }
+    std::fs::remove_file(server.path("mark")).expect("the mark");
+    assert_eq!(change.response("POST").status, 502);
+    assert!(server.path("mark.done").exists(), "it came to its end");
+    assert_eq!(server.workers(), runner, "the runner was not replaced");
+    server.stop();
+}
+
+#[test]
 fn a_script_that_never_stops_printing_ends_with_its_total_time() {
     let server = Setup::cgi()
         .with_text("timeout", "20s")

@@ -97,6 +97,33 @@ fn a_program_that_answers_and_leaves_is_found_to_be_a_script() {
 }
 
 #[test]
+fn a_program_that_was_taken_for_a_fastcgi_app_is_found_to_be_a_script() {
+    // Accepts until it gets a request, and answers none; whatever is started later prints and ends.
+    let text = b"#!/usr/bin/env python3
+import os, socket, sys
+mark = sys.argv[0] + '.mark'
+if not os.path.exists(mark):
+    open(mark, 'w').close()
+    listener = socket.socket(fileno=0)
+    kind = 0
+    while kind != 1:
+        client = listener.accept()[0]
+        kind = client.recv(4096)[1]
+        client.close()
+    sys.exit()
+print('Content-Type: text/plain\\n\\nhello')
+";
+    let setup = Setup::new();
+    let script = setup.path("x.cgi");
+    write(&script, text, 0o755);
+    let server = setup.with("exec", list(&[&script.to_string_lossy()])).start();
+    server.wait_for_log("Found out that the app speaks FastCGI");
+    assert_eq!(server.get("/").text(), "hello\n", "{}", server.log());
+    server.wait_for_log("Found out that the app is a CGI script");
+    server.stop();
+}
+
+#[test]
 fn what_a_script_prints_on_trial_is_not_for_the_log() {
     let text = b"#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nprinted by it\\nmore'\n";
     let run = |level: &str| {
