@@ -27,7 +27,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ),
     ("USER", "php-fpm's own, for the pool's user"),
     ("HOME", "php-fpm's own, for the pool's user"),
-    ("FCGI_ROLE", "php-fpm shows it to scripts, php-cgi does not"),
     (
         "PHP_FCGI_CHILDREN",
         "ours, for php-cgi: recycling is the arbiter's work",
