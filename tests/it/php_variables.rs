@@ -152,7 +152,7 @@ fn every_variable_is_the_same_as_under_nginx_with_php_fpm() {
         (
             "GET /page.php HTTP/1.1\r\nCookie: a=1; b=2\r\nAuthorization: Basic dXNlcjpwYXNz\r\nX-Own-Field: va lue \r\n\
              Accept: */*\r\nAccept-Language: de, en;q=0.5\r\nUser-Agent: test/1 (x; y)\r\nReferer: http://test/?a=b\r\n\
-             X-Forwarded-For: 1.2.3.4\r\nX_Under: 1\r\nX-Empty:\r\nIf-None-Match: \"x\"\r\nX-Latin: caf\u{e9}\r\n\
+             X-Forwarded-For: 1.2.3.4\r\nX_Under: 1\r\nX.Own.Field: 1\r\nX-Empty:\r\nIf-None-Match: \"x\"\r\nX-Latin: caf\u{e9}\r\n\
              Range: bytes=0-1\r\nExpect-CT: x\r\nX-Http-Method-Override: PUT\r\nTE: trailers\r\nUpgrade-Insecure-Requests: 1",
             "",
         ),
