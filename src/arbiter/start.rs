@@ -106,6 +106,11 @@ pub(super) fn start(reloader: Reloader, loaded: Loaded, host: Option<Host>) -> R
     for warning in &warnings {
         log.warning(&NONE, format_args!("{warning}"));
     }
+    // Gunicorn says nothing of it, so neither do we where we take its place.
+    if process::own_user() == 0 && generation.owner().is_none() && !generation.is_wsgi() {
+        let who = "whatever has no user of its own runs as root, and what reads requests, too";
+        log.info(&NONE, format_args!("No user is set: {who}; set `user`"));
+    }
     pass_lines(&log, generation.host.as_mut(), log.take_diverted());
     // What goes wrong while the start can still fail is for whoever has typed the command.
     log.divert(false);

@@ -11,9 +11,9 @@ pub(super) const PAIRWISE_LIMIT: usize = 128;
 ///
 /// `open` appends the variable's name for a field's, and says what stands between joined values; `None` leaves the
 /// variable out.
-pub(super) fn write_fields(
-    head: &RequestHead,
-    is_passed: impl Fn(&[u8]) -> bool,
+pub(super) fn write_fields<'h>(
+    head: &'h RequestHead,
+    is_passed: impl Fn(&'h [u8]) -> bool,
     open: impl Fn(&[u8], &mut Vec<u8>) -> Option<&'static [u8]>,
     block: &mut Vec<u8>,
 ) {
@@ -43,14 +43,14 @@ pub(super) fn write_fields(
 }
 
 /// The same for very many fields, where comparing each with each would take too long.
-fn write_sorted(
-    head: &RequestHead,
-    is_passed: impl Fn(&[u8]) -> bool,
+fn write_sorted<'h>(
+    head: &'h RequestHead,
+    is_passed: impl Fn(&'h [u8]) -> bool,
     open: impl Fn(&[u8], &mut Vec<u8>) -> Option<&'static [u8]>,
     block: &mut Vec<u8>,
 ) {
-    let is_passed = |field: &&Field| is_passed(head.text(field.name));
-    let mut fields: Vec<&Field> = head.fields.iter().filter(is_passed).collect();
+    let is_passed = |field: &&'h Field| is_passed(head.text(field.name));
+    let mut fields: Vec<&'h Field> = head.fields.iter().filter(is_passed).collect();
     let key = |field: &Field| head.text(field.name).iter().copied().map(variable_byte);
     // Stable, so that values keep their order.
     fields.sort_by(|one, other| key(one).cmp(key(other)));

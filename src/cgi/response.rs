@@ -35,6 +35,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Parser {
     limit: usize,
+    /// A head without Content-Type, Location and Status is a document, too.
+    takes_bare: bool,
     /// Bytes of this header used so far.
     used: usize,
     /// The start of a line that came in parts.
@@ -73,11 +75,22 @@ impl Parser {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            takes_bare: false,
             used: 0,
             partial: Vec::new(),
             first: Excerpt::new(b""),
             seen: Seen::default(),
             done: None,
+        }
+    }
+
+    /// The same for a FastCGI server, whose heads are its own making: a page of PHP without any field has an empty head,
+    /// and web servers take that for a document without a type.
+    #[must_use]
+    pub fn for_fastcgi(limit: usize) -> Self {
+        Self {
+            takes_bare: true,
+            ..Self::new(limit)
         }
     }
 
@@ -125,7 +138,7 @@ impl Parser {
                 self.partial = line;
                 is_end
             };
-            if is_end && !self.seen.line {
+            if is_end && !self.seen.line && !self.takes_bare {
                 let found = Excerpt::new(input.get(at..).unwrap_or_default());
                 return Err(Error::Empty { found });
             }
@@ -250,7 +263,7 @@ impl Parser {
         let seen = &self.seen;
         let (status, kind) = match (seen.location, seen.status) {
             (None, Some(status)) => (status, Kind::Document),
-            (None, None) if seen.content_type || seen.file => (200, Kind::Document),
+            (None, None) if seen.content_type || seen.file || self.takes_bare => (200, Kind::Document),
             (None, None) => {
                 return Err(Error::Missing {
                     found: self.start(input),

@@ -5,6 +5,7 @@
 
 use super::joined::{maps_to, same_variable, variable_byte, write_fields};
 use crate::base::message::RequestHead;
+use std::cell::Cell;
 
 pub use super::path::{PathError, decode_path};
 
@@ -71,11 +72,13 @@ pub struct Context<'a> {
     pub params: &'a [(String, String)],
 }
 
-/// Appends the variables of one request to `block`.
+/// Appends the variables of one request to `block`. Returns the name of a field that is left out because no variable says
+/// it for sure.
 ///
-/// Field names are mapped as they are, so names with `_` must have been judged before.
+/// Names with `_` must have been judged before. Those with anything else but letters, digits and `-` are left out: PHP
+/// takes `.` for `_`, so that `X.Remote.User` would pass for `X-Remote-User`, and shells know no such variables.
 /// Nothing is allocated once `block` has grown, unless there are more than 128 fields.
-pub fn write_block(head: &RequestHead, context: &Context<'_>, block: &mut Vec<u8>) {
+pub fn write_block<'h>(head: &'h RequestHead, context: &Context<'_>, block: &mut Vec<u8>) -> Option<&'h [u8]> {
     // Most of a block is the head's text once more; 1 KiB holds the names of the rest.
     block.reserve(head.bytes.len() + 8 * head.fields.len() + 1024);
     let mut writer = Writer {
@@ -85,8 +88,9 @@ pub fn write_block(head: &RequestHead, context: &Context<'_>, block: &mut Vec<u8
     writer.request(head, context);
     writer.script(context);
     writer.server(head, context);
-    writer.fields(head, context);
+    let odd = writer.fields(head, context);
     writer.params();
+    odd
 }
 
 struct Writer<'a> {
@@ -207,10 +211,17 @@ impl Writer<'_> {
         }
     }
 
-    /// The header fields: §4.1.18. Repeated ones become one variable.
-    fn fields(&mut self, head: &RequestHead, context: &Context<'_>) {
+    /// The header fields: §4.1.18. Repeated ones become one variable. Returns the first that no variable says for sure.
+    fn fields<'h>(&mut self, head: &'h RequestHead, context: &Context<'_>) -> Option<&'h [u8]> {
         let listed = Listed::read(head);
-        let is_passed = |name: &[u8]| is_passed(name, context.pass_auth) && !listed.has(name);
+        let odd = Cell::new(None);
+        let is_passed = |name: &'h [u8]| {
+            if !is_plain(name) {
+                odd.set(odd.get().or(Some(name)));
+                return false;
+            }
+            is_passed(name, context.pass_auth) && !listed.has(name)
+        };
         let params = self.params;
         write_fields(
             head,
@@ -218,6 +229,7 @@ impl Writer<'_> {
             |name, block| open_field(name, params, block),
             self.block,
         );
+        odd.get()
     }
 
     /// The configured variables; of two with the same name the later one.
@@ -267,6 +279,12 @@ fn open_field(name: &[u8], params: &[(String, String)], block: &mut Vec<u8>) -> 
     } else {
         Some(b", ")
     }
+}
+
+/// True for the names that variables tell apart.
+fn is_plain(name: &[u8]) -> bool {
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// True for fields that become `HTTP_` variables. Compared as variables, so that `Content_Length` is no way around.

@@ -141,7 +141,12 @@ impl Front {
             // It was answered while its page went on.
             return;
         }
-        let why = exchange.bad_head.as_deref().unwrap_or_default();
+        let why = exchange.bad_head.clone().unwrap_or_default();
+        self.blame_script(exchange, &why);
+    }
+
+    /// Fails a request whose script is to blame, by its name.
+    pub(super) fn blame_script(&mut self, exchange: &mut Exchange, why: &str) {
         let script = escape::cut(self.script_of(exchange), 1024).to_string();
         let text = if script.is_empty() {
             why.to_owned()

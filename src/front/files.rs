@@ -44,6 +44,13 @@ impl Front {
                 let target = [&b"/"[..], rooted(path), b"/", mark(query), query.unwrap_or_default()].concat();
                 self.redirect_client(exchange, 301, &target);
             }
+            Some(Own::Options) => {
+                exchange.response.clear();
+                exchange.response.status = 204;
+                exchange.response.push(b"Allow", ALLOW);
+                exchange.stage = Stage::Held;
+                self.response_end(exchange);
+            }
             Some(Own::Redirect { status, to }) => {
                 let query = head.query.map(|_| head.query());
                 let uri = [&b"/"[..], rooted(head.path()), mark(query), query.unwrap_or_default()].concat();
@@ -233,6 +240,9 @@ impl Front {
 
 /// Files, and parts of files, up to this many bytes are read, since that costs less than sendfile(2).
 const IN_MEMORY: u64 = 32 * 1024;
+
+/// The methods that files and scripts know, for `OPTIONS *`: the answer for one of them may have fewer.
+const ALLOW: &[u8] = b"GET, HEAD, POST, OPTIONS";
 
 /// The content types of a site.
 pub(super) fn types(site: Option<&Site>) -> Types<'_> {

@@ -142,7 +142,7 @@ impl Link {
     pub(super) fn fastcgi() -> Wire {
         Wire::FastCgi {
             conn: fastcgi::Conn::new(),
-            parser: Parser::new(HEAD_LIMIT),
+            parser: Parser::for_fastcgi(HEAD_LIMIT),
         }
     }
 

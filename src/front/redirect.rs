@@ -18,7 +18,7 @@ impl Front {
         }
         exchange.redirects += 1;
         if exchange.redirects > LIMIT {
-            self.blame(exchange, 502, "it redirected to another path more than 10 times");
+            self.blame_script(exchange, "it redirected to another path more than 10 times");
             return;
         }
         let Some(client) = exchange.client.and_then(|key| self.clients.get(key)) else {
@@ -29,14 +29,16 @@ impl Front {
         let head = redirected(&exchange.head, target);
         exchange.body.clear();
         exchange.streams = false;
-        exchange.block.clear();
+        let variables = std::mem::take(&mut exchange.block);
         let original = std::mem::replace(&mut exchange.head, head);
         let routed = self.route(exchange);
         let written = routed.and_then(|()| self.write_block(exchange, peer, None));
         // The request stays what the client sent, for the log and for retries.
         let redirected = std::mem::replace(&mut exchange.head, original);
         if written.is_err() {
-            self.blame(exchange, 502, "it redirected to a path that cannot be decoded");
+            // It is the old script's fault.
+            exchange.block = variables;
+            self.blame_script(exchange, "it redirected to a path that cannot be decoded");
             return;
         }
         if exchange.own.is_some() {

@@ -153,7 +153,7 @@ impl Front {
     }
 
     /// A trusted peer sends a field that does not get through: said at most once a minute.
-    pub(super) fn hint_dropped(&mut self, peer: Peer, name: &[u8]) {
+    pub(super) fn hint_dropped(&mut self, peer: Peer, name: &[u8], why: &str) {
         if !self.hints.is_due(self.now, HINT_PAUSE) {
             return;
         }
@@ -161,10 +161,7 @@ impl Front {
         let address = peer.address.map_or("unix", |address| text.of(address.ip()));
         let name = escape::cut(name, 64);
         // Any client of a careless proxy can bring this about, so it is no warning.
-        let message = format_args!(
-            "the field {name} of the trusted peer {address} is dropped, as its name has an underscore: \
-             let it send a hyphen, or name it in forwarder_headers"
-        );
+        let message = format_args!("the field {name} of the trusted peer {address} is dropped, as {why}");
         self.log.log(Level::Info, &crate::logging::NONE, message);
     }
 

@@ -41,7 +41,8 @@ impl Front {
         };
         if let Some(name) = forwarded.dropped {
             let name = conn.head().text(name).to_vec();
-            self.hint_dropped(client.peer, &name);
+            let why = "its name has an underscore: let it send a hyphen, or name it in forwarder_headers";
+            self.hint_dropped(client.peer, &name, why);
         }
         let mut exchange = self.fresh_exchange();
         std::mem::swap(client.conn.head_mut(), &mut exchange.head);
@@ -206,7 +207,7 @@ impl Front {
     pub(super) fn write_block(
         &mut self,
         exchange: &mut Exchange,
-        peer: Peer,
+        from: Peer,
         content_length: Option<u64>,
     ) -> Result<(), vars::PathError> {
         let pool = self.pools.get(exchange.pool);
@@ -244,11 +245,11 @@ impl Front {
             }
         };
         let peer = vars::Peer {
-            remote_addr: peer.address.map_or("", |address| remote.of(address.ip())),
-            remote_port: peer.address.map(|address| address.port()),
-            server_addr: peer.local.map_or("", |address| server.of(address.ip())),
-            server_port: peer.local.map(|address| address.port()),
-            proxied: peer.proxied.map(|proxied| vars::Proxied {
+            remote_addr: from.address.map_or("", |address| remote.of(address.ip())),
+            remote_port: from.address.map(|address| address.port()),
+            server_addr: from.local.map_or("", |address| server.of(address.ip())),
+            server_port: from.local.map(|address| address.port()),
+            proxied: from.proxied.map(|proxied| vars::Proxied {
                 protocol: proxied.kind.as_str(),
                 destination: proxied.destination.map(|to| (reached.of(to.ip()), to.port())),
             }),
@@ -278,7 +279,12 @@ impl Front {
             server_software: SERVER_SOFTWARE,
             params,
         };
-        vars::write_block(&exchange.head, &context, &mut exchange.block);
+        if let Some(name) = vars::write_block(&exchange.head, &context, &mut exchange.block)
+            && from.trusted
+        {
+            let why = "its name has more than letters, digits and hyphens: let it send such a name";
+            self.hint_dropped(from, name, why);
+        }
         Ok(())
     }
 

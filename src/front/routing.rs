@@ -38,6 +38,8 @@ pub(super) enum Own {
     },
     /// A redirect to the same path with a slash at its end.
     Slash,
+    /// What the server can do.
+    Options,
     /// A redirect of the configuration.
     Redirect { status: u16, to: String },
     /// A page.
@@ -403,6 +405,7 @@ impl Front {
                 });
             }
             Decision::Slash => exchange.own = Some(Own::Slash),
+            Decision::Server => exchange.own = Some(Own::Options),
             Decision::Redirect { status, to } => {
                 exchange.own = Some(Own::Redirect {
                     status,

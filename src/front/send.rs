@@ -8,6 +8,7 @@ use super::event_loop::Front;
 use super::exchange::{Exchange, Stage};
 use super::tokens::{Key, Kind};
 use crate::base::level::Level;
+use crate::logging::escape;
 use crate::sys::socket;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -317,8 +318,7 @@ impl Front {
                 }
             }
             Ok(_) => {
-                let text = "a file of the response has become shorter: the connection is cut";
-                self.break_off(&mut exchange, text);
+                self.cut_off(&mut exchange, "a file of the response has become shorter");
                 client.sends_part = false;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => client.writable = false,
@@ -326,7 +326,7 @@ impl Front {
             Err(error) if is_departure(error.kind()) => next = Next::Close,
             Err(error) => {
                 let text = format!("cannot read a file of the response: {error}");
-                self.break_off(&mut exchange, &text);
+                self.cut_off(&mut exchange, &text);
                 client.sends_part = false;
             }
         }
@@ -337,7 +337,14 @@ impl Front {
     fn finish_part(&mut self, exchange: &mut Exchange) {
         if let Err(error) = exchange.spool.finish() {
             let text = format!("cannot empty a spooled response: {error}");
-            self.break_off(exchange, &text);
+            self.cut_off(exchange, &text);
         }
+    }
+
+    /// Breaks a response off that is on its way to its client, in a line that names what was asked for.
+    fn cut_off(&mut self, exchange: &mut Exchange, why: &str) {
+        let method = escape::cut(exchange.head.method(), 64).to_string();
+        let target = escape::cut(exchange.head.target(), 256).to_string();
+        self.break_off(exchange, &format!("{method} {target} failed (cut): {why}"));
     }
 }

@@ -130,6 +130,8 @@ pub enum Decision<'a> {
     File,
     /// The path of a directory, without the slash at its end: the client shall ask with it.
     Slash,
+    /// `*`, and no app asks for it: the question is what the server can do.
+    Server,
     /// A redirect of the configuration.
     Redirect {
         /// Its status.
@@ -169,6 +171,8 @@ enum Named {
     Special,
     Escapes,
     Endless,
+    /// `*`, which is for apps, and else for us.
+    Server,
 }
 
 impl Router {
@@ -234,7 +238,7 @@ impl Router {
                 Act::Refuse { status } => return refuse(*status, ""),
             }
         }
-        Step::Done(NOT_FOUND)
+        Step::Done(if path == b"*" { Decision::Server } else { NOT_FOUND })
     }
 
     /// What a route about files says, if it says anything.
@@ -263,7 +267,13 @@ impl Router {
             (Act::Files { .. }, Named::Endless) => {
                 return Some(refuse(403, "there is a loop of symbolic links, or too many in a row"));
             }
-            (Act::Files { fallback }, Named::File(_) | Named::Directory | Named::Missing) => fallback,
+            (
+                Act::Files {
+                    fallback: None | Some(Fallback::Path(_)),
+                },
+                Named::Server,
+            ) => return Some(Step::Done(Decision::Server)),
+            (Act::Files { fallback }, Named::File(_) | Named::Directory | Named::Missing | Named::Server) => fallback,
             _ => return None,
         };
         Some(match fallback {
@@ -277,6 +287,9 @@ impl Router {
     /// Finds the file that a path names, and keeps the path as it names it.
     fn name(&mut self, site: &Site, path: &[u8], is_plain: bool, tree: &mut dyn Tree) -> Named {
         self.path.clear();
+        if path == b"*" {
+            return Named::Server;
+        }
         if !is_plain || site.root.is_none() || !self.clean(path) {
             return Named::Missing;
         }

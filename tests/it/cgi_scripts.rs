@@ -56,6 +56,10 @@ fn every_kind_of_response_reaches_the_client() {
     let expected = format!("GET from=local {}\n", app("cgi"));
     assert_eq!((local.status, local.text()), (200, expected));
     assert_eq!(ask("loop").status, 502);
+    let script = app("cgi/any.cgi");
+    server.wait_for_log(&format!(
+        "GET /kinds.sh?loop failed (502): {script}: it redirected to another path more than 10 times"
+    ));
     let response = ask("local-status");
     assert_eq!(
         (response.status, place(&response).as_deref()),

@@ -155,7 +155,7 @@ fn a_trusted_peer_says_where_the_app_is_mounted() {
 
 #[test]
 fn a_trusted_peer_whose_field_is_dropped_gets_one_hint_in_the_log() {
-    let hints = |server: &Server| server.log().matches("as its name has an underscore").count();
+    let hints = |server: &Server| server.log().matches("is dropped, as its name has").count();
     let server = Setup::c_app(1).start();
     variables(&server.address, &[("X-Plain", "1")]);
     variables(&server.address, &[("Remote_User", "root")]);
@@ -166,9 +166,17 @@ fn a_trusted_peer_whose_field_is_dropped_gets_one_hint_in_the_log() {
     }
     assert_eq!(hints(&server), 1, "{}", server.log());
     server.stop();
+    let server = Setup::c_app(1).start();
+    let fields = [("X.Remote.User", "root"), ("X-Remote-User", "real")];
+    let found = variables(&server.address, &fields);
+    let is_user = |(name, _): &(String, String)| name.contains("REMOTE") && name.starts_with("HTTP_");
+    let named: Vec<_> = found.into_iter().filter(is_user).collect();
+    assert_eq!(named, [("HTTP_X_REMOTE_USER".to_owned(), "real".to_owned())]);
+    server.wait_for_log("the field X.Remote.User of the trusted peer 127.0.0.1 is dropped, as its name has more than");
+    server.stop();
     let server = distrustful().start();
-    for _ in 0..2 {
-        variables(&server.address, &[("Remote_User", "root")]);
+    for field in ["Remote_User", "Remote.User"] {
+        variables(&server.address, &[(field, "root")]);
     }
     assert_eq!(hints(&server), 0, "what strangers send is dropped without a word");
     server.stop();

@@ -133,6 +133,7 @@ fn a_file_that_is_too_short_cuts_the_connection() {
     );
     let rest = client.rest().expect("what there is of it");
     assert!(rest == content());
+    server.wait_for_log("GET /short failed (cut): a file of the response has become shorter");
     assert_eq!(server.get("/").text(), "hello\n");
     server.stop();
 }

@@ -1,4 +1,5 @@
-//! What a PHP page finds in `$_SERVER` here, and under nginx with php-fpm, for the same requests to the same files.
+//! What a PHP page finds in `$_SERVER` here, and under nginx with php-fpm, for the same requests to the same files, and
+//! what becomes of a page without a header.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ),
     ("USER", "php-fpm's own, for the pool's user"),
     ("HOME", "php-fpm's own, for the pool's user"),
-    ("FCGI_ROLE", "php-fpm shows it to scripts, php-cgi does not"),
     (
         "PHP_FCGI_CHILDREN",
         "ours, for php-cgi: recycling is the arbiter's work",
@@ -153,7 +153,7 @@ fn every_variable_is_the_same_as_under_nginx_with_php_fpm() {
         (
             "GET /page.php HTTP/1.1\r\nCookie: a=1; b=2\r\nAuthorization: Basic dXNlcjpwYXNz\r\nX-Own-Field: va lue \r\n\
              Accept: */*\r\nAccept-Language: de, en;q=0.5\r\nUser-Agent: test/1 (x; y)\r\nReferer: http://test/?a=b\r\n\
-             X-Forwarded-For: 1.2.3.4\r\nX_Under: 1\r\nX-Empty:\r\nIf-None-Match: \"x\"\r\nX-Latin: caf\u{e9}\r\n\
+             X-Forwarded-For: 1.2.3.4\r\nX_Under: 1\r\nX.Own.Field: 1\r\nX-Empty:\r\nIf-None-Match: \"x\"\r\nX-Latin: caf\u{e9}\r\n\
              Range: bytes=0-1\r\nExpect-CT: x\r\nX-Http-Method-Override: PUT\r\nTE: trailers\r\nUpgrade-Insecure-Requests: 1",
             "",
         ),
@@ -170,5 +170,35 @@ fn every_variable_is_the_same_as_under_nginx_with_php_fpm() {
     }
     let told: Vec<String> = differences.into_iter().collect();
     assert!(told.is_empty(), "{}", told.join("\n"));
+    server.stop();
+}
+
+#[test]
+fn a_page_without_a_type_is_answered_as_by_nginx() {
+    let setup = Setup::new();
+    for (name, fields) in [
+        ("none", ""),
+        ("one", "header('X-A: 1');"),
+        ("status", "http_response_code(404);"),
+    ] {
+        let text = format!("<?php ini_set('default_mimetype', ''); header_remove(); {fields} echo 'body';");
+        page(&setup, &format!("site/{name}.php"), text);
+    }
+    let site = setup.path("site");
+    let fpm = php_fpm_with("");
+    let nginx = nginx_with_php(&site, &fpm);
+    let root = quoted(&site.to_string_lossy());
+    let tables = format!("[pool.php]\nexec = ['php-cgi']\nworkers = 1\n[[site]]\nroot = {root}\npool = 'php'\n");
+    let server = setup.tables(&tables).start();
+    for (name, status) in [("none", 200), ("one", 200), ("status", 404)] {
+        let head = format!("GET /{name}.php HTTP/1.1");
+        let [theirs, ours] = [&nginx.address, &server.address].map(|address| {
+            let response = ask(address, &head, "");
+            let fields = ["content-type", "x-a"].map(|name| response.field(name).map(str::to_owned));
+            (response.status, fields, response.text())
+        });
+        assert_eq!(ours, theirs, "{name}");
+        assert_eq!((ours.0, ours.2.as_str()), (status, "body"), "{name}");
+    }
     server.stop();
 }

@@ -8,6 +8,7 @@ use nix::unistd::{Group, User};
 
 use crate::harness::apps::{c_app, example};
 use crate::harness::server::list;
+use crate::harness::tree::page;
 use crate::harness::{Server, Setup, procs, request, wait_until};
 
 /// These tests change users, which only root can.
@@ -263,4 +264,23 @@ fn what_the_user_cannot_reach_is_told_at_the_start() {
             }
         }
     }
+}
+
+#[test]
+fn a_server_that_stays_root_says_so_once_unless_it_takes_gunicorns_place() {
+    assert_root();
+    let hints = |server: &Server| server.log().matches("No user is set").count();
+    let setup = Setup::new();
+    page(&setup, "site/index.html", "page");
+    let site = setup.path_text("site");
+    let server = setup.arg("--root").arg(&site).start();
+    assert_eq!(server.get("/").text(), "page");
+    assert_eq!(hints(&server), 1, "{}", server.log());
+    server.stop();
+    let server = started(as_nobody(Path::new(&c_app())));
+    assert_eq!(hints(&server), 0, "{}", server.log());
+    server.stop();
+    let server = Setup::wsgi(&["hello"]).start();
+    assert_eq!(hints(&server), 0, "{}", server.log());
+    server.stop();
 }

@@ -248,6 +248,39 @@ fn what_follows_an_empty_line_is_quoted() {
 }
 
 #[test]
+fn heads_of_fastcgi_may_be_bare() {
+    let rows: [(&[u8], &str); 6] = [
+        (b"\r\n", "200 Document"),
+        (b"\n", "200 Document"),
+        (b"X-A: a\r\n\r\n", "200 Document X-A: a;"),
+        (b"Content-Length: 3\n\n", "200 Document [3]"),
+        (b"Status: 404\n\n", "404 Document"),
+        (b"Location: /a\n\n", "302 LocalRedirect Location: /a;"),
+    ];
+    for (input, expected) in rows {
+        let with_body = [input, b"body\n\n"].concat();
+        let mut parser = Parser::for_fastcgi(DEFAULT_LIMIT);
+        for size in [usize::MAX, 1, 3] {
+            parser.reset();
+            let found = parse(&mut parser, &with_body, size);
+            assert_eq!(found, Ok(Some((input.len(), expected.to_owned()))), "{size}");
+        }
+    }
+    let mut parser = Parser::for_fastcgi(DEFAULT_LIMIT);
+    assert!(parse(&mut parser, b"<html>\n\n", usize::MAX).is_err());
+    // An empty head after an interim one.
+    let mut head = ResponseHead::default();
+    parser.reset();
+    assert_eq!(
+        parser.step(b"Status: 103\n\n\n", &mut head),
+        Ok((13, Event::Head(Kind::Document)))
+    );
+    parser.reset();
+    assert_eq!(parser.step(b"\n", &mut head), Ok((1, Event::Head(Kind::Document))));
+    assert_eq!(head.status, 200);
+}
+
+#[test]
 fn heads_are_refused() {
     let rows: &[(&str, &[u8], &str)] = &[
         (

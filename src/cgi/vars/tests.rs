@@ -293,8 +293,32 @@ fn very_many_fields_are_merged_alike() {
 }
 
 #[test]
-fn odd_names_keep_their_bytes() {
-    assert_eq!(var("HTTP_A!B.C", &[("a!b.c", "x")]), "x");
+fn names_that_variables_cannot_tell_apart_are_left_out() {
+    let proxy = ("X-Remote-User", "real");
+    // All that a token may have besides.
+    for byte in "!#$%&'*+.^`|~".chars() {
+        for name in [format!("X{byte}Remote{byte}User"), format!("X-Remote-User{byte}")] {
+            for fields in [[(name.as_str(), "admin"), proxy], [proxy, (&name, "admin")]] {
+                let head = head("GET", "/", &fields);
+                let mut block = Vec::new();
+                let odd = write_block(&head, &context(), &mut block);
+                assert_eq!(odd, Some(name.as_bytes()));
+                let with_x = |(name, _): &(String, String)| name.starts_with("HTTP_X") && name != "HTTP_X_REQUEST_ID";
+                let found: Vec<_> = pairs(&block).into_iter().filter(with_x).collect();
+                assert_eq!(found, [("HTTP_X_REMOTE_USER".to_owned(), "real".to_owned())], "{name}");
+            }
+        }
+    }
+    let fields = [("X-Az-09", "1"), ("b.c", "2"), ("d.e", "3")];
+    let mut block = Vec::new();
+    assert_eq!(
+        write_block(&head("GET", "/", &fields), &context(), &mut block),
+        Some(&b"b.c"[..])
+    );
+    assert_eq!(
+        write_block(&head("GET", "/", &fields[..1]), &context(), &mut block),
+        None
+    );
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn decide(site: &Site, path: &str, tree: &mut Files) -> String {
         Decision::NoScript { why } => format!("no script: {why}"),
         Decision::File => format!("file {}", text(router.path())),
         Decision::Slash => "slash".to_owned(),
+        Decision::Server => "server".to_owned(),
         Decision::Redirect { status, to } => format!("{status} {to}"),
         Decision::Refuse { status, .. } => status.to_string(),
     }
@@ -142,7 +143,7 @@ fn paths_of_a_legacy_site() {
         ("/dir/../a.php", "404"),
         ("/./a.php", "404"),
         ("/a.php\n", "404"),
-        ("*", "404"),
+        ("*", "server"),
         ("", "404"),
     ] {
         assert_eq!(decide(&site(), path, &mut tree()), expected, "{path:?}");
@@ -178,6 +179,7 @@ fn a_front_controller_gets_what_is_no_file() {
         ("/x.jpg/more", "script 0 /a.php"),
         ("/a.php/info", "script 0 /a.php /info"),
         ("/../up", "script 0 /a.php"),
+        ("*", "server"),
     ] {
         assert_eq!(decide(&site, path, &mut tree()), expected, "{path:?}");
     }
