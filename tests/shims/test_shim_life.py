@@ -303,6 +303,21 @@ class Boot(Life):
         self.fails("hello:nothing", 4, "Failed to find attribute 'nothing' in 'hello'.")
         self.fails("hello:__name__", 4, "Application object must be callable.")
         self.fails("hello:none", 4, "Failed to find application object: 'none'", HELLO + "none = None")
+
+    def test_a_signal_amid_the_last_words_changes_nothing(self):
+        text = """
+import os, signal, sys
+class Errors:
+    def write(self, text):
+        os.kill(os.getpid(), signal.%s)
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+sys.stderr = Errors()
+"""
+        for name in ("SIGTERM", "SIGQUIT", "SIGINT"):
+            self.fails("hello:nothing", 4, "Failed to find attribute 'nothing' in 'hello'.", text % name)
+            self.fails("hello", 3, "division by zero", text % name + "1 / 0\n", traceback=True)
         self.fails("hello:a.b", 4, "Failed to parse 'a.b' as an attribute name or function call.")
         self.fails("hello:a(", 4, "Failed to parse 'a(' as an attribute name or function call.")
         self.fails("hello:a.b()", 4, "Function reference must be a simple name: 'a.b()'")
