@@ -1,8 +1,9 @@
 //! The pid file: made whole by a rename, refused while its owner lives, removed only while it is ours.
 
 use crate::sys::process::is_alive;
+use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why there is no pid file.
@@ -46,7 +47,7 @@ pub(super) fn check(path: &Path, pid: i32) -> Result<(), Error> {
 }
 
 impl Pidfile {
-    /// Writes the file beside itself and renames it into place, mode 0644.
+    /// Writes the file beside itself and renames it into place, mode 0644 whatever the umask: others look for the pid.
     pub(super) fn create(path: &Path, pid: i32) -> Result<Self, Error> {
         check(path, pid)?;
         let failed = |source| Error::Write {
@@ -63,7 +64,9 @@ impl Pidfile {
             .mode(0o644)
             .open(&temporary)
             .map_err(failed)?;
-        let renamed = writeln!(file, "{pid}").and_then(|()| std::fs::rename(&temporary, path));
+        let renamed = writeln!(file, "{pid}")
+            .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
+            .and_then(|()| std::fs::rename(&temporary, path));
         if let Err(error) = renamed {
             let _ = std::fs::remove_file(&temporary);
             return Err(failed(error));
@@ -133,6 +136,21 @@ mod tests {
             assert!(!path.exists());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn everybody_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        // Mode 0600, as under a umask of 077, which is the whole process's and so not for a test to change.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(dir.path().join(format!("pid.{}", own_pid())))
+            .unwrap();
+        let _pidfile = Pidfile::create(&path, own_pid()).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

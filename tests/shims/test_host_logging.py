@@ -119,6 +119,24 @@ class Logging(Case):
         )
         self.assertEqual(self.access_lines(), ["GUNICORN.ERROR:asked for /x", "GUNICORN.ACCESS:GET /x"])
 
+    def test_the_errors_of_an_app_reach_all_handlers(self):
+        app = APP.replace("    log.info", "    environ['wsgi.errors'].write('oh\\n')\n    log.info")
+        conf = (
+            "import os\nhere = os.path.dirname(__file__)\n"
+            "logconfig_dict = {\n"
+            "    'handlers': {\n"
+            "        'console': {'class': 'logging.StreamHandler'},\n"
+            "        'null': {'class': 'logging.NullHandler'},\n"
+            "        'late': {'class': 'logging.FileHandler', 'filename': here + '/late.log', 'delay': True, 'level': 'ERROR'},\n"
+            "        'file': {'class': 'logging.FileHandler', 'filename': here + '/access.log'},\n"
+            "    },\n"
+            "    'loggers': {'gunicorn.error': {'level': 'INFO', 'handlers': ['console', 'null', 'late', 'file']}},\n"
+            "    'root': {'handlers': []},\n"
+            "}\n"
+        )
+        self.assertEqual(self.serve(conf, app=app), ["oh", "asked for /x"])
+        self.assertEqual(self.access_lines(), ["oh", "asked for /x"])
+
     def test_a_file_of_json(self):
         said = self.serve(
             "logconfig_json = 'log.json'\naccess_log_format = '%(m)s %(U)s'\n",

@@ -247,6 +247,49 @@ def application(environ, start_response):
         self.assertEqual(shim.get().body, b"(1, 30, False)")
         self.assertRegex(shim.log(), r"\A\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[%d\] \[ERROR\] through my logger\n\Z" % shim.pid)
 
+    ACCESS = """
+import logging
+seen = logging.getLogger("gunicorn.access")
+seen.info("at import")
+def application(environ, start_response):
+    seen.handlers[0].handle(logging.makeLogRecord({"msg": "asked for %s", "args": (environ["PATH_INFO"],)}))
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+    def test_the_access_logger_appends_to_the_file_of_the_access_log(self):
+        shim = self.start(text=self.ACCESS, settings={"accesslog": "access.log"})
+        shim.wait_ready()
+        log, old = (os.path.join(shim.directory, name) for name in ("access.log", "old.log"))
+        with open(log, "a") as front:
+            front.write("a line of the front's\n")
+        self.assertEqual(shim.get("/one").body, b"ok")
+        os.rename(log, old)
+        shim.signal(signal.SIGUSR1)
+        # A worker that waits acts on the signal with its next request.
+        shim.wait_until(lambda: shim.get("/two").body and os.path.exists(log), "a new file")
+        self.assertEqual(shim.get("/three").body, b"ok")
+        self.assertEqual(stop(shim), 0)
+        with open(old) as file:
+            self.assertEqual(file.read().splitlines()[:3], ["at import", "a line of the front's", "asked for /one"])
+        with open(log) as file:
+            self.assertEqual(file.read().splitlines()[-1], "asked for /three")
+        self.assertEqual(shim.log(), "")
+
+    def test_the_access_logger_writes_to_standard_output(self):
+        shim = self.start(text=self.ACCESS, settings={"accesslog": "-"})
+        shim.wait_ready()
+        self.assertEqual(shim.get("/one").body, b"ok")
+        self.assertEqual(stop(shim), 0)
+        self.assertEqual(shim.log(), "at import\nasked for /one\n")
+
+    def test_an_access_log_that_cannot_be_opened_fails_no_request(self):
+        shim = self.start(text=self.ACCESS, settings={"accesslog": "/nowhere/access.log"})
+        shim.wait_ready()
+        self.assertEqual(shim.get("/one").body, b"ok")
+        self.assertEqual(stop(shim), 0)
+        self.assertIn("No such file or directory: '/nowhere/access.log'", shim.log())
+
 
 class Boot(Life):
     def fails(self, app, code, last, text=HELLO, traceback=False, **changes):
@@ -260,6 +303,21 @@ class Boot(Life):
         self.fails("hello:nothing", 4, "Failed to find attribute 'nothing' in 'hello'.")
         self.fails("hello:__name__", 4, "Application object must be callable.")
         self.fails("hello:none", 4, "Failed to find application object: 'none'", HELLO + "none = None")
+
+    def test_a_signal_amid_the_last_words_changes_nothing(self):
+        text = """
+import os, signal, sys
+class Errors:
+    def write(self, text):
+        os.kill(os.getpid(), signal.%s)
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+sys.stderr = Errors()
+"""
+        for name in ("SIGTERM", "SIGQUIT", "SIGINT"):
+            self.fails("hello:nothing", 4, "Failed to find attribute 'nothing' in 'hello'.", text % name)
+            self.fails("hello", 3, "division by zero", text % name + "1 / 0\n", traceback=True)
         self.fails("hello:a.b", 4, "Failed to parse 'a.b' as an attribute name or function call.")
         self.fails("hello:a(", 4, "Failed to parse 'a(' as an attribute name or function call.")
         self.fails("hello:a.b()", 4, "Function reference must be a simple name: 'a.b()'")

@@ -10,9 +10,11 @@ import unittest
 from support import Shim, stop, variables
 
 APP = """
-import os, re, threading, time
+import contextvars, os, re, threading, time
 
 both = threading.Barrier(2) if __name__ else None
+user = contextvars.ContextVar("user", default="-")
+local = threading.local()
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
@@ -37,6 +39,20 @@ def application(environ, start_response):
     if path == "/multithread":
         start_response("200 OK", [])
         return [repr(environ["wsgi.multithread"]).encode()]
+    if path == "/remember":
+        found = "%s %s" % (user.get(), getattr(local, "user", "-"))
+        if environ["QUERY_STRING"]:
+            local.user = environ["QUERY_STRING"]
+            user.set(local.user)
+        start_response("200 OK", [])
+        return [found.encode()]
+    if path == "/end-early":
+        gevent = __import__("gevent")
+        class Answer(list):
+            def close(self):
+                raise gevent.GreenletExit
+        start_response("200 OK", [])
+        return Answer([b"ok"])
     if path == "/fork":
         pid = os.fork()
         status = pid and os.waitpid(pid, 0)[1]
@@ -221,6 +237,17 @@ class Greenlets(Slots, unittest.TestCase):
         self.go(shim)
         self.ended(shim, ids)
         self.assertEqual(list(shim.cells[3:8]), [0] * 5)
+
+    def test_what_one_request_leaves_in_its_greenlet_is_not_seen_by_the_next(self):
+        shim = self.start()
+        for query in ("alice", "", "", "bob", ""):
+            self.assertEqual(shim.get("/remember", query).body, b"- -")
+
+    def test_a_greenlet_that_ends_early_costs_no_slot(self):
+        shim = self.start(slots=2)
+        for _ in range(5):
+            self.assertEqual(shim.get("/end-early").body, b"ok")
+        self.assertEqual(shim.get("/").body, b"ok")
 
 
 if __name__ == "__main__":

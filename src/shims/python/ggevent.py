@@ -105,9 +105,8 @@ class Loop:
         self.cells = board.cells
         self.channel = channel
         self.slots = slots
-        self.unused = list(range(slots, 0, -1))  # Cells that no greenlet has yet.
-        self.idle = []  # Greenlets that wait for a request. One that is used again costs no new stack.
-        self.running = {}
+        self.free = list(range(slots, 0, -1))  # Cells that no greenlet has.
+        self.running = {}  # Greenlets by their cells.
         self.stopped = Event()
         self.ended = None
         self.buffer = bytearray(LARGEST)
@@ -165,22 +164,24 @@ class Loop:
             for _ in range(BATCH):
                 if not self.worker.alive:
                     return self.stopped.set()
-                slot = self.pick()
-                if slot is None:
+                if not self.free:
                     return self.readable.stop()
                 count, rights, _, _ = self.queue.receive(self.into, RIGHTS, CLOEXEC | DONTWAIT)
                 if not count:
                     raise ChannelEnded
                 _, flags, id, _, size = request_header(self.buffer)
-                self.cells[slot.cell] = id  # From here on the request counts as run, should this process die.
-                self.idle.pop()
+                cell = self.free.pop()
+                self.cells[cell] = id  # From here on the request counts as run, should this process die.
                 if flags == END:
                     environ = self.handler.environs.from_message(self.view, count, size)
                 else:
                     fd = descriptor(flags, rights)
                     environ = self.handler.environs.from_file(self.view, count, size, fd)
-                self.running[slot.cell] = slot
-                slot.switch((id, environ))
+                # One for each request: thread-locals and context variables are its own, and the next client must not
+                # find what the app has left there for this one.
+                self.running[cell] = greenlet = gevent.Greenlet(self.serve, cell, id, environ)
+                del environ  # Nothing of a request is kept until the next.
+                greenlet.switch()
         except BlockingIOError:
             pass  # No more for now.
         except BaseException as error:
@@ -190,35 +191,21 @@ class Loop:
             else:
                 self.end(error)
 
-    def pick(self):
-        """An idle greenlet, which stays in the list; or None if all slots are taken."""
-        if not self.idle:
-            if not self.unused:
-                return None
-            slot = gevent.Greenlet(self.serve, self.unused.pop())
-            slot.switch()  # To where it waits.
-        return self.idle[-1]
-
-    def serve(self, cell):
-        """What each greenlet does: one request after the other."""
-        me, park = gevent.getcurrent(), get_hub().switch
-        me.cell = cell
-        while True:
-            self.idle.append(me)
-            id, environ = park()
-            try:
-                with environ["wsgi.input"]:
-                    self.handler.run(id, environ)
-            except ChannelEnded as error:
-                self.end(error)
-            finally:
-                self.cells[cell] = 0
-                del self.running[cell]
-                if not self.worker.alive:
-                    self.stopped.set()
-                elif not self.idle and not self.unused:
-                    self.readable.start(self.receive)
-            del environ  # Nothing of a request is kept until the next.
+    def serve(self, cell, id, environ):
+        """What each greenlet does: one request."""
+        try:
+            with environ["wsgi.input"]:
+                self.handler.run(id, environ)
+        except ChannelEnded as error:
+            self.end(error)
+        finally:
+            self.cells[cell] = 0
+            del self.running[cell]
+            if not self.worker.alive:
+                self.stopped.set()
+            elif not self.free:
+                self.readable.start(self.receive)
+            self.free.append(cell)
 
     def end(self, error):
         self.ended = error

@@ -29,26 +29,44 @@ ERROR_HEAD = Head("500 Internal Server Error", [("Content-Type", "text/html"), (
 class Errors:
     """`wsgi.errors`: text goes to the error log as it is."""
 
+    def streams(self):
+        return [sys.stderr]
+
     def write(self, text):
-        try:
-            sys.stderr.write(text)
-        except UnicodeError:
-            sys.stderr.buffer.write(text.encode("utf-8", "backslashreplace"))
-        sys.stderr.flush()
+        for stream in self.streams():
+            try:
+                stream.write(text)
+            except UnicodeError:
+                stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+            stream.flush()
 
     def writelines(self, lines):
         for line in lines:
             self.write(line)
 
     def flush(self):
-        sys.stderr.flush()
+        for stream in self.streams():
+            stream.flush()
 
 
-def base_environ(cfg, multithread):
+class LoggerErrors(Errors):
+    """The same where the app configures logging: also to wherever its handlers of `gunicorn.error` write by now."""
+
+    def __init__(self, cfg):
+        self.shown = cfg.errorlog == "-"
+
+    def streams(self):
+        handlers = logging.getLogger("gunicorn.error").handlers
+        # Like Gunicorn, which takes the first handler for that of standard error.
+        own = [getattr(handler, "stream", None) for handler in handlers[self.shown :]]
+        return [sys.stderr] * self.shown + [stream for stream in own if stream is not None]
+
+
+def base_environ(cfg, errors, multithread):
     """What is the same in every environ."""
     return {
         "wsgi.version": (1, 0),
-        "wsgi.errors": Errors(),
+        "wsgi.errors": errors,
         "wsgi.multithread": multithread,
         "wsgi.multiprocess": cfg.workers > 1,
         "wsgi.run_once": False,
@@ -78,7 +96,8 @@ class Handler:
         self.send = channel.send
         self.channel = channel
         self.alone = not multithread
-        self.environs = Environs(base_environ(self.cfg, multithread))
+        errors = Errors() if isinstance(worker.log, logs.Logger) else LoggerErrors(self.cfg)
+        self.environs = Environs(base_environ(self.cfg, errors, multithread))
         self.Exchange = type("Exchange", (Exchange,), {"channel": channel, "log": worker.log})
         self.sendfile = sendfile_is_on(self.cfg)
         self.names = frozenset(name.lower() for name in config.get("environ_names") or ())

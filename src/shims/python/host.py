@@ -188,7 +188,9 @@ class Host:
         config = message["config"]
         self.config = config
         try:
-            os.environ.update(config.get("env", ()))
+            # Only what changes: a variable that is set moves, and setproctitle finds the arguments in front of the first.
+            changed = (item for item in config.get("env", {}).items() if os.environ.get(item[0]) != item[1])
+            os.environ.update(changed)
             values, callables = with_precedence(config["settings"], self.callables)
             self.cfg = cfg = settings.Config(values, callables)
             os.environ.update(cfg.env)

@@ -1,7 +1,8 @@
 """The loggers `gunicorn.error` and `gunicorn.access`, as apps expect to find them, and `worker.log`.
 
-They write to standard error, which leads to the error log of workers, or to the error log itself. Never here: what `logger_class` and `logconfig` ask for
-(the package `gunicorn` has that), nor the access log, which the front writes.
+The first writes to standard error, which leads to the error log of workers, or to the error log itself; the second, which
+only apps use, to where the access log is. Never here: what `logger_class` and `logconfig` ask for (the package `gunicorn`
+has that), nor the lines of the access log, which the front writes.
 """
 
 import logging
@@ -29,6 +30,43 @@ def use_file(descriptor):
         os.dup2(descriptor, error_log.fileno(), inheritable=False)
 
 
+class AccessFile(logging.FileHandler):
+    """Appends to the file of the access log, which is opened for the first record: most apps have none."""
+
+    def __init__(self, path):
+        super().__init__(path, encoding="utf-8", delay=True)
+
+    def emit(self, record):
+        try:
+            if self.stream is None:
+                self.stream = self._open()
+        except OSError:
+            self.handleError(record)  # No reason to fail the request.
+        else:
+            super().emit(record)
+
+
+def open_again(handler):
+    """Has a handler write to the file that has the name by now."""
+    handler.acquire()
+    try:
+        if handler.stream:
+            new = handler._open()  # First: if it fails, the old one goes on.
+            handler.stream.close()
+            handler.stream = new
+    finally:
+        handler.release()
+
+
+def access_handler(accesslog):
+    """Where records of `gunicorn.access` go."""
+    if accesslog is None:
+        return logging.NullHandler()
+    handler = logging.StreamHandler(sys.stdout) if accesslog == "-" else AccessFile(accesslog)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
 class Logger:
     """What the attribute `log` of workers offers."""
 
@@ -47,7 +85,7 @@ class Logger:
         handler = logging.StreamHandler(error_log or sys.stderr)
         handler.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
         self.error_log.handlers[:] = [handler]
-        self.access_log.handlers[:] = [logging.NullHandler()]
+        self.access_log.handlers[:] = [access_handler(cfg.accesslog)]
         self.logger = self.error_log
         for name in ("critical", "error", "warning", "info", "debug", "exception", "log"):
             setattr(self, name, getattr(self.error_log, name))
@@ -56,10 +94,13 @@ class Logger:
         """Does nothing: the front writes the access log."""
 
     def reopen_files(self):
-        """Does nothing: the arbiter opens log files."""
+        """The error log is the arbiter's, which opens it itself."""
+        for handler in self.access_log.handlers:
+            if isinstance(handler, AccessFile):
+                open_again(handler)
 
     def close_on_exec(self):
-        """Does nothing: this logger has no files."""
+        """Does nothing: Python opens all files like that."""
 
 
 def line(level, text, exc_info):

@@ -56,7 +56,7 @@ class Worker:
         self.sockets = []
         self.server = None
         self.reloader = None
-        self.booted = self.aborted = self.asked_to_quit = False
+        self.booted = self.aborted = self.asked_to_quit = self.ended = False
         self.alive = True
         self.nr = 0
         self.max_requests = sys.maxsize
@@ -99,13 +99,13 @@ class Worker:
         self.alive = False
         if self.booted:
             self.loop.interrupt()
-        elif not self.asked_to_quit:  # A second signal disturbs no code that runs at exit.
+        elif not (self.asked_to_quit or self.ended):  # A signal disturbs no code that runs at exit.
             self.asked_to_quit = True
             sys.exit(0)  # Nothing was promised to anyone yet.
 
     def handle_quit(self, number, frame):
         self.alive = False
-        if self.asked_to_quit:
+        if self.asked_to_quit or self.ended and not self.booted:
             return
         self.asked_to_quit = True
         if hasattr(self.loop, "quit"):
@@ -255,7 +255,10 @@ def run(worker, config):
     log = worker.log
     try:
         worker.pid = os.getpid()
-        worker.serve(config)
+        try:
+            worker.serve(config)
+        finally:
+            worker.ended = True  # Whoever else wants its end need not know: one that failed says why first.
         return 0
     except SystemExit as stop:
         if worker.is_booting():

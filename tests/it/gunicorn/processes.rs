@@ -49,6 +49,33 @@ fn titles_need_no_setproctitle() {
 }
 
 #[test]
+fn apps_and_hooks_change_the_title_by_setproctitle() {
+    let change = "import setproctitle as s; s.setproctitle('[ready] ' + s.getproctitle())";
+    let hook = format!("def post_worker_init(worker):\n    {change}\n");
+    let app = format!("{change}\nfrom recorder import *\n");
+    for (words, hook, app) in [
+        (&["recorder"][..], hook.as_str(), ""),
+        (&["--preload", "recorder"], hook.as_str(), ""),
+        (&["titled"], "", app.as_str()),
+        (&["titled"], "def post_worker_init(worker): pass\n", app.as_str()),
+    ] {
+        let words = [&["-b", "127.0.0.1:0", "-w", "2", "-n", "shop"], words].concat();
+        let contest = Contest::new(&words)
+            .file("gunicorn.conf.py", hook)
+            .file("titled.py", app)
+            .with_titles();
+        for who in BOTH {
+            let mut it = contest.start(who);
+            wait_until("two changed titles", || {
+                let ready = |process: &procs::Process| process.command() == "[ready] gunicorn: worker [shop]";
+                procs::children(it.pid).iter().filter(|process| ready(process)).count() == 2
+            });
+            assert_eq!(it.stop(Signal::SIGTERM), 0);
+        }
+    }
+}
+
+#[test]
 fn ends_by_each_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let contest = Contest::new(&["-b", "127.0.0.1:0", "-w", "2", "-p", "app.pid", "recorder"]);

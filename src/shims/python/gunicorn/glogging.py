@@ -256,11 +256,7 @@ class Logger:
 
     def reopen_files(self):
         for handler in file_handlers():
-            with lock_of(handler):
-                if handler.stream:
-                    new = handler._open()  # First: if it fails, the old one goes on.
-                    handler.stream.close()
-                    handler.stream = new
+            logs.open_again(handler)
 
     def close_on_exec(self):
         for handler in file_handlers():
