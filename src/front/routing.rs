@@ -197,6 +197,9 @@ impl Tables {
     pub(super) fn open(&self, site: SitePlace, path: &[u8]) -> Option<(Facts, File)> {
         let sites = self.table(site.table)?;
         let tree = sites.roots.get(site.place)?.as_ref()?.tree.as_ref()?;
+        if tree.is_absent(path) {
+            return None;
+        }
         let (facts, file) = tree.open_file(path, sites.sites.get(site.place)?.symlinks).ok()?;
         Some((facts, file?))
     }

@@ -58,6 +58,7 @@ impl Ground {
             let shown = format!("{} {symlinks:?} by kernel: {}", path.escape_ascii(), tree.by_kernel);
             let opened = tree.open_file(path, symlinks);
             assert_eq!(told(&opened), expected, "{shown}");
+            assert!(opened.is_err() || !tree.is_absent(path), "{shown}");
             match (opened, tree.look(path, symlinks)) {
                 (Ok((facts, _)), looked) => assert_eq!(looked.unwrap(), facts, "{shown}"),
                 (Err(error), looked) => assert_eq!(looked.unwrap_err().to_string(), error.to_string(), "{shown}"),
@@ -152,6 +153,22 @@ fn spellings_of_a_path() {
         ("dir\\inner", "not found"),
     ] {
         ground.check_all(path.as_bytes(), expected);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_absent() {
+    let ground = Ground::new();
+    for tree in ground.trees() {
+        for (path, expected) in [
+            ("none", true),
+            ("/dir//none", true),
+            ("//file", false),
+            ("dir", false),
+            ("/", false),
+        ] {
+            assert_eq!(tree.is_absent(path.as_bytes()), expected, "{path}");
+        }
     }
 }
 
