@@ -1,4 +1,5 @@
-//! What is never sent, and, but for scripts, never run, whatever the permissions of the file say: dotfiles, leftovers of editors, sources of scripts.
+//! What is never sent, and, but for scripts, never run, whatever the permissions of the file say: dotfiles, leftovers of
+//! editors, sources of scripts.
 //!
 //! By names alone, and without regard to case, so that it holds on every file system. What is hidden answers 404, as if
 //! it were not there.

@@ -156,7 +156,8 @@ impl Front {
         self.blame(exchange, 502, &text);
     }
 
-    /// The same while its page goes on, perhaps for ever. Once the answer is out, the page is one whose client has left.
+    /// As [`blame_head`](Self::blame_head), while the page goes on, perhaps for ever. From then on it is one whose client
+    /// has left.
     fn blame_head_early(&mut self, exchange: &mut Exchange) {
         let (place, link) = (exchange.place, exchange.link);
         self.blame_head(exchange);

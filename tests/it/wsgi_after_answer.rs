@@ -1,6 +1,6 @@
 //! What goes wrong after an answer has been sent: the client has it, and the other requests of the worker get theirs.
 
-use crate::harness::{Setup, procs, wait_until};
+use crate::harness::{Client, Server, Setup, procs, wait_until};
 
 const CLASSES: [&[&str]; 3] = [&[], &["--threads", "3"], &["-k", "gevent"]];
 
@@ -66,18 +66,24 @@ def post_request(worker, req, environ, resp):
         raise END
 ";
 
+/// A worker of which one request runs until its gate opens when another has ended it after its answer.
+fn leaving(words: &[&str], opens: &str, end: &str) -> (Server, i32, Client) {
+    let setup = Setup::wsgi(&[&["--threads", "3"], words, &["bad"]].concat()).allow("orker");
+    let conf = LEAVING.replace("OPENS", opens).replace("END", end);
+    std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
+    let server = setup.start();
+    let worker = server.wait_for_workers(1)[0];
+    let mut other = server.connect();
+    other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    wait_until("the other request to run", || server.path("begun").exists());
+    assert_eq!(server.get("/leave").status, 200, "{end}");
+    (server, worker, other)
+}
+
 #[test]
 fn a_thread_that_ends_its_worker_after_the_answer_waits_for_the_others() {
     for (end, code) in [("SystemExit(5)", 5), ("KeyboardInterrupt", 255)] {
-        let setup = Setup::wsgi(&["--threads", "3", "bad"]).allow("orker");
-        let conf = LEAVING.replace("OPENS", "True").replace("END", end);
-        std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
-        let server = setup.start();
-        let worker = server.wait_for_workers(1)[0];
-        let mut other = server.connect();
-        other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-        wait_until("the other request to run", || server.path("begun").exists());
-        assert_eq!(server.get("/leave").status, 200, "{end}");
+        let (server, worker, mut other) = leaving(&[], "True", end);
         let response = other.response("POST");
         assert_eq!(response.status, 200, "{end}");
         assert!(response.text().ends_with("end"), "{end}: {}", response.text());
@@ -90,15 +96,7 @@ fn a_thread_that_ends_its_worker_after_the_answer_waits_for_the_others() {
 
 #[test]
 fn a_thread_that_ends_its_worker_waits_no_longer_than_graceful_timeout() {
-    let setup = Setup::wsgi(&["--threads", "3", "--graceful-timeout", "1", "bad"]).allow("");
-    let conf = LEAVING.replace("OPENS", "False").replace("END", "SystemExit(5)");
-    std::fs::write(setup.path("gunicorn.conf.py"), conf).expect("a conf file");
-    let server = setup.start();
-    let worker = server.wait_for_workers(1)[0];
-    let mut other = server.connect();
-    other.send("POST /until-gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-    wait_until("the other request to run", || server.path("begun").exists());
-    assert_eq!(server.get("/leave").status, 200);
+    let (server, worker, _other) = leaving(&["--graceful-timeout", "1"], "False", "SystemExit(5)");
     server.wait_for_log(&format!("(pid:{worker}) exited with code 5"));
     server.stop();
 }
